@@ -1,0 +1,1 @@
+//! Wire structs and error codes of the HTTP API.

@@ -1,0 +1,2 @@
+//! The openfang command.
+fn main() {}

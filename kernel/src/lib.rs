@@ -1,0 +1,1 @@
+//! Agents, the turn, tools, model drivers and memory of one node.

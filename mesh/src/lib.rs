@@ -1,0 +1,1 @@
+//! The libp2p driver of the OFP state machines.

@@ -1,0 +1,1 @@
+//! Configuration, wiring, tasks, signals and telemetry of one node.

@@ -1,0 +1,1 @@
+//! Simulator, process testnets, scenarios and benchmarks.

@@ -1,0 +1,2 @@
+//! Runs testnets.
+fn main() {}
