@@ -1,0 +1,57 @@
+//! The audit log.
+
+use serde::{Deserialize, Serialize};
+
+/// One entry, as a line of the log says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Position in the log, from 0.
+    pub seq: u64,
+    /// When.
+    pub timestamp: String,
+    /// The agent it is about; empty when it is about none.
+    pub agent_id: String,
+    /// What happened, such as `message_in` or `auth_failed`.
+    pub action: String,
+    /// The rest of the entry, as JSON text.
+    pub detail: String,
+    /// `ok`, or how it failed.
+    pub outcome: String,
+    /// RFC 6962 leaf hash of the line, 64 characters of lower-case hex.
+    pub hash: String,
+    /// The line itself, without its end: what was hashed.
+    pub line: String,
+}
+
+/// The body of `GET /api/audit/recent`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecent {
+    /// The latest entries, oldest first.
+    pub entries: Vec<AuditEntry>,
+    /// Entries in the whole log.
+    pub total: u64,
+    /// Root hash of the latest signed head; empty when there is none.
+    pub tip_hash: String,
+    /// The latest signed head, a C2SP checkpoint; `null` when there is none.
+    pub checkpoint: Option<String>,
+}
+
+/// The body of `GET /api/audit/verify`. The status is 200 whatever the outcome: the check ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditVerify {
+    /// Whether the file on disk is what was written.
+    pub valid: bool,
+    /// Entries checked.
+    pub entries: u64,
+    /// Root hash of what was checked; empty when it could not be computed.
+    pub tip_hash: String,
+    /// The first entry that is not what was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bad_seq: Option<u64>,
+    /// What kind of damage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// One sentence about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

@@ -1,0 +1,49 @@
+//! Where each route is: the templates the server routes by, and the paths a client asks for.
+//!
+//! `{id}` stands for a UUID, a name, or either followed by `@` and a node's name or id. None of
+//! them holds a character that a path would have to escape.
+
+/// The web page; public.
+pub const ROOT: &str = "/";
+/// The logo; public.
+pub const LOGO: &str = "/logo.png";
+/// The icon of the page; public.
+pub const FAVICON: &str = "/favicon.ico";
+/// [`Health`](crate::Health); public.
+pub const HEALTH: &str = "/api/health";
+/// [`Status`](crate::Status).
+pub const STATUS: &str = "/api/status";
+/// [`Version`](crate::Version).
+pub const VERSION: &str = "/api/version";
+/// POST ends the node: [`ShutdownReply`](crate::ShutdownReply).
+pub const SHUTDOWN: &str = "/api/shutdown";
+/// GET an array of [`AgentSummary`](crate::AgentSummary), POST a [`SpawnRequest`](crate::SpawnRequest).
+pub const AGENTS: &str = "/api/agents";
+/// GET an [`AgentDetail`](crate::AgentDetail), DELETE the agent.
+pub const AGENT: &str = "/api/agents/{id}";
+/// POST starts the agent anew: [`AgentRestarted`](crate::AgentRestarted).
+pub const RESTART: &str = "/api/agents/{id}/restart";
+/// POST a [`MessageRequest`](crate::MessageRequest), get a [`MessageReply`](crate::MessageReply).
+pub const MESSAGE: &str = "/api/agents/{id}/message";
+/// POST a [`MessageRequest`](crate::MessageRequest), get server-sent events ([`event`](crate::event)).
+pub const STREAM: &str = "/api/agents/{id}/message/stream";
+/// A WebSocket ([`ws`](crate::ws)).
+pub const WS: &str = "/api/agents/{id}/ws";
+/// [`PeersReply`](crate::PeersReply).
+pub const PEERS: &str = "/api/peers";
+/// [`NetworkStatus`](crate::NetworkStatus).
+pub const NETWORK_STATUS: &str = "/api/network/status";
+/// POST a [`JoinRequest`](crate::JoinRequest), get a [`JoinReply`](crate::JoinReply).
+pub const NETWORK_JOIN: &str = "/api/network/join";
+/// [`TicketReply`](crate::TicketReply).
+pub const NETWORK_TICKET: &str = "/api/network/ticket";
+/// [`AuditRecent`](crate::AuditRecent).
+pub const AUDIT_RECENT: &str = "/api/audit/recent";
+/// [`AuditVerify`](crate::AuditVerify).
+pub const AUDIT_VERIFY: &str = "/api/audit/verify";
+
+/// Fills the `{id}` of one of the templates above.
+#[must_use]
+pub fn of_agent(template: &str, id: &str) -> String {
+    template.replace("{id}", id)
+}
