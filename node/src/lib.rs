@@ -1,1 +1,21 @@
 //! Configuration, wiring, tasks, signals and telemetry of one node.
+//!
+//! The only crate that constructs the mesh, the kernel and the API and connects them, and the only
+//! one besides the command line that reads the environment and files of the operator. It has no
+//! logic of its own: [`prepare`] reads what the node was told and takes its home, [`run`] starts
+//! the parts in order and stops them in the reverse order.
+
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod files;
+pub mod home;
+pub mod keys;
+pub mod network_state;
+pub mod notify;
+pub mod signal;
+pub mod tasks;
+pub mod telemetry;
+
+/// The version of the program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

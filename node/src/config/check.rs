@@ -1,0 +1,352 @@
+//! From what was written to what is meant: every value checked, the environment applied.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use openfang_id::{ApiKey, NodeName, PeerAddr, SecretError, SharedSecret};
+use zeroize::Zeroizing;
+
+use super::problem::{Place, Problem, ProblemKind};
+use super::raw::{Found, RawConfig};
+use super::{Api, Audit, Config, LogLevel, Lookup, Model, Network};
+use crate::home::Home;
+use crate::network_state::NetworkState;
+
+/// Where the API and the mesh listen unless told otherwise: only this machine reaches it.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4200);
+/// What a node is called when neither the configuration nor the machine says.
+const FALLBACK_NAME: &str = "node";
+
+/// What a configuration is made of.
+pub(super) struct Input<'a> {
+    pub(super) home: &'a Home,
+    pub(super) raw: RawConfig,
+    pub(super) stored: Option<NetworkState>,
+    pub(super) environment: Lookup<'a>,
+}
+
+/// Checks everything, so that everything that is wrong is known at the end.
+pub(super) fn check(input: Input<'_>, problems: Vec<Problem>) -> Result<Config, Vec<Problem>> {
+    let Input {
+        home,
+        raw,
+        stored,
+        environment,
+    } = input;
+    let mut check = Check {
+        environment,
+        problems,
+        warnings: Vec::new(),
+    };
+    let api = check.api(&raw);
+    let log_level = check.log_level(raw.log_level.as_ref());
+    let network = check.network(&raw, stored);
+    let audit = check.audit(home, &raw);
+    let model = check.model(raw);
+    if !check.problems.is_empty() {
+        return Err(check.problems);
+    }
+    Ok(Config {
+        home: home.clone(),
+        api,
+        log_level,
+        network,
+        audit,
+        model,
+        warnings: check.warnings,
+    })
+}
+
+struct Check<'a> {
+    environment: Lookup<'a>,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl Check<'_> {
+    fn api(&mut self, raw: &RawConfig) -> Api {
+        let from_environment = (self.environment)("OPENFANG_LISTEN").map(|text| Found {
+            value: text.to_string(),
+            place: Place::Environment("OPENFANG_LISTEN"),
+        });
+        let written = from_environment.as_ref().or(raw.api_listen.as_ref());
+        let listen = self.listen("api_listen", written);
+        let problems_before = self.problems.len();
+        let key = self.api_key(raw);
+        let key_is_bad = self.problems.len() > problems_before;
+        if !listen.ip().is_loopback() && key.is_none() && !key_is_bad {
+            let place = written.map_or(Place::Whole, |found| found.place);
+            self.problem(place, ProblemKind::OpenToAll { listen });
+        }
+        Api {
+            listen,
+            key,
+            require_auth_local: raw
+                .api_require_auth_local
+                .as_ref()
+                .is_some_and(|flag| flag.value),
+        }
+    }
+
+    /// The environment wins over the file; in the file an empty text means no key, as the guides
+    /// have it.
+    fn api_key(&mut self, raw: &RawConfig) -> Option<ApiKey> {
+        const VARIABLE: &str = "OPENFANG_API_KEY";
+        let direct = (self.environment)(VARIABLE).filter(|text| !text.is_empty());
+        let written = match direct {
+            Some(value) => Some(Found {
+                value,
+                place: Place::Environment(VARIABLE),
+            }),
+            None => self.one_of(
+                ("api_key", raw.api_key.as_ref()),
+                ("api_key_env", raw.api_key_env.as_ref()),
+            ),
+        }?;
+        match ApiKey::parse(&written.value) {
+            Ok(key) => Some(key),
+            Err(why) => {
+                self.secret_problem(written.place, "api_key", why);
+                None
+            }
+        }
+    }
+
+    /// Takes a secret from its own key or from the variable another key names.
+    fn one_of(
+        &mut self,
+        (name, direct): (&'static str, Option<&Found<Zeroizing<String>>>),
+        (env_name, variable): (&'static str, Option<&Found<String>>),
+    ) -> Option<Found<Zeroizing<String>>> {
+        let direct = direct.filter(|found| !found.value.is_empty());
+        if let (Some(_), Some(variable)) = (direct, variable) {
+            let kind = ProblemKind::Both {
+                one: name,
+                other: env_name,
+            };
+            self.problem(variable.place, kind);
+            return None;
+        }
+        match variable {
+            Some(variable) => self.variable(env_name, variable),
+            None => direct.cloned(),
+        }
+    }
+
+    fn variable(
+        &mut self,
+        name: &'static str,
+        variable: &Found<String>,
+    ) -> Option<Found<Zeroizing<String>>> {
+        let value = (self.environment)(&variable.value).filter(|text| !text.is_empty());
+        if value.is_none() {
+            let kind = ProblemKind::Unset {
+                name,
+                variable: variable.value.clone(),
+            };
+            self.problem(variable.place, kind);
+        }
+        value.map(|value| Found {
+            value,
+            place: variable.place,
+        })
+    }
+
+    fn log_level(&mut self, written: Option<&Found<String>>) -> LogLevel {
+        let Some(written) = written else {
+            return LogLevel::Info;
+        };
+        LogLevel::parse(&written.value).unwrap_or_else(|| {
+            let kind = ProblemKind::Choice {
+                name: "log_level",
+                allowed: LogLevel::WORDS,
+                found: written.value.clone(),
+            };
+            self.problem(written.place, kind);
+            LogLevel::Info
+        })
+    }
+
+    fn network(&mut self, raw: &RawConfig, stored: Option<NetworkState>) -> Network {
+        let listen = self.listen("network.listen_addr", raw.network_listen_addr.as_ref());
+        let written = self.one_of(
+            ("network.shared_secret", raw.shared_secret.as_ref()),
+            ("network.shared_secret_env", raw.shared_secret_env.as_ref()),
+        );
+        let mut secret = None;
+        if let Some(written) = written {
+            match SharedSecret::parse(&written.value) {
+                Ok(parsed) => secret = Some((parsed, written.place)),
+                Err(why) => self.secret_problem(written.place, "network.shared_secret", why),
+            }
+        }
+        let (stored_secret, stored_peers) = match stored {
+            Some(stored) => (stored.secret, stored.peers),
+            None => (None, Vec::new()),
+        };
+        if let (Some((ours, place)), Some(theirs)) = (&secret, &stored_secret)
+            && ours.as_bytes() != theirs.as_bytes()
+        {
+            self.problem(*place, ProblemKind::OtherMesh);
+        }
+        let mut bootstrap = self.peers(raw);
+        for peer in stored_peers {
+            if !bootstrap.contains(&peer) {
+                bootstrap.push(peer);
+            }
+        }
+        let enabled = raw.network_enabled.as_ref().is_none_or(|flag| flag.value);
+        let secret = secret.map(|(secret, _place)| secret).or(stored_secret);
+        if enabled && secret.is_none() && !bootstrap.is_empty() {
+            self.warnings.push(
+                "network.bootstrap_peers is set, and there is no network.shared_secret: the mesh sleeps"
+                    .to_owned(),
+            );
+        }
+        Network {
+            enabled,
+            listen,
+            secret,
+            bootstrap,
+            name: self.node_name(raw.node_name.as_ref()),
+        }
+    }
+
+    fn peers(&mut self, raw: &RawConfig) -> Vec<PeerAddr> {
+        let mut peers = Vec::new();
+        for written in raw.bootstrap_peers.iter().flat_map(|list| &list.value) {
+            match PeerAddr::parse_all(&written.value) {
+                Ok(addrs) => peers.extend(addrs),
+                Err(why) => {
+                    let found = written.value.clone();
+                    self.problem(written.place, ProblemKind::Peer { found, why });
+                }
+            }
+        }
+        peers
+    }
+
+    fn node_name(&mut self, written: Option<&Found<String>>) -> NodeName {
+        if let Some(written) = written {
+            match written.value.parse() {
+                Ok(name) => return name,
+                Err(why) => self.problem(written.place, ProblemKind::NodeName(why)),
+            }
+        }
+        machine_name()
+    }
+
+    fn audit(&mut self, home: &Home, raw: &RawConfig) -> Audit {
+        if let Some(written) = &raw.audit_hash_algorithm
+            && written.value != "sha256"
+        {
+            let kind = ProblemKind::Choice {
+                name: "audit.hash_algorithm",
+                allowed: "sha256",
+                found: written.value.clone(),
+            };
+            self.problem(written.place, kind);
+        }
+        let enabled = raw.audit_enabled.as_ref().is_none_or(|flag| flag.value);
+        if !enabled {
+            self.warnings
+                .push("audit.enabled is false: what agents do is not logged".to_owned());
+        }
+        let log_path = match &raw.audit_log_path {
+            Some(written) => self.path(home, "audit.log_path", written),
+            None => home.audit_log(),
+        };
+        Audit { enabled, log_path }
+    }
+
+    /// `~/` is the home folder of the user; what is relative is so to the home of the node.
+    fn path(&mut self, home: &Home, name: &'static str, written: &Found<String>) -> PathBuf {
+        if written.value.is_empty() {
+            self.problem(written.place, ProblemKind::Empty { name });
+        }
+        let Some(rest) = written.value.strip_prefix("~/") else {
+            return home.path().join(&written.value);
+        };
+        match (self.environment)("HOME") {
+            Some(user) => Path::new(user.as_str()).join(rest),
+            None => {
+                self.problem(written.place, ProblemKind::NoHome { name });
+                PathBuf::from(rest)
+            }
+        }
+    }
+
+    fn model(&mut self, raw: RawConfig) -> Model {
+        if let Some(url) = &raw.model_base_url
+            && !(url.value.starts_with("http://") || url.value.starts_with("https://"))
+        {
+            let found = url.value.clone();
+            self.problem(url.place, ProblemKind::Url { found });
+        }
+        let mut text = |name, written: Option<Found<String>>| {
+            let written = written?;
+            if written.value.is_empty() {
+                self.problem(written.place, ProblemKind::Empty { name });
+            }
+            Some(written.value)
+        };
+        let provider = text("default_model.provider", raw.model_provider);
+        let model = text("default_model.model", raw.model_name);
+        let variable = text("default_model.api_key_env", raw.model_api_key_env);
+        let mut api_key = None;
+        if let Some(variable) = variable {
+            api_key = (self.environment)(&variable).filter(|key| !key.is_empty());
+            if api_key.is_none() {
+                self.warnings.push(format!(
+                    "default_model.api_key_env names {variable}, which is not set: the model is asked without a key"
+                ));
+            }
+        }
+        Model {
+            provider,
+            model,
+            api_key,
+            base_url: raw.model_base_url.map(|url| url.value),
+        }
+    }
+
+    fn listen(&mut self, name: &'static str, written: Option<&Found<String>>) -> SocketAddr {
+        let Some(written) = written else {
+            return DEFAULT_LISTEN;
+        };
+        let text = match written.value.strip_prefix("localhost:") {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => written.value.clone(),
+        };
+        text.parse().unwrap_or_else(|_not_an_address| {
+            let found = written.value.clone();
+            self.problem(written.place, ProblemKind::Listen { name, found });
+            DEFAULT_LISTEN
+        })
+    }
+
+    fn secret_problem(&mut self, place: Place, name: &'static str, why: SecretError) {
+        self.problem(place, ProblemKind::Secret { name, why });
+    }
+
+    fn problem(&mut self, place: Place, kind: ProblemKind) {
+        self.problems.push(Problem { place, kind });
+    }
+}
+
+/// Makes a name of what the machine is called.
+fn machine_name() -> NodeName {
+    let machine = rustix::system::uname();
+    let text = machine.nodename().to_string_lossy();
+    let first = text.split('.').next().unwrap_or_default();
+    let cleaned: String = first
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(63)
+        .collect();
+    let cleaned = cleaned.trim_matches('-');
+    cleaned
+        .parse()
+        .or_else(|_unusable| FALLBACK_NAME.parse())
+        .expect("the fallback is a valid name")
+}

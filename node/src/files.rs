@@ -1,0 +1,125 @@
+//! Files that must be whole, or not there, and that only their owner may read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+/// Read and write for the owner, nothing for others.
+const PRIVATE_FILE: u32 = 0o600;
+/// The same for a folder.
+const PRIVATE_FOLDER: u32 = 0o700;
+/// The permission bits of everyone but the owner.
+const OTHERS: u32 = 0o077;
+
+/// Returns the permission bits of a file when anyone but its owner may do anything with it.
+///
+/// # Errors
+/// When the file cannot be asked.
+pub fn exposed(path: &Path) -> io::Result<Option<u32>> {
+    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+    Ok((mode & OTHERS != 0).then_some(mode))
+}
+
+/// Creates a file for its owner alone and returns when it is on the disk. Never overwrites.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] when there is one; then it is untouched.
+pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(PRIVATE_FILE)
+        .open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(why) = written {
+        fs::remove_file(path)?;
+        return Err(why);
+    }
+    sync_folder(path)
+}
+
+/// Replaces a file, for its owner alone, so that a reader or a crash sees the old or the new one.
+///
+/// # Errors
+/// When it cannot be written; then the old one is untouched.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    match fs::remove_file(&beside) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+        Ok(()) | Err(_) => {}
+    }
+    create(&beside, bytes)?;
+    fs::rename(&beside, path)?;
+    sync_folder(path)
+}
+
+/// Creates a folder, and those above it, for their owner alone. One that exists stays as it is.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(PRIVATE_FOLDER)
+        .create(path)
+}
+
+/// Removes a file; one that is not there is no error.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Makes the name of a file as durable as its content.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_created_once_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("key");
+        create(&path, b"one").expect("created");
+        assert_eq!(exposed(&path).expect("asked"), None);
+        let again = create(&path, b"two").expect_err("never overwritten");
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).expect("read"), b"one");
+    }
+
+    #[test]
+    fn a_replaced_file_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state");
+        for text in [b"one", b"two"] {
+            replace(&path, text).expect("replaced");
+            assert_eq!(fs::read(&path).expect("read"), text);
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
+        assert_eq!(exposed(&path).expect("asked"), None);
+    }
+
+    #[test]
+    fn a_file_others_can_read_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("key");
+        create(&path, b"one").expect("created");
+        for (mode, shown) in [(0o644, Some(0o644)), (0o660, Some(0o660)), (0o400, None)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+            assert_eq!(exposed(&path).expect("asked"), shown, "{mode:o}");
+        }
+    }
+}
