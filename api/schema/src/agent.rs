@@ -58,6 +58,8 @@ pub struct AgentSummary {
     pub mode: Option<String>,
     /// Whether a message would be taken now: it runs, and its node can be reached.
     pub ready: bool,
+    /// Whether it is answering a message now; `null` when the agent lives elsewhere.
+    pub is_inferencing: Option<bool>,
     /// When it was spawned; `null` when the agent lives elsewhere.
     pub created_at: Option<String>,
     /// When it last did something; `null` when the agent lives elsewhere.
@@ -172,4 +174,6 @@ pub struct AgentRestarted {
     pub agent_id: String,
     /// What it was doing before.
     pub previous_state: AgentState,
+    /// Whether a running turn was cut.
+    pub task_cancelled: bool,
 }

@@ -76,6 +76,8 @@ codes! {
     Ambiguous = "ambiguous",
     /// 409: the message was run before, and its answer is no longer kept.
     AlreadyRan = "already_ran",
+    /// 409: the agent exists and takes no messages; `reason` and the sentence say why.
+    AgentNotRunning = "agent_not_running",
     /// 409: the network sleeps: it has no shared secret.
     NetworkAsleep = "network_asleep",
     /// 409: the operation is only possible on the node where the agent lives. With `node`.
@@ -92,7 +94,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type",
     /// 421: the `Host` is not this machine: a foreign name points here (DNS rebinding).
     ForeignHost = "foreign_host",
-    /// 422: what was asked for is well formed and cannot be done, such as an unknown module.
+    /// 422: what was asked for is well formed and cannot be done, such as an unknown module. `reason`
+    /// says which.
     Unprocessable = "unprocessable",
     /// 426: the route speaks WebSocket only.
     UpgradeRequired = "upgrade_required",
@@ -102,9 +105,12 @@ codes! {
     RateLimited = "rate_limited",
     /// 500: a fault of this node; the cause is in its log.
     Internal = "internal",
-    /// 502: the agent ran and failed.
+    /// 502: the agent ran and failed; `reason` says how.
     AgentFailed = "agent_failed",
-    /// 502: the model behind the agent failed.
+    /// 502: the connection to the agent's node broke after the message had left: it may have run.
+    /// A repetition with the same idempotency key is safe.
+    CutOff = "cut_off",
+    /// 502: the model behind the agent failed; `reason` says how.
     ModelFailed = "model_failed",
     /// 502: the node of the agent cannot be reached. With `node`.
     Unreachable = "unreachable",
@@ -135,6 +141,9 @@ pub struct ErrorBody {
     pub error: String,
     /// What went wrong, for a program. Does not change.
     pub code: ErrorCode,
+    /// A finer word than the code where there is one, such as `model_no_key`. Does not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -171,6 +180,7 @@ impl ErrorBody {
         Self {
             error: error.into(),
             code,
+            reason: None,
             hint: None,
             looked_for: None,
             where_looked: None,

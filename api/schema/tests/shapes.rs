@@ -46,6 +46,7 @@ fn summary() -> AgentSummary {
         state: AgentState::Running,
         mode: Some("full".to_owned()),
         ready: true,
+        is_inferencing: Some(false),
         created_at: Some("2026-01-02T03:04:05Z".to_owned()),
         last_active: None,
         model_provider: None,
@@ -63,7 +64,7 @@ fn summary() -> AgentSummary {
 fn summary_json() -> Value {
     json!({
         "id": "67e55044-10b1-426f-9247-bb680e5fe0c8", "name": "echo", "state": "Running",
-        "mode": "full", "ready": true, "created_at": "2026-01-02T03:04:05Z",
+        "mode": "full", "ready": true, "is_inferencing": false, "created_at": "2026-01-02T03:04:05Z",
         "last_active": null, "model_provider": null, "model_name": null,
         "module": "builtin:echo", "description": "answers", "tags": ["demo"], "tools": [],
         "node": {"id": "12D3KooWX", "name": "north"}, "local": true, "reachable": true
