@@ -1,1 +1,37 @@
-//! RFC 6962 Merkle log: tree, proofs, signed checkpoints and the append-only store.
+//! The audit log: a Merkle tree over JSON lines, its signed heads, and the append-only store.
+//!
+//! - Pure: [`tree`] and [`proof`] (RFC 6962), [`note`] (C2SP signed-note), [`Checkpoint`] and
+//!   [`SignedHead`] (C2SP tlog-checkpoint), [`Event`] and [`Line`] (one JSON object a line).
+//! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
+//!
+//! It holds no network, no HTTP and no thread pool; the clock and every random number are handed in.
+//! A leaf is the exact bytes of a line, so that anyone can check one by hand:
+//! `{ printf '\0'; sed -n "$((SEQ + 1))p" audit.jsonl | tr -d '\n'; } | sha256sum`.
+
+mod checkpoint;
+mod clock;
+mod event;
+pub mod export;
+mod hash;
+mod line;
+mod log;
+pub mod note;
+pub mod proof;
+pub mod read;
+pub mod tree;
+pub mod verify;
+
+pub use checkpoint::{
+    Checkpoint, CheckpointError, HEAD_BYTES_MAX, HeadError, Origin, OriginError, SignedHead,
+};
+pub use clock::{Clock, Hybrid, rfc3339};
+pub use event::{
+    Call, Cause, CauseError, Event, Kind, Message, Outcome, Seq, TEXT_BYTES_MAX, UnknownKind,
+};
+pub use hash::{Hash, HashAlgorithm, HashTextError, UnknownAlgorithm};
+pub use line::{LINE_BYTES_MAX, Line, LineError};
+pub use log::{
+    Ack, AppendError, CloseError, ConsistencyError, FloorProblem, HeadListener, Health, Log,
+    OpenError, Opened, Options, Poison, Recovered,
+};
+pub use read::ReadError;

@@ -1,0 +1,411 @@
+//! Signed notes: a text and signatures over it. C2SP signed-note v1.0.0.
+//!
+//! A note is a text that ends in a line feed, an empty line, and one or more signature lines
+//! `— NAME BASE64`, where the base64 holds a four-byte key id and the signature. Parsing is strict
+//! and total: every accepted note is written back byte for byte by its `Display`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::{BASE64, HEXLOWER};
+use openfang_id::{SigningKey, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+
+/// The longest note that is parsed.
+pub const NOTE_BYTES_MAX: usize = 1_000_000;
+/// The most signature lines that are parsed. The specification asks for 16 at least.
+pub const SIGNATURES_MAX: usize = 100;
+
+/// Marks a plain Ed25519 key in key ids and verifier keys.
+const TYPE_ED25519: u8 = 0x01;
+/// What a signature line begins with: an em dash and a space.
+const SIGNATURE_MARK: &str = "\u{2014} ";
+const KEY_ID_BYTES: usize = 4;
+
+/// A text with its signatures. What the signatures are worth is told by [`Note::verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    text: String,
+    signatures: Vec<Signature>,
+}
+
+/// One signature line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// The name of the key.
+    pub name: String,
+    /// Tells keys of one name apart.
+    pub key_id: [u8; KEY_ID_BYTES],
+    /// The signature itself; its length depends on the kind of key.
+    pub bytes: Vec<u8>,
+}
+
+/// A named Ed25519 key that checks notes: `NAME+KEYID+BASE64`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verifier {
+    name: String,
+    key: VerifyingKey,
+}
+
+/// Why a text is not a note, or a note is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// Longer than is parsed.
+    #[error("the note is longer than {NOTE_BYTES_MAX} bytes")]
+    TooLong,
+    /// Control characters, no final line feed, or no empty line before the signatures.
+    #[error("not a signed note")]
+    Form,
+    /// A signature line that is none, or more of them than are parsed.
+    #[error("a signature line of the note is malformed")]
+    SignatureLine,
+    /// None of the signatures is by a key that is asked for.
+    #[error("the note is not signed by the expected key")]
+    UnknownKey,
+    /// A signature by an expected key that does not verify, or two of them.
+    #[error("a signature of the note does not verify")]
+    Signature,
+}
+
+/// Why a text is not a verifier key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VerifierError {
+    /// Not of the form `NAME+KEYID+BASE64`, or with a name that notes cannot hold.
+    #[error("not a verifier key: expected NAME+KEYID+BASE64")]
+    Form,
+    /// Not a plain Ed25519 key, or not a usable one.
+    #[error("the verifier key is not a usable Ed25519 key")]
+    Key,
+    /// The key id belongs to another name or key.
+    #[error("the key id does not belong to this name and key")]
+    KeyId,
+}
+
+impl Note {
+    /// Signs a text with a named Ed25519 key. Returns `None` for a text or name that a note cannot
+    /// hold: the text must be non-empty, end in a line feed and have no other control character.
+    #[must_use]
+    pub fn sign(text: &str, name: &str, key: &SigningKey) -> Option<Self> {
+        if !is_text(text) || !is_name(name) {
+            return None;
+        }
+        Some(Self {
+            text: text.to_owned(),
+            signatures: vec![Signature {
+                name: name.to_owned(),
+                key_id: key_id(name, &key.verifying_key()),
+                bytes: key.sign(text.as_bytes()).to_vec(),
+            }],
+        })
+    }
+
+    /// Returns the signed text, with its final line feed.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the signatures, as they stand: checked for form only.
+    #[must_use]
+    pub fn signatures(&self) -> &[Signature] {
+        &self.signatures
+    }
+
+    /// Checks the signature of one key. Those of other keys are passed over.
+    ///
+    /// # Errors
+    /// [`NoteError::UnknownKey`] when there is none, [`NoteError::Signature`] when there are two or
+    /// it does not hold.
+    pub fn verify(&self, verifier: &Verifier) -> Result<(), NoteError> {
+        let id = key_id(&verifier.name, &verifier.key);
+        let mut own = self
+            .signatures
+            .iter()
+            .filter(|signature| signature.name == verifier.name && signature.key_id == id);
+        let first = own.next().ok_or(NoteError::UnknownKey)?;
+        if own.next().is_some() {
+            return Err(NoteError::Signature);
+        }
+        let bytes: &[u8; 64] = first
+            .bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_length| NoteError::Signature)?;
+        verifier
+            .key
+            .verify(self.text.as_bytes(), bytes)
+            .map_err(|_mismatch| NoteError::Signature)
+    }
+}
+
+impl FromStr for Note {
+    type Err = NoteError;
+
+    fn from_str(note: &str) -> Result<Self, NoteError> {
+        if note.len() > NOTE_BYTES_MAX {
+            return Err(NoteError::TooLong);
+        }
+        let split = note.rfind("\n\n").ok_or(NoteError::Form)?;
+        let (text, rest) = note.split_at(split + 1);
+        if !is_text(text) {
+            return Err(NoteError::Form);
+        }
+        let lines = rest[1..].strip_suffix('\n').ok_or(NoteError::Form)?;
+        let mut signatures = Vec::new();
+        for line in lines.split('\n') {
+            if signatures.len() == SIGNATURES_MAX {
+                return Err(NoteError::SignatureLine);
+            }
+            signatures.push(Signature::parse(line).ok_or(NoteError::SignatureLine)?);
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            signatures,
+        })
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.text)?;
+        for signature in &self.signatures {
+            let mut bytes = signature.key_id.to_vec();
+            bytes.extend_from_slice(&signature.bytes);
+            let encoded = BASE64.encode(&bytes);
+            writeln!(f, "{SIGNATURE_MARK}{} {encoded}", signature.name)?;
+        }
+        Ok(())
+    }
+}
+
+impl Signature {
+    fn parse(line: &str) -> Option<Self> {
+        let (name, encoded) = line.strip_prefix(SIGNATURE_MARK)?.split_once(' ')?;
+        if !is_name(name) {
+            return None;
+        }
+        let decoded = BASE64.decode(encoded.as_bytes()).ok()?;
+        let (key_id, bytes) = decoded.split_first_chunk()?;
+        if bytes.is_empty() {
+            return None;
+        }
+        Some(Self {
+            name: name.to_owned(),
+            key_id: *key_id,
+            bytes: bytes.to_vec(),
+        })
+    }
+}
+
+impl Verifier {
+    /// Names a key. Returns `None` for a name that a note cannot hold: it is not empty and has no
+    /// white space, no control character and no `+`.
+    #[must_use]
+    pub fn new(name: &str, key: VerifyingKey) -> Option<Self> {
+        is_name(name).then(|| Self {
+            name: name.to_owned(),
+            key,
+        })
+    }
+}
+
+impl FromStr for Verifier {
+    type Err = VerifierError;
+
+    fn from_str(text: &str) -> Result<Self, VerifierError> {
+        let mut parts = text.splitn(3, '+');
+        let mut part = || parts.next().ok_or(VerifierError::Form);
+        let (name, id, key) = (part()?, part()?, part()?);
+        if !is_name(name) {
+            return Err(VerifierError::Form);
+        }
+        let mut stated_id = [0; KEY_ID_BYTES];
+        let id_length = HEXLOWER.decode_len(id.len());
+        if id_length != Ok(KEY_ID_BYTES) {
+            return Err(VerifierError::Form);
+        }
+        HEXLOWER
+            .decode_mut(id.as_bytes(), &mut stated_id)
+            .map_err(|_not_hex| VerifierError::Form)?;
+        let decoded = BASE64
+            .decode(key.as_bytes())
+            .map_err(|_not_base64| VerifierError::Form)?;
+        let Some((&TYPE_ED25519, key)) = decoded.split_first() else {
+            return Err(VerifierError::Key);
+        };
+        let key = key.try_into().map_err(|_length| VerifierError::Key)?;
+        let key = VerifyingKey::from_bytes(key).map_err(|_invalid| VerifierError::Key)?;
+        if key_id(name, &key) != stated_id {
+            return Err(VerifierError::KeyId);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            key,
+        })
+    }
+}
+
+impl fmt::Display for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = vec![TYPE_ED25519];
+        bytes.extend_from_slice(&self.key.to_bytes());
+        let id = HEXLOWER.encode(&key_id(&self.name, &self.key));
+        write!(f, "{}+{id}+{}", self.name, BASE64.encode(&bytes))
+    }
+}
+
+/// First bytes of SHA-256(name || LF || type || public key).
+fn key_id(name: &str, key: &VerifyingKey) -> [u8; KEY_ID_BYTES] {
+    let hash = Sha256::new()
+        .chain_update(name)
+        .chain_update([b'\n', TYPE_ED25519])
+        .chain_update(key.to_bytes())
+        .finalize();
+    let mut id = [0; KEY_ID_BYTES];
+    id.copy_from_slice(&hash[..KEY_ID_BYTES]);
+    id
+}
+
+fn is_text(text: &str) -> bool {
+    text.ends_with('\n') && !text.bytes().any(|byte| byte < 0x20 && byte != b'\n')
+}
+
+fn is_name(name: &str) -> bool {
+    let allowed = |c: char| !c.is_whitespace() && !c.is_control() && c != '+';
+    !name.is_empty() && name.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The example of the specification.
+    const VKEY: &str = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+    const SIGNATURE: &str = "Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=";
+
+    fn example() -> String {
+        format!("This is an example message.\n\n\u{2014} example.com/foo {SIGNATURE}\n")
+    }
+
+    #[test]
+    fn the_example_of_the_specification_verifies() {
+        let verifier: Verifier = VKEY.parse().expect("a verifier key");
+        assert_eq!(verifier.to_string(), VKEY);
+        let note: Note = example().parse().expect("a note");
+        assert_eq!(note.text(), "This is an example message.\n");
+        assert_eq!(note.to_string(), example());
+        assert_eq!(note.verify(&verifier), Ok(()));
+    }
+
+    #[test]
+    fn lines_of_unknown_keys_are_passed_over_and_a_bad_known_one_is_not() {
+        let verifier: Verifier = VKEY.parse().expect("a verifier key");
+        let verify = |text: &str| text.parse::<Note>().and_then(|note| note.verify(&verifier));
+        let stranger = "\u{2014} stranger AAAAAAE=\n";
+        assert_eq!(verify(&(example() + stranger)), Ok(()));
+        let only_stranger = format!("text\n\n{stranger}");
+        assert_eq!(verify(&only_stranger), Err(NoteError::UnknownKey));
+        let other_text = example().replace("example message", "Example message");
+        assert_eq!(verify(&other_text), Err(NoteError::Signature));
+        let line = format!("\u{2014} example.com/foo {SIGNATURE}\n");
+        assert_eq!(verify(&(example() + &line)), Err(NoteError::Signature));
+        let cut = format!(
+            "text\n\n\u{2014} example.com/foo {}\n",
+            BASE64.encode(b"\x53\x0d\x90\x3a1")
+        );
+        assert_eq!(verify(&cut), Err(NoteError::Signature));
+    }
+
+    #[test]
+    fn malformed_notes_are_refused() {
+        let check = |text: &str, expected: NoteError| {
+            assert_eq!(text.parse::<Note>(), Err(expected), "{text:?}");
+        };
+        let line = format!("\u{2014} example.com/foo {SIGNATURE}\n");
+        check("", NoteError::Form);
+        check("text\n", NoteError::Form);
+        check(&line, NoteError::Form);
+        check(
+            &format!("\n\n{line}").replace("\n\n", "\n"),
+            NoteError::Form,
+        );
+        check(&format!("te\txt\n\n{line}"), NoteError::Form);
+        check(&format!("te\r\n\n{line}"), NoteError::Form);
+        check(&format!("text\n\n{}", line.trim_end()), NoteError::Form);
+        check("text\n\n", NoteError::Form);
+        check("text\n\n\n", NoteError::Form);
+        check("text\n\nline\n", NoteError::SignatureLine);
+        check(
+            &format!("text\n\n-{}", &line[3..]),
+            NoteError::SignatureLine,
+        );
+        check(
+            &line.replacen('\u{2014}', "text\n\n\u{2014} ", 1),
+            NoteError::SignatureLine,
+        );
+        check(
+            &format!("text\n\n{}", line.replace("foo", "f+o")),
+            NoteError::SignatureLine,
+        );
+        check(
+            &format!("text\n\n{}", line.replace("foo", "f\u{a0}o")),
+            NoteError::SignatureLine,
+        );
+        check(
+            &format!("text\n\n{}", line.replace("aQM=", "aQM")),
+            NoteError::SignatureLine,
+        );
+        check(
+            &format!("text\n\n{}", line.replace("aQM=", "aQN=")),
+            NoteError::SignatureLine,
+        );
+        check("text\n\n\u{2014} name AAAAAA==\n", NoteError::SignatureLine);
+        check(
+            &format!("text\n\n{}", line.repeat(SIGNATURES_MAX + 1)),
+            NoteError::SignatureLine,
+        );
+        check(&"x".repeat(NOTE_BYTES_MAX + 1), NoteError::TooLong);
+    }
+
+    #[test]
+    fn malformed_verifier_keys_are_refused() {
+        let check = |text: &str, expected: VerifierError| {
+            assert_eq!(text.parse::<Verifier>(), Err(expected), "{text:?}");
+        };
+        check("", VerifierError::Form);
+        check("name+530d903a", VerifierError::Form);
+        check(&VKEY.replace("530d903a", "530D903A"), VerifierError::Form);
+        check(&VKEY.replace("530d903a", "530d903aff"), VerifierError::Form);
+        check(&VKEY.replace("3U2k", "3U2"), VerifierError::Form);
+        check(&VKEY.replace("+Ae", "+Be"), VerifierError::Key);
+        check(&VKEY.replace("530d903a", "530d903b"), VerifierError::KeyId);
+        check(&VKEY.replace("/foo", "/bar"), VerifierError::KeyId);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_signed_round_trips_and_verifies(
+            text in "[^\\p{Cc}]{0,40}(\n[^\\p{Cc}]{0,40}){0,3}",
+            name in "[a-z./]{1,20}",
+            seed: [u8; 32],
+        ) {
+            let key = SigningKey::from_bytes(&seed);
+            let note = Note::sign(&format!("{text}\n"), &name, &key).expect("a valid text");
+            let written = note.to_string();
+            let verifier = Verifier::new(&name, key.verifying_key()).expect("a valid name");
+            prop_assert_eq!(written.parse(), Ok(note.clone()));
+            prop_assert_eq!(note.verify(&verifier), Ok(()));
+            prop_assert_eq!(verifier.to_string().parse(), Ok(verifier));
+        }
+
+        #[test]
+        fn parsing_never_panics_and_what_is_accepted_is_written_back(
+            text in "(.|\n|\u{2014} [a-z]+ [A-Za-z0-9+/=]{4,12}\n|\n\n){0,12}",
+        ) {
+            if let Ok(note) = text.parse::<Note>() {
+                prop_assert_eq!(note.to_string(), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Verification of a log from its files, without a daemon.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use openfang_id::VerifyingKey;
+
+use crate::{Hash, Origin, SignedHead};
+
+/// The files of a log, and what they are checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The file of lines.
+    pub log_path: &'a Path,
+    /// The directory beside it.
+    pub dir: &'a Path,
+    /// The key that signs the heads.
+    pub key: &'a VerifyingKey,
+    /// The name of the log.
+    pub origin: &'a Origin,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The judgement.
+    pub verdict: Verdict,
+    /// How many bytes of lines were read and hashed.
+    pub bytes: u64,
+}
+
+/// The judgement over a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is no log, and nothing says that there ever was one.
+    Empty,
+    /// Every entry is as it was signed.
+    Intact {
+        /// How many entries there are.
+        entries: u64,
+        /// The root over all of them.
+        root: Hash,
+        /// The last signed head; `None` when nothing was signed yet.
+        head: Option<SignedHead>,
+        /// How many of the entries were written after that head.
+        unsigned: u64,
+        /// How many bytes of an unfinished line stand at the end.
+        torn_bytes: u64,
+    },
+    /// The log is not as it was signed.
+    Tampered {
+        /// The first bad entry, where it can be named.
+        first_bad_seq: Option<u64>,
+        /// What was done to it.
+        kind: DamageKind,
+    },
+}
+
+/// What is wrong with a log, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// The first bad entry, where it can be named.
+    pub first_bad_seq: Option<u64>,
+    /// What was done to it.
+    pub kind: DamageKind,
+}
+
+/// What was done to a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DamageKind {
+    /// A line is not the line that was signed.
+    Altered,
+    /// Lines are missing between others.
+    Removed,
+    /// Lines were put between others.
+    Inserted,
+    /// Lines are missing at the end.
+    Truncated,
+    /// The number in a line is not its place.
+    Sequence,
+    /// The file is gone.
+    Missing,
+    /// The signing floor or the published head is not signed by the log, or they contradict each other.
+    Head,
+}
+
+/// Why a log cannot be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first_bad_seq {
+            Some(seq) => write!(f, "{} at entry {seq}", self.kind),
+            None => write!(f, "{}", self.kind),
+        }
+    }
+}
+
+impl fmt::Display for DamageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Altered => "a line was altered",
+            Self::Removed => "lines were removed",
+            Self::Inserted => "lines were inserted",
+            Self::Truncated => "lines are missing at the end",
+            Self::Sequence => "a line has the wrong number",
+            Self::Missing => "the file is missing",
+            Self::Head => "the signed head is not valid",
+        })
+    }
+}
+
+/// Verifies the log in these files against its signed heads.
+///
+/// # Errors
+/// When a file cannot be read. A log that is not what was signed is no error but a verdict.
+pub fn verify_files(
+    log_path: &Path,
+    dir: &Path,
+    key: &VerifyingKey,
+    origin: &Origin,
+) -> Result<Report, VerifyError> {
+    unimplemented!()
+}
