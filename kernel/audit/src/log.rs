@@ -240,7 +240,7 @@ pub type Ack = Box<dyn FnOnce(Result<Seq, AppendError>) + Send>;
 pub type HeadListener = Box<dyn Fn(SignedHead) + Send + Sync>;
 
 /// A handle to an open log; cheap to clone. The last one to go closes it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Log;
 
 impl Log {
