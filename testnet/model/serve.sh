@@ -105,8 +105,8 @@ setup() {
 }
 
 check() {
-    server_is_right || die 5 "the server is not set up in $CACHE: run serve.sh setup"
     model_is_right || die 5 "the model is not in $CACHE, or is not the right file: run serve.sh setup"
+    server_is_right || die 5 "the server is not set up in $CACHE: run serve.sh setup"
 }
 
 CACHE="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/openfang-model"
