@@ -9,6 +9,8 @@
 //! - [`gate`] lets nobody into a mesh who does not hold its secret;
 //! - [`call`] carries one message to an agent and its answer back, and [`dedupe`] sees to it that a
 //!   repeated call runs once;
+//! - [`roster`] is who is in the mesh, what they run and who lives; [`heads`] what is held of their
+//!   audit logs;
 //! - [`ticket`] is the text that invites another machine.
 //!
 //! Byte for byte: `docs/PROTOCOL.md`.
@@ -17,7 +19,9 @@ pub mod call;
 pub mod codec;
 pub mod dedupe;
 pub mod gate;
+pub mod heads;
 mod instant;
+pub mod roster;
 pub mod ticket;
 
 pub use instant::Instant;

@@ -1,0 +1,403 @@
+//! What is held of every log: the accepted head, the open ones, the question that was asked.
+
+use std::collections::BTreeMap;
+
+use openfang_audit::proof::verify_consistency;
+use openfang_audit::{Hash, Origin, SignedHead};
+use openfang_id::{NodeId, VerifyingKey};
+
+use super::{CannotProve, Evidence, HeadView, HeldAlarm, Why};
+use crate::roster::{Key, LogKey};
+
+/// The most heads of one log that wait for a proof; a busy log outruns its proofs now and then.
+const OPEN_MAX: usize = 4;
+/// The most reporters kept for one log; more add nothing.
+const ALARMS_MAX: usize = 4;
+/// The most logs: a few more than nodes, because verdicts outlive forgotten nodes.
+const LOGS_MAX: usize = 8_192;
+
+/// What a head, an answer or an alarm has led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing to tell.
+    None,
+    /// The head is accepted.
+    Accepted(SignedHead),
+    /// The log is inconsistent, from now on and for good.
+    Inconsistent(Why, Evidence),
+    /// The node has begun another log.
+    Replaced(u32),
+}
+
+/// A question to the origin of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) id: u32,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// A log of another node.
+#[derive(Debug, Clone)]
+struct Log {
+    node: NodeId,
+    key: LogKey,
+    accepted: Option<SignedHead>,
+    open: Vec<SignedHead>,
+    asked: Option<Asked>,
+    verdict: Option<(Why, Evidence)>,
+    alarms: Vec<HeldAlarm>,
+    change: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    question: Question,
+    open: SignedHead,
+}
+
+/// What is kept of a log on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptLog {
+    pub(crate) node: NodeId,
+    pub(crate) key: LogKey,
+    pub(crate) accepted: Option<SignedHead>,
+    pub(crate) verdict: Option<(Why, Evidence)>,
+    pub(crate) alarms: Vec<HeldAlarm>,
+}
+
+/// The logs of all other nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    logs: BTreeMap<Key, Log>,
+    by_change: BTreeMap<u64, Key>,
+    changes: u64,
+    questions: u32,
+}
+
+impl Book {
+    /// Takes back what was kept on disk.
+    pub(crate) fn restore(&mut self, kept: KeptLog) {
+        let key = *kept.node.as_bytes();
+        let log = Log {
+            node: kept.node,
+            key: kept.key,
+            accepted: kept.accepted,
+            open: Vec::new(),
+            asked: None,
+            verdict: kept.verdict,
+            alarms: kept.alarms,
+            change: 0,
+        };
+        self.logs.insert(key, log);
+        self.touch(&key);
+    }
+
+    /// Returns what is to be kept on disk.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = KeptLog> + '_ {
+        self.logs.values().map(|log| KeptLog {
+            node: log.node,
+            key: log.key,
+            accepted: log.accepted.clone(),
+            verdict: log.verdict.clone(),
+            alarms: log.alarms.clone(),
+        })
+    }
+
+    /// Learns which log a node announces in its record. The first key seen is the one that counts:
+    /// it is derived from the same seed as the node's identity and never changes.
+    pub(crate) fn pin(&mut self, node: NodeId, announced: LogKey) -> Step {
+        let key = *node.as_bytes();
+        let Some(log) = self.logs.get_mut(&key) else {
+            self.make_room();
+            self.restore(KeptLog {
+                node,
+                key: announced,
+                accepted: None,
+                verdict: None,
+                alarms: Vec::new(),
+            });
+            return Step::None;
+        };
+        if log.key == announced {
+            return Step::None;
+        }
+        if log.key.key != announced.key || announced.epoch < log.key.epoch {
+            let evidence = Evidence {
+                accepted: log.accepted.clone(),
+                offending: None,
+            };
+            return self.convict(&key, Why::OtherLog, evidence);
+        }
+        log.key = announced;
+        log.accepted = None;
+        log.open.clear();
+        log.asked = None;
+        Step::Replaced(announced.epoch)
+    }
+
+    /// Learns a head: `direct` when its origin announced it, otherwise passed on by a third party.
+    pub(crate) fn observe(&mut self, key: &Key, note: &str, direct: bool) -> Step {
+        let Some(log) = self.logs.get_mut(key) else {
+            return Step::None;
+        };
+        if log.verdict.is_some() {
+            return Step::None;
+        }
+        let Some(head) = log.open_note(note) else {
+            return Step::None;
+        };
+        if let Some(other) = log.contradicted_by(&head) {
+            let evidence = Evidence {
+                accepted: Some(other),
+                offending: Some(head),
+            };
+            return self.convict(key, Why::TwoRoots, evidence);
+        }
+        if log.holds(&head) {
+            return Step::None;
+        }
+        let first = log.accepted.is_none() && direct;
+        let from_nothing = log
+            .accepted
+            .as_ref()
+            .is_some_and(|a| a.checkpoint.size == 0);
+        if first || from_nothing {
+            log.accepted = Some(head.clone());
+            self.touch(key);
+            return Step::Accepted(head);
+        }
+        if head.checkpoint.size > 0 || direct {
+            log.keep_open(head);
+        }
+        Step::None
+    }
+
+    /// Returns the next question for the origin of a log, and takes it as asked. An unanswered one
+    /// is given again.
+    pub(crate) fn question(&mut self, key: &Key) -> Option<Question> {
+        let log = self.logs.get_mut(key)?;
+        if log.verdict.is_some() {
+            return None;
+        }
+        if let Some(asked) = &log.asked {
+            return Some(asked.question);
+        }
+        let accepted = log.accepted.as_ref()?.checkpoint.size;
+        let open = log.open.pop()?;
+        let size = open.checkpoint.size;
+        self.questions = self.questions.wrapping_add(1);
+        let question = Question {
+            id: self.questions,
+            // A log of size 0 has nothing to prove; what is asked is whether it still has the rest.
+            from: accepted.min(size).max(1),
+            to: accepted.max(size),
+        };
+        log.asked = Some(Asked { question, open });
+        Some(question)
+    }
+
+    /// Tells whether an answer is awaited.
+    pub(crate) fn awaits(&self, key: &Key) -> bool {
+        self.logs.get(key).is_some_and(|log| log.asked.is_some())
+    }
+
+    /// Tells whether a question could be asked.
+    pub(crate) fn is_open(&self, key: &Key) -> bool {
+        self.logs.get(key).is_some_and(|log| {
+            let open = log.asked.is_some() || (log.accepted.is_some() && !log.open.is_empty());
+            open && log.verdict.is_none()
+        })
+    }
+
+    /// Takes the origin's answer to a question.
+    pub(crate) fn answer(
+        &mut self,
+        key: &Key,
+        id: u32,
+        answer: Result<Vec<Hash>, CannotProve>,
+    ) -> Step {
+        let Some(log) = self.logs.get_mut(key) else {
+            return Step::None;
+        };
+        let is_asked = |asked: &mut Asked| asked.question.id == id;
+        if answer == Err(CannotProve::Later) {
+            return Step::None;
+        }
+        let Some(asked) = log.asked.take_if(is_asked) else {
+            return Step::None;
+        };
+        let Some(accepted) = log.accepted.clone() else {
+            return Step::None;
+        };
+        let failed = match answer {
+            Ok(proof) => (!proves(&accepted, &asked.open, &proof)).then_some(Why::WrongProof),
+            Err(CannotProve::Behind { have }) => Some(Why::Behind { have }),
+            Err(CannotProve::Damaged { first_bad }) => Some(Why::Damaged { first_bad }),
+            Err(CannotProve::Range) => Some(Why::NoProof),
+            Err(CannotProve::Later) => None,
+        };
+        if let Some(why) = failed {
+            let evidence = Evidence {
+                accepted: Some(accepted),
+                offending: Some(asked.open),
+            };
+            return self.convict(key, why, evidence);
+        }
+        if asked.open.checkpoint.size <= accepted.checkpoint.size {
+            return Step::None;
+        }
+        log.accepted = Some(asked.open.clone());
+        self.touch(key);
+        Step::Accepted(asked.open)
+    }
+
+    /// Keeps an alarm. Returns whether it is news, and what its notes prove by themselves.
+    pub(crate) fn alarm(&mut self, alarm: &HeldAlarm) -> (bool, Step) {
+        let Some(log) = self.logs.get_mut(&alarm.accused) else {
+            return (false, Step::None);
+        };
+        let known = log.alarms.iter().any(|a| a.reporter == alarm.reporter);
+        if known || log.alarms.len() >= ALARMS_MAX {
+            return (false, Step::None);
+        }
+        log.alarms.push(alarm.clone());
+        let step = alarm.notes.iter().fold(Step::None, |step, note| {
+            match self.observe(&alarm.accused, note, false) {
+                convicted @ Step::Inconsistent(..) => convicted,
+                Step::None | Step::Accepted(_) | Step::Replaced(_) => step,
+            }
+        });
+        (true, step)
+    }
+
+    /// Returns every alarm that is held.
+    pub(crate) fn alarms(&self) -> impl Iterator<Item = &HeldAlarm> {
+        self.logs.values().flat_map(|log| &log.alarms)
+    }
+
+    /// Returns what others may be told of accepted heads: those that changed after `mark`, each
+    /// with the mark to continue from.
+    pub(crate) fn accepted_since(&self, mark: u64) -> impl Iterator<Item = (u64, Key, &str)> {
+        let later = self.by_change.range(mark.saturating_add(1)..);
+        later.filter_map(|(change, key)| {
+            let head = self.logs.get(key)?.accepted.as_ref()?;
+            Some((*change, *key, head.note.as_str()))
+        })
+    }
+
+    /// Returns what is held of a log.
+    pub(crate) fn view(&self, key: &Key) -> HeadView {
+        self.logs.get(key).map_or(HeadView::None, Log::view)
+    }
+
+    fn convict(&mut self, key: &Key, why: Why, evidence: Evidence) -> Step {
+        let Some(log) = self.logs.get_mut(key) else {
+            return Step::None;
+        };
+        if log.verdict.is_some() {
+            return Step::None;
+        }
+        log.verdict = Some((why, evidence.clone()));
+        log.open.clear();
+        log.asked = None;
+        Step::Inconsistent(why, evidence)
+    }
+
+    fn touch(&mut self, key: &Key) {
+        let Some(log) = self.logs.get_mut(key) else {
+            return;
+        };
+        self.changes += 1;
+        self.by_change.remove(&log.change);
+        log.change = self.changes;
+        self.by_change.insert(self.changes, *key);
+    }
+
+    /// Makes room for one more log by dropping one about which nothing is held.
+    fn make_room(&mut self) {
+        if self.logs.len() < LOGS_MAX {
+            return;
+        }
+        let holds_nothing = |log: &Log| log.verdict.is_none() && log.alarms.is_empty();
+        let mut clean = self.logs.iter().filter(|(_, log)| holds_nothing(log));
+        let oldest = clean.min_by_key(|(_, log)| log.change);
+        if let Some((key, change)) = oldest.map(|(key, log)| (*key, log.change)) {
+            self.logs.remove(&key);
+            self.by_change.remove(&change);
+        }
+    }
+}
+
+impl Log {
+    fn open_note(&self, note: &str) -> Option<SignedHead> {
+        let key = VerifyingKey::from_bytes(self.key.key).ok()?;
+        SignedHead::open(note, &Origin::of(&self.node, self.key.epoch), &key).ok()
+    }
+
+    fn heads(&self) -> impl Iterator<Item = &SignedHead> {
+        let asked = self.asked.as_ref().map(|asked| &asked.open);
+        self.accepted.iter().chain(asked).chain(&self.open)
+    }
+
+    fn contradicted_by(&self, head: &SignedHead) -> Option<SignedHead> {
+        let one = &head.checkpoint;
+        let other = |held: &&SignedHead| {
+            held.checkpoint.size == one.size && held.checkpoint.root != one.root
+        };
+        self.heads().find(other).cloned()
+    }
+
+    fn holds(&self, head: &SignedHead) -> bool {
+        self.heads().any(|held| held.checkpoint == head.checkpoint)
+    }
+
+    /// Keeps a head until it can be asked about; the largest is asked about first.
+    fn keep_open(&mut self, head: SignedHead) {
+        self.open.push(head);
+        self.open.sort_by_key(|head| head.checkpoint.size);
+        if self.open.len() > OPEN_MAX {
+            self.open.remove(0);
+        }
+    }
+
+    fn view(&self) -> HeadView {
+        let accepted = self.accepted.as_ref().map(|head| head.checkpoint.size);
+        if let Some((why, _evidence)) = &self.verdict {
+            return HeadView::Inconsistent {
+                why: *why,
+                accepted,
+            };
+        }
+        if let Some(first) = self.alarms.first() {
+            let reporters = self.alarms.iter().map(|alarm| alarm.reporter);
+            return HeadView::Reported {
+                accepted,
+                by: reporters
+                    .filter_map(|key| NodeId::from_public_key(key).ok())
+                    .collect(),
+                why: first.why,
+            };
+        }
+        let seen = self.heads().map(|head| head.checkpoint.size).max();
+        match (&self.accepted, seen) {
+            (Some(head), Some(size)) if size <= head.checkpoint.size => HeadView::Consistent {
+                size: head.checkpoint.size,
+                root: head.checkpoint.root,
+            },
+            (_, Some(size)) => HeadView::Unproven { size, accepted },
+            (_, None) => HeadView::None,
+        }
+    }
+}
+
+/// Tells whether the proof shows that the larger of two heads continues the smaller.
+fn proves(one: &SignedHead, other: &SignedHead, proof: &[Hash]) -> bool {
+    let (small, large) = if one.checkpoint.size <= other.checkpoint.size {
+        (&one.checkpoint, &other.checkpoint)
+    } else {
+        (&other.checkpoint, &one.checkpoint)
+    };
+    small.size == 0
+        || verify_consistency(small.size, &small.root, large.size, &large.root, proof).is_ok()
+}
