@@ -65,3 +65,6 @@ pub enum Violation {
     #[error("more chunks than can be counted")]
     Chunks,
 }
+
+#[cfg(test)]
+mod tests;

@@ -257,6 +257,20 @@ impl Window {
     }
 }
 
+#[cfg(test)]
+impl Window {
+    /// Counts calls and bytes anew, and checks that the indexes agree.
+    fn counted(&self) -> (usize, usize) {
+        let ended = self.calls.values().filter(|call| call.ended.is_some());
+        assert_eq!(ended.count(), self.ended.len());
+        assert_eq!(self.per_node.values().sum::<usize>(), self.calls.len());
+        assert!(self.replayable.len() <= self.ended.len());
+        let frames = self.calls.values().flat_map(|call| &call.frames);
+        let bytes = frames.map(|frame| frame.bytes_held()).sum();
+        (self.calls.len(), bytes)
+    }
+}
+
 impl Call {
     fn replay(&self, from: u32) -> Option<Replay> {
         if from < self.first || from > self.next {

@@ -180,6 +180,7 @@ pub enum Refusal {
 
 /// One end of one handshake.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Gate {
     channel: Channel,
     secrets: Secrets,

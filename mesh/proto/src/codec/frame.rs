@@ -73,6 +73,12 @@ impl FrameBuffer {
         self.wanted.is_none() && self.header.is_empty()
     }
 
+    /// Returns how many bytes of memory it holds.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.header.capacity() + self.body.capacity()
+    }
+
     /// Ends the stream.
     ///
     /// # Errors

@@ -121,6 +121,14 @@ impl Keys {
     }
 }
 
+#[cfg(test)]
+impl Keys {
+    /// The initiator's key and the responder's.
+    pub(super) fn both(&self) -> [&[u8; 32]; 2] {
+        [&self.initiator, &self.responder]
+    }
+}
+
 fn expand(hkdf: &Hkdf<Sha256>, role: Role, epoch: Epoch) -> [u8; 32] {
     let role: &[u8] = match role {
         Role::Initiator => b"init",
