@@ -1,0 +1,291 @@
+//! The task that owns the swarm and the roster, and translates between them.
+//!
+//! One loop, no protocol: events of the swarm, messages of peers, commands of handles and the roster's
+//! timer go in; what the roster wants is carried out. Asleep, it only waits for the command that wakes
+//! it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openfang_audit::SignedHead;
+use openfang_id::{NodeId, PeerAddr, SharedSecret};
+use openfang_ofp::gate::Epoch;
+use openfang_ofp::roster::{AgentAd, Ed25519, Known, LogKey, Start, State, View};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::awake::Awake;
+use crate::clock::{Clock, unix_ms};
+use crate::disk::Disk;
+use crate::joins::{Before, JoinReply};
+use crate::mesh::Status;
+use crate::pool::Peers;
+use crate::{Config, Host, JoinError, StartError, entropy};
+
+/// What handles ask of the driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Connect to a mesh.
+    Join {
+        addrs: Vec<PeerAddr>,
+        secret: Option<(Epoch, SharedSecret)>,
+        reply: JoinReply,
+    },
+    /// Connect to a node of the roster, for a call.
+    Connect { node: NodeId },
+    /// Leave the mesh and end.
+    Shutdown {
+        grace: Duration,
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// What the driver listens to besides the network.
+pub(crate) struct Inputs {
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) agents: watch::Receiver<Option<Vec<AgentAd>>>,
+    pub(crate) head: watch::Receiver<Option<SignedHead>>,
+    /// Ends everything at once.
+    pub(crate) closing: CancellationToken,
+}
+
+/// What handles read.
+pub(crate) struct Outputs {
+    pub(crate) view: watch::Receiver<Arc<View>>,
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) secret: watch::Receiver<Option<(Epoch, SharedSecret)>>,
+}
+
+/// Where the driver tells what is.
+pub(crate) struct Tell {
+    pub(crate) view: watch::Sender<Arc<View>>,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) secret: watch::Sender<Option<(Epoch, SharedSecret)>>,
+}
+
+/// What stays the same whether the mesh sleeps or not.
+pub(crate) struct Base {
+    pub(crate) config: Config,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) clock: Clock,
+    pub(crate) disk: Disk,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) tell: Tell,
+}
+
+struct Driver {
+    base: Arc<Base>,
+    inputs: Inputs,
+    awake: Option<Box<Awake>>,
+}
+
+/// Makes the driver, awake when the configuration has a secret. Its future must be run by a task.
+pub(crate) async fn start(
+    config: Config,
+    host: Arc<dyn Host>,
+    inputs: Inputs,
+    peers: Arc<Peers>,
+) -> Result<(impl Future<Output = ()> + Send + use<>, Outputs), StartError> {
+    let disk = Disk::open(&config.state_dir)?;
+    let clock = Clock::new();
+    let asleep = Arc::new(lone_view(&config, clock)?);
+    let (view, view_seen) = watch::channel(asleep);
+    let (status, status_seen) = watch::channel(Status::Asleep);
+    let (secret, secret_seen) = watch::channel(None);
+    let outputs = Outputs {
+        view: view_seen,
+        status: status_seen,
+        secret: secret_seen,
+    };
+    let wake_with = config.secret.clone();
+    let base = Arc::new(Base {
+        config,
+        host,
+        clock,
+        disk,
+        peers,
+        tell: Tell {
+            view,
+            status,
+            secret,
+        },
+    });
+    let mut driver = Driver {
+        base,
+        inputs,
+        awake: None,
+    };
+    if let Some(secret) = wake_with {
+        driver.wake(secret).await?;
+    }
+    Ok((driver.run(), outputs))
+}
+
+/// Returns what a node sees that knows nobody.
+fn lone_view(config: &Config, clock: Clock) -> Result<View, StartError> {
+    let start = Start {
+        incarnation: 0,
+        known: Known::default(),
+        seed: [0; 32],
+        unix_ms: unix_ms(),
+    };
+    let crypto = Box::new(Ed25519(config.keys.identity.clone()));
+    let state = State::new(roster_config(config), crypto, start, clock.now());
+    Ok(state.view())
+}
+
+/// Returns the part of the configuration that is the roster's.
+pub(crate) fn roster_config(config: &Config) -> openfang_ofp::roster::Config {
+    let log = config.log_epoch.map(|epoch| LogKey {
+        key: config.keys.log.verifying_key().to_bytes(),
+        epoch,
+    });
+    openfang_ofp::roster::Config {
+        me: config.keys.node_id(),
+        name: config.name.clone(),
+        software: config.version.clone(),
+        log,
+        nodes_max: openfang_ofp::roster::NODES_MAX,
+    }
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            let go_on = match &mut self.awake {
+                Some(awake) => {
+                    tokio::select! {
+                        () = self.inputs.closing.cancelled() => false,
+                        command = self.inputs.commands.recv() => self.on_command(command).await,
+                        changed = self.inputs.agents.changed() => {
+                            let agents = self.inputs.agents.borrow_and_update().clone();
+                            if let Some(agents) = agents {
+                                awake.set_agents(agents);
+                            }
+                            changed.is_ok()
+                        }
+                        changed = self.inputs.head.changed() => {
+                            let head = self.inputs.head.borrow_and_update().clone();
+                            if let Some(head) = head {
+                                awake.set_head(head);
+                            }
+                            changed.is_ok()
+                        }
+                        () = awake.turn() => true,
+                    }
+                }
+                None => {
+                    tokio::select! {
+                        () = self.inputs.closing.cancelled() => false,
+                        command = self.inputs.commands.recv() => self.on_command(command).await,
+                    }
+                }
+            };
+            if !go_on {
+                break;
+            }
+            self.after_turn();
+        }
+    }
+
+    /// Ends joins that are over, and shows what has changed.
+    fn after_turn(&mut self) {
+        let Some(awake) = &mut self.awake else {
+            return;
+        };
+        let sleep_again = awake.end_joins();
+        awake.publish();
+        if sleep_again {
+            self.fall_asleep();
+        }
+    }
+
+    async fn on_command(&mut self, command: Option<Command>) -> bool {
+        match command {
+            None => false,
+            Some(Command::Join {
+                addrs,
+                secret,
+                reply,
+            }) => {
+                self.join(addrs, secret, reply).await;
+                true
+            }
+            Some(Command::Connect { node }) => {
+                if let Some(awake) = &mut self.awake {
+                    awake.connect(node);
+                }
+                true
+            }
+            Some(Command::Shutdown { grace, reply }) => {
+                if let Some(awake) = self.awake.take() {
+                    awake.leave(grace).await;
+                }
+                self.base.tell.status.send_replace(Status::Asleep);
+                crate::ignore_gone(reply.send(()));
+                false
+            }
+        }
+    }
+
+    async fn join(
+        &mut self,
+        addrs: Vec<PeerAddr>,
+        secret: Option<(Epoch, SharedSecret)>,
+        reply: JoinReply,
+    ) {
+        let before = match (&mut self.awake, secret) {
+            (None, None) => {
+                return crate::ignore_gone(reply.send(Err(JoinError::NoSecret)));
+            }
+            (None, Some(secret)) => match self.wake(secret).await {
+                Ok(()) => Before::Asleep,
+                Err(why) => {
+                    return crate::ignore_gone(reply.send(Err(JoinError::Start(why))));
+                }
+            },
+            (Some(_), None) => Before::Awake(None),
+            (Some(awake), Some(secret)) => match awake.change_secret(secret) {
+                Ok(before) => Before::Awake(before),
+                Err(other) => return crate::ignore_gone(reply.send(Err(other))),
+            },
+        };
+        if let Some(awake) = &mut self.awake {
+            awake.join(addrs, reply, before);
+        }
+    }
+
+    async fn wake(&mut self, secret: (Epoch, SharedSecret)) -> Result<(), StartError> {
+        let incarnation = self.base.disk.next_incarnation()?;
+        let crypto = Ed25519(self.base.config.keys.identity.clone());
+        let start = Start {
+            incarnation,
+            known: self.base.disk.load_known(&crypto),
+            seed: entropy::bytes().map_err(|why| StartError::Transport {
+                reason: why.to_string(),
+            })?,
+            unix_ms: unix_ms(),
+        };
+        let mut awake = Awake::start(Arc::clone(&self.base), start, secret).await?;
+        if let Some(agents) = self.inputs.agents.borrow_and_update().clone() {
+            awake.set_agents(agents);
+        }
+        if let Some(head) = self.inputs.head.borrow_and_update().clone() {
+            awake.set_head(head);
+        }
+        awake.publish();
+        self.awake = Some(Box::new(awake));
+        Ok(())
+    }
+
+    fn fall_asleep(&mut self) {
+        self.awake = None;
+        let tell = &self.base.tell;
+        tell.status.send_replace(Status::Asleep);
+        tell.secret.send_replace(None);
+        if let Ok(view) = lone_view(&self.base.config, self.base.clock) {
+            tell.view.send_replace(Arc::new(view));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What the mesh needs of the node it runs in.
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use openfang_audit::Hash;
+use openfang_id::{NodeId, Transport};
+use openfang_ofp::call;
+use openfang_ofp::gate::Refusal;
+use openfang_ofp::heads::CannotProve;
+use openfang_ofp::roster;
+use tokio_util::sync::CancellationToken;
+
+/// The node's side: who runs the agents and keeps the audit log.
+pub trait Host: Send + Sync + 'static {
+    /// Runs a call of another node. Called once for each [`call::CallId`] within the dedupe window,
+    /// however often the caller tries. The stream yields chunks, then one `End` or `Failure`; what
+    /// comes after is not read. `cancel` fires when the caller takes the call back, its deadline
+    /// passes, or this node shuts down; a lost connection does not fire it.
+    fn call(
+        &self,
+        from: NodeId,
+        request: call::Request,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, call::Frame>, call::Failure>>;
+
+    /// Proves that this node's log of size `to` extends that of size `from`.
+    fn prove(&self, from: u64, to: u64) -> BoxFuture<'static, Result<Vec<Hash>, CannotProve>>;
+
+    /// Takes note of something. Called from the driver: must not block.
+    fn on_event(&self, event: MeshEvent);
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum MeshEvent {
+    /// A member is connected.
+    PeerConnected {
+        /// Who.
+        node: NodeId,
+        /// How.
+        transport: Transport,
+    },
+    /// A connection to a member ended.
+    PeerDisconnected {
+        /// Who.
+        node: NodeId,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// A connection was turned away before the gate.
+    PeerRefused {
+        /// From where.
+        from: String,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// The gate did not open, in either direction.
+    AuthFailed {
+        /// The address at the other end.
+        from: String,
+        /// Who is there, as proved by Noise or TLS.
+        node: NodeId,
+        /// Why. Never told to the other side.
+        reason: Refusal,
+    },
+    /// The roster noticed something.
+    Roster(roster::Event),
+}
