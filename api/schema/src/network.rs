@@ -72,6 +72,8 @@ pub enum PeerAuditState {
     Consistent,
     /// It has shown a head and not yet proved it, or has shown none.
     Unproven,
+    /// Other nodes report that it contradicts itself; nothing of the kind was seen here.
+    Reported,
     /// It showed heads that contradict each other, or could not prove one: its log was altered.
     Inconsistent,
 }
@@ -83,6 +85,7 @@ impl PeerAuditState {
         match self {
             Self::Consistent => "consistent",
             Self::Unproven => "unproven",
+            Self::Reported => "reported",
             Self::Inconsistent => "inconsistent",
         }
     }

@@ -7,7 +7,7 @@ use crate::{ErrorBody, ErrorCode, NodeRef};
 /// The subprotocol that carries the key: a client offers `bearer` and its key, the server
 /// chooses `bearer`.
 pub const SUBPROTOCOL: &str = "bearer";
-/// The longest message of a client, in bytes.
+/// The longest content of a message, in bytes of UTF-8.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// The most messages to the agent within [`WINDOW_SECS`] on one connection.
 pub const MESSAGES_PER_WINDOW: u32 = 10;

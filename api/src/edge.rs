@@ -1,0 +1,125 @@
+//! What happens to every request before and after its handler: a number, a span, the decision
+//! about access, CORS and the security headers. One layer, so that no route can be forgotten.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use openfang_schema::path;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use crate::auth::{self, Access, Decision, Denial, Reach, RequestFacts};
+use crate::cors;
+use crate::error::{ApiError, too_many_failures};
+use crate::failures::Client;
+use crate::headers::{self, X_REQUEST_ID};
+use crate::state::App;
+
+/// Who is at the other end of the socket, as far as an address tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin(pub(crate) Client);
+
+/// The layer.
+pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = app.next_request_id();
+    let origin = cors::origin(request.headers());
+    let template = request.extensions().get::<MatchedPath>().cloned();
+    let route = template.as_ref().map_or("(none)", MatchedPath::as_str);
+    let span = tracing::info_span!(
+        "request",
+        http.method = %request.method(),
+        http.route = route,
+        request.id = id.to_str().unwrap_or_default(),
+    );
+    let method = request.method().clone();
+    let mut response = guarded(&app, route, request, next)
+        .instrument(span.clone())
+        .await;
+    let headers = response.headers_mut();
+    headers::secure(headers);
+    cors::mark(headers, origin);
+    headers.insert(X_REQUEST_ID, id);
+    app.flush_failures();
+    span.in_scope(|| log(&method, response.status(), started));
+    response
+}
+
+/// Decides, and lets the handler run.
+async fn guarded(app: &Arc<App>, route: &str, mut request: Request, next: Next) -> Response {
+    if cors::is_preflight(request.method(), request.headers()) {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        cors::answer_preflight(response.headers_mut());
+        return response;
+    }
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|info| info.0.ip());
+    let client = Client::of(peer);
+    let facts = RequestFacts {
+        peer,
+        reach: reach(request.method(), route),
+        version: request.version(),
+        authority: request.uri().authority().map(|it| it.as_str()),
+        query: request.uri().query(),
+        headers: request.headers(),
+    };
+    match auth::decide(&facts, &app.state.auth) {
+        Decision::Deny(denial) => return denied(app, client, denial),
+        Decision::Allow(access) => {
+            if access == Access::Key {
+                app.on_key_used(client, || format!("{} {route}", request.method()));
+            }
+            request.extensions_mut().insert(access);
+            request.extensions_mut().insert(Origin(client));
+        }
+    }
+    next.run(request).await
+}
+
+/// Four routes are open to everyone, for reading only.
+fn reach(method: &Method, route: &str) -> Reach {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    match route {
+        path::HEALTH | path::ROOT | path::LOGO | path::FAVICON if reads => Reach::Public,
+        path::WS => Reach::WebSocket,
+        _other => Reach::Protected,
+    }
+}
+
+fn denied(app: &App, client: Client, denial: Denial) -> Response {
+    match app.on_denied(client, denial) {
+        Ok(()) => ApiError::from(denial).into_response(),
+        Err(wait) => too_many_failures(wait).into_response(),
+    }
+}
+
+/// The end of a request; what changes something is told at INFO. No query and no header is logged.
+fn log(method: &Method, status: StatusCode, started: Instant) {
+    let code = status.as_u16();
+    let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
+    if status.is_server_error() {
+        tracing::warn!(
+            http.status = code,
+            request.duration_ms = duration_ms,
+            "answered"
+        );
+    } else if method.is_safe() {
+        tracing::debug!(
+            http.status = code,
+            request.duration_ms = duration_ms,
+            "answered"
+        );
+    } else {
+        tracing::info!(
+            http.status = code,
+            request.duration_ms = duration_ms,
+            "answered"
+        );
+    }
+}

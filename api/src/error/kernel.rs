@@ -1,0 +1,219 @@
+//! Errors of the kernel.
+
+use openfang_id::{AgentRef, NodeId, NodeName};
+use openfang_kernel::{
+    KillError, Listed, ManifestError, ModelError, SendError, SpawnError, TurnError,
+};
+use openfang_schema::ErrorCode;
+
+use super::ApiError;
+
+/// The sentence for an agent that nobody has, the same for a message and a look.
+pub(crate) fn no_such_agent(
+    looked_for: &AgentRef,
+    where_looked: &dyn std::fmt::Display,
+) -> ApiError {
+    ApiError::new(
+        ErrorCode::UnknownAgent,
+        format!("There is no agent {looked_for} {where_looked}."),
+    )
+    .looked_for(looked_for)
+    .where_looked(where_looked)
+    .hint("GET /api/agents lists the agents of the mesh.")
+}
+
+impl ApiError {
+    /// Something that only the agent's own node can do.
+    pub(crate) fn not_here(agent: &Listed) -> Self {
+        Self::new(
+            ErrorCode::NotHere,
+            format!(
+                "Agent {} lives on node {}, and only that node can do this.",
+                agent.name, agent.node_name
+            ),
+        )
+        .node(agent.node, &agent.node_name)
+    }
+}
+
+impl From<ManifestError> for ApiError {
+    fn from(error: ManifestError) -> Self {
+        let all: Vec<String> = error
+            .problems
+            .iter()
+            .map(|problem| format!("line {}: {}", problem.line, problem.what))
+            .collect();
+        let api = Self::new(
+            ErrorCode::InvalidManifest,
+            format!(
+                "The manifest is not valid: {}.",
+                all.join("; ").trim_end_matches('.')
+            ),
+        );
+        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        match error.problems.first() {
+            Some(first) => api.place(number(first.line), number(first.column)),
+            None => api,
+        }
+    }
+}
+
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> Self {
+        let text = sentence(&error);
+        match error {
+            SendError::UnknownAgent {
+                looked_for,
+                where_looked,
+            } => no_such_agent(&looked_for, &where_looked),
+            SendError::AmbiguousNode { nodes, .. } => Self::new(ErrorCode::Ambiguous, text)
+                .candidates(nodes.iter().map(ToString::to_string).collect()),
+            SendError::UnknownNode { looked_for } => Self::new(ErrorCode::UnknownNode, text)
+                .looked_for(looked_for)
+                .hint("GET /api/peers lists the nodes of the mesh."),
+            SendError::Unreachable { node, node_name } => unreachable(text, node, node_name),
+            SendError::Busy { retry_after } => {
+                Self::new(ErrorCode::Busy, text).retry_after(retry_after)
+            }
+            SendError::Refused { .. } => Self::new(ErrorCode::Refused, text),
+            SendError::TimedOut => Self::new(ErrorCode::TimedOut, text),
+            SendError::TooLarge { max, .. } => Self::new(ErrorCode::TooLarge, text).limit(max),
+            SendError::TooDeep { .. } => Self::new(ErrorCode::TooDeep, text),
+            SendError::NotRunning { .. } => Self::new(ErrorCode::AgentNotRunning, text)
+                .hint("Delete the agent and spawn it anew."),
+            SendError::NotLogged(cause) => not_logged(&cause),
+            SendError::AlreadyRan => Self::new(ErrorCode::AlreadyRan, text),
+            SendError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, text),
+            SendError::Remote { code, .. } => remote(code, text),
+        }
+    }
+}
+
+impl From<TurnError> for ApiError {
+    fn from(error: TurnError) -> Self {
+        let text = sentence(&error);
+        let word = error.code().to_owned();
+        match error {
+            TurnError::Cancelled => Self::new(ErrorCode::Cancelled, text),
+            TurnError::TimedOut { .. } => Self::new(ErrorCode::TimedOut, text),
+            TurnError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, text),
+            TurnError::Model(model) => from_model(&model, text),
+            TurnError::Killed
+            | TurnError::IterationLimit { .. }
+            | TurnError::ToolCallLimit { .. }
+            | TurnError::AnswerTooLong { .. } => {
+                Self::new(ErrorCode::AgentFailed, text).reason(word)
+            }
+            TurnError::OverLimit { retry_after, .. } => Self::new(ErrorCode::RateLimited, text)
+                .reason(word)
+                .retry_after(retry_after),
+            TurnError::NotLogged(cause) => not_logged(&cause),
+            TurnError::Storage(cause) => Self::internal("Storing the conversation", &cause),
+            TurnError::NotDelivered(error) => Self::from(*error),
+            TurnError::Cut => Self::new(ErrorCode::CutOff, text)
+                .hint("Send it again with the same Idempotency-Key: it will not run twice."),
+            TurnError::Remote { code, .. } => remote(code, text),
+        }
+    }
+}
+
+impl From<SpawnError> for ApiError {
+    fn from(error: SpawnError) -> Self {
+        let text = sentence(&error);
+        let word = error.code();
+        match error {
+            SpawnError::DuplicateName { name, holder } => Self::new(ErrorCode::DuplicateName, text)
+                .looked_for(name)
+                .candidates(vec![holder.to_string()])
+                .hint("Choose another name, or delete that agent first."),
+            SpawnError::UnknownModule { .. }
+            | SpawnError::TierMissing(_)
+            | SpawnError::TooMany { .. } => Self::new(ErrorCode::Unprocessable, text).reason(word),
+            SpawnError::NotLogged(cause) => not_logged(&cause),
+            SpawnError::Storage(cause) => Self::internal("Storing the agent", &cause),
+            SpawnError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, text),
+        }
+    }
+}
+
+impl From<KillError> for ApiError {
+    fn from(error: KillError) -> Self {
+        let text = sentence(&error);
+        match error {
+            KillError::Unknown { id } => Self::new(ErrorCode::UnknownAgent, text).looked_for(id),
+            KillError::NotLogged(cause) => not_logged(&cause),
+            KillError::Storage(cause) => Self::internal("Storing the change", &cause),
+            KillError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, text),
+        }
+    }
+}
+
+fn unreachable(text: String, node: NodeId, name: Option<NodeName>) -> ApiError {
+    let name = name.map_or_else(String::new, |name| name.to_string());
+    ApiError::new(ErrorCode::Unreachable, text)
+        .node(node, name)
+        .hint("The node is known and does not answer; openfang peers shows since when.")
+}
+
+/// What cannot be logged is not done; why is a matter of this node's log.
+pub(crate) fn not_logged(cause: &dyn std::fmt::Display) -> ApiError {
+    tracing::error!(error = %cause, "an action was refused because it cannot be logged");
+    ApiError::new(
+        ErrorCode::NotLogged,
+        "This was not done, because the audit log cannot take the entry for it.",
+    )
+    .hint("openfang audit verify and the log of the node tell why.")
+}
+
+fn from_model(error: &ModelError, text: String) -> ApiError {
+    let api = match error {
+        ModelError::RateLimited {
+            retry_after: Some(wait),
+        } => ApiError::new(ErrorCode::ModelFailed, text).retry_after(*wait),
+        ModelError::UnknownProvider { .. }
+        | ModelError::NoModel
+        | ModelError::BadAddress { .. }
+        | ModelError::NoKey { .. }
+        | ModelError::KeyNotForHost { .. }
+        | ModelError::Connect { .. }
+        | ModelError::Unauthorized { .. }
+        | ModelError::NotFound { .. }
+        | ModelError::RateLimited { retry_after: None }
+        | ModelError::ContextTooLong
+        | ModelError::Rejected { .. }
+        | ModelError::Server { .. }
+        | ModelError::Reported { .. }
+        | ModelError::BadReply { .. }
+        | ModelError::Cut
+        | ModelError::Idle { .. }
+        | ModelError::TooLarge { .. }
+        | ModelError::Empty => ApiError::new(ErrorCode::ModelFailed, text),
+    };
+    api.reason(error.code())
+}
+
+/// A failure of another node, of which only its word and its sentence came over.
+fn remote(word: String, text: String) -> ApiError {
+    let code = if word.starts_with("model_") {
+        ErrorCode::ModelFailed
+    } else {
+        ErrorCode::AgentFailed
+    };
+    ApiError::new(code, text).reason(word)
+}
+
+/// An error text as a sentence.
+pub(super) fn sentence(error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    let mut out: String = chars
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .chain(chars)
+        .collect();
+    if !out.ends_with(['.', '?', '!']) {
+        out.push('.');
+    }
+    out
+}

@@ -1,0 +1,229 @@
+//! Facts of the mesh as bodies, and nodes by id or name.
+
+use openfang_audit::rfc3339;
+use openfang_id::{NodeId, NodeKey, Transport};
+use openfang_mesh::{HeadView, Liveness, NodeView, PROTOCOL_VERSION, Status, Why};
+use openfang_schema as schema;
+use openfang_schema::{ErrorCode, NodeRef};
+
+use crate::error::ApiError;
+use crate::state::State;
+use crate::wire::count;
+
+/// A node that a caller pointed at.
+pub(crate) struct Found {
+    pub(crate) id: NodeId,
+    pub(crate) name: String,
+}
+
+/// Finds a node by id or name.
+pub(crate) fn resolve(state: &State, key: &NodeKey) -> Result<Found, ApiError> {
+    let info = &state.info;
+    let view = state.mesh.view();
+    let others = view
+        .nodes
+        .iter()
+        .filter(|node| node.id != info.node_id)
+        .map(|node| (node.id, &node.record.record().name));
+    let mut fitting: Vec<(NodeId, String)> = others
+        .chain([(info.node_id, &info.node_name)])
+        .filter(|(id, name)| match key {
+            NodeKey::Id(wanted) => id == wanted,
+            NodeKey::Name(wanted) => *name == wanted,
+        })
+        .map(|(id, name)| (id, name.to_string()))
+        .collect();
+    if fitting.len() > 1 {
+        fitting.sort();
+        let ids = fitting.iter().map(|(id, _)| id.to_string()).collect();
+        let text = format!("Several nodes are called {key}: use a node id instead.");
+        return Err(ApiError::new(ErrorCode::Ambiguous, text).candidates(ids));
+    }
+    match fitting.pop() {
+        Some((id, name)) => Ok(Found { id, name }),
+        None => Err(ApiError::new(
+            ErrorCode::UnknownNode,
+            format!("No node {key} was ever seen."),
+        )
+        .looked_for(key)
+        .hint("GET /api/peers lists the nodes of the mesh.")),
+    }
+}
+
+/// Says where an agent is looked for that may be anywhere.
+pub(crate) fn everywhere(state: &State) -> String {
+    let here = &state.info.node_name;
+    match others(&state.mesh.view(), state.info.node_id).count() {
+        0 => format!("on this node ({here}); no other node is known"),
+        1 => format!("on this node ({here}) and 1 other"),
+        others => format!("on this node ({here}) and {others} others"),
+    }
+}
+
+fn others(view: &openfang_mesh::View, me: NodeId) -> impl Iterator<Item = &NodeView> {
+    view.nodes.iter().filter(move |node| node.id != me)
+}
+
+/// All other nodes.
+pub(crate) fn all(state: &State) -> Vec<schema::Peer> {
+    let view = state.mesh.view();
+    others(&view, state.info.node_id).map(peer).collect()
+}
+
+fn peer(node: &NodeView) -> schema::Peer {
+    let record = node.record.record();
+    let addresses: Vec<String> = record.addrs.iter().map(ToString::to_string).collect();
+    let dialed = node.link.as_ref().and_then(|link| link.addr.as_ref());
+    let connected = node.link.is_some();
+    let agents = record.agents.iter().map(|agent| schema::PeerAgent {
+        id: agent.id.to_string(),
+        name: agent.name.to_string(),
+    });
+    schema::Peer {
+        node_id: node.id.to_string(),
+        node_name: record.name.to_string(),
+        address: dialed
+            .map(ToString::to_string)
+            .or_else(|| addresses.first().cloned())
+            .unwrap_or_default(),
+        addresses,
+        state: if connected {
+            schema::PeerState::Connected
+        } else {
+            schema::PeerState::Disconnected
+        },
+        liveness: liveness(node.liveness),
+        agents: agents.collect(),
+        connected_at: None,
+        last_seen: Some(rfc3339(record.issued_ms.saturating_mul(1000))),
+        protocol_version: u32::from(PROTOCOL_VERSION),
+        version: record.software.clone(),
+        transport: node.link.as_ref().map(|link| transport(link.transport)),
+        rtt_ms: node
+            .link
+            .as_ref()
+            .and_then(|link| link.rtt_ms)
+            .map(f64::from),
+        authenticated: connected,
+        audit: audit(&node.head),
+    }
+}
+
+fn liveness(liveness: Liveness) -> schema::Liveness {
+    match liveness {
+        Liveness::Me | Liveness::Alive => schema::Liveness::Alive,
+        Liveness::Suspect => schema::Liveness::Suspect,
+        Liveness::Dead => schema::Liveness::Dead,
+        Liveness::Left => schema::Liveness::Left,
+    }
+}
+
+fn transport(transport: Transport) -> schema::Transport {
+    match transport {
+        Transport::Tcp => schema::Transport::Tcp,
+        Transport::Quic => schema::Transport::Quic,
+    }
+}
+
+fn audit(head: &HeadView) -> schema::PeerAudit {
+    let (state, size, root, reason) = match head {
+        HeadView::None => (schema::PeerAuditState::Unproven, 0, None, None),
+        HeadView::Unproven { size, accepted } => (
+            schema::PeerAuditState::Unproven,
+            accepted.unwrap_or_default(),
+            None,
+            Some(format!("a head of {size} entries is not proved yet")),
+        ),
+        HeadView::Consistent { size, root } => (
+            schema::PeerAuditState::Consistent,
+            *size,
+            Some(root.to_string()),
+            None,
+        ),
+        HeadView::Reported { accepted, by, why } => (
+            schema::PeerAuditState::Reported,
+            accepted.unwrap_or_default(),
+            None,
+            Some(format!(
+                "{}, as {} other nodes report",
+                told(*why),
+                by.len()
+            )),
+        ),
+        HeadView::Inconsistent { why, accepted } => (
+            schema::PeerAuditState::Inconsistent,
+            accepted.unwrap_or_default(),
+            None,
+            Some(told(*why)),
+        ),
+    };
+    schema::PeerAudit {
+        size,
+        root,
+        state,
+        reason,
+    }
+}
+
+fn told(why: Why) -> String {
+    let word = why.as_str();
+    match why {
+        Why::TwoRoots => format!("{word}: two heads of one size have different roots"),
+        Why::Behind { have } => {
+            format!("{word}: it has {have} entries, fewer than a head it signed")
+        }
+        Why::Damaged { first_bad } => {
+            format!("{word}: its entry {first_bad} is not what was logged")
+        }
+        Why::NoProof => format!("{word}: it cannot prove that one head continues the other"),
+        Why::WrongProof => format!("{word}: the proof it gave does not hold"),
+        Why::OtherLog => format!("{word}: it announces another key for the same log"),
+    }
+}
+
+/// The state of the network.
+pub(crate) fn status(state: &State) -> schema::NetworkStatus {
+    let view = state.mesh.view();
+    let listen: Vec<String> = match state.mesh.status() {
+        Status::Asleep => Vec::new(),
+        Status::Awake { listen, .. } => listen.iter().map(ToString::to_string).collect(),
+    };
+    let awake = state.mesh.status() != Status::Asleep;
+    let hint = "No shared secret is set. Join with openfang join TICKET, or set [network] \
+                shared_secret: openfang keygen --network makes one.";
+    schema::NetworkStatus {
+        enabled: awake,
+        state: if awake {
+            schema::NetworkState::Awake
+        } else {
+            schema::NetworkState::Asleep
+        },
+        node_id: state.info.node_id.to_string(),
+        node_name: state.info.node_name.to_string(),
+        listen_address: listen.first().cloned().unwrap_or_default(),
+        listen_addresses: listen,
+        connected_peers: connected(state),
+        total_peers: count(others(&view, state.info.node_id).count()),
+        hint: (!awake).then(|| hint.to_owned()),
+    }
+}
+
+/// How many peers have a connection.
+pub(crate) fn connected(state: &State) -> u64 {
+    let view = state.mesh.view();
+    let linked = others(&view, state.info.node_id).filter(|node| node.link.is_some());
+    count(linked.count())
+}
+
+/// A node by id, with its name when that is known.
+pub(crate) fn named(state: &State, id: NodeId) -> NodeRef {
+    let name = state
+        .mesh
+        .view()
+        .node(&id)
+        .map(|node| node.record.record().name.to_string());
+    NodeRef {
+        id: id.to_string(),
+        name: name.unwrap_or_default(),
+    }
+}

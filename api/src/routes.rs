@@ -1,0 +1,38 @@
+//! The handlers, one file for each resource. Each reads its input, asks the kernel, the mesh or the
+//! log, and hands the answer to `wire`.
+
+pub(crate) mod agents;
+pub(crate) mod audit;
+pub(crate) mod fallback;
+pub(crate) mod message;
+pub(crate) mod network;
+pub(crate) mod node;
+pub(crate) mod page;
+pub(crate) mod socket;
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+
+use crate::error::{ApiError, JSON};
+use crate::state::App;
+
+/// What the handlers share.
+pub(crate) type AppState = axum::extract::State<Arc<App>>;
+/// What a handler gives back.
+pub(crate) type Answer = Result<Response, ApiError>;
+
+/// Makes a JSON answer.
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    let bytes = serde_json::to_vec(body)
+        .map_err(|error| ApiError::internal("Writing the answer", &error))?;
+    Ok((status, [(CONTENT_TYPE, JSON)], bytes).into_response())
+}
+
+/// Makes a JSON answer with status 200.
+fn ok(body: &impl Serialize) -> Answer {
+    json(StatusCode::OK, body)
+}

@@ -1,0 +1,87 @@
+//! The audit log: the latest entries, and whether the file is what was written.
+
+use axum::extract::State;
+use openfang_audit::{Log, ReadError};
+use openfang_schema::{AuditRecent, ErrorCode};
+use serde::Deserialize;
+
+use super::{Answer, AppState, ok};
+use crate::error::ApiError;
+use crate::extract::Params;
+use crate::state::State as Given;
+use crate::wire;
+
+/// Entries that are given when nobody says how many.
+const ENTRIES: usize = 50;
+/// The most entries of one answer.
+const ENTRIES_MAX: usize = 1000;
+
+/// The parameters of `recent`; both names mean the same.
+#[derive(Debug, Deserialize)]
+pub(crate) struct RecentParams {
+    n: Option<usize>,
+    limit: Option<usize>,
+}
+
+/// `GET /api/audit/recent`
+pub(crate) async fn recent(State(app): AppState, Params(params): Params<RecentParams>) -> Answer {
+    let log = log(&app.state)?;
+    let wanted = params
+        .n
+        .or(params.limit)
+        .unwrap_or(ENTRIES)
+        .min(ENTRIES_MAX);
+    let head = log.head();
+    let total = log.size();
+    let lines = blocking(move || log.recent(wanted))
+        .await?
+        .map_err(unread)?;
+    ok(&AuditRecent {
+        entries: lines.into_iter().map(wire::audit_entry).collect(),
+        total,
+        tip_hash: head
+            .as_ref()
+            .map(|head| head.checkpoint.root.to_string())
+            .unwrap_or_default(),
+        checkpoint: head.map(|head| head.note),
+    })
+}
+
+/// `GET /api/audit/verify`: reads and hashes the whole file, one request at a time.
+pub(crate) async fn verify(State(app): AppState) -> Answer {
+    let log = log(&app.state)?;
+    let turn = app.verifying.lock().await;
+    let report = blocking(move || log.verify()).await?;
+    drop(turn);
+    let report = report.map_err(|error| ApiError::internal("Reading the audit log", &error))?;
+    ok(&wire::audit_verify(&report.verdict))
+}
+
+fn log(state: &Given) -> Result<Log, ApiError> {
+    state.audit.clone().ok_or_else(|| {
+        ApiError::new(ErrorCode::Unprocessable, "This node keeps no audit log.")
+            .reason("audit_off")
+            .hint("[audit] enabled in config.toml switches it on.")
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|panicked| ApiError::internal("Reading the audit log", &panicked))
+}
+
+/// A damaged entry is a finding, not a fault of the API: it is told.
+fn unread(error: ReadError) -> ApiError {
+    match error {
+        ReadError::Damaged { seq } => ApiError::new(
+            ErrorCode::Internal,
+            format!("Entry {seq} of the audit log is not what was written."),
+        )
+        .reason("audit_damaged")
+        .hint("GET /api/audit/verify says more."),
+        ReadError::Io { .. } => ApiError::internal("Reading the audit log", &error),
+    }
+}

@@ -1,0 +1,308 @@
+//! What the API is given, and what it keeps for itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use openfang_audit::{Event, Log};
+use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
+use openfang_kernel::Kernel;
+use openfang_mesh::Mesh;
+use openfang_schema::ws;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{AuthConfig, Denial};
+use crate::error::{ApiError, not_logged};
+use crate::failures::{Client, Entry, Failures};
+
+/// Everything the routes work with.
+#[derive(Clone)]
+pub struct State {
+    /// The agents.
+    pub kernel: Kernel,
+    /// The other nodes.
+    pub mesh: Mesh,
+    /// The audit log; `None` when none is kept.
+    pub audit: Option<Log>,
+    /// Who may make a request.
+    pub auth: AuthConfig,
+    /// What the node says of itself.
+    pub info: NodeInfo,
+    /// Ends the node.
+    pub shutdown: CancellationToken,
+    /// Where a join is kept.
+    pub persist: Arc<dyn JoinStore>,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone)]
+pub struct NodeInfo {
+    /// Version of the software.
+    pub version: String,
+    /// When it was built, if recorded.
+    pub build_date: Option<String>,
+    /// Of which commit, if recorded.
+    pub git_sha: Option<String>,
+    /// With which compiler, if recorded.
+    pub rust_version: Option<String>,
+    /// Who it is.
+    pub node_id: NodeId,
+    /// What it is called.
+    pub node_name: NodeName,
+    /// When it started, in microseconds since 1970, UTC.
+    pub started_unix_micros: u64,
+    /// The home directory.
+    pub home: PathBuf,
+    /// How much is logged.
+    pub log_level: String,
+    /// Who serves the model of an agent that names none.
+    pub default_provider: Option<String>,
+    /// That model.
+    pub default_model: Option<String>,
+}
+
+/// What a join brought, to be found again after a restart.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// Where to dial.
+    pub peers: Vec<PeerAddr>,
+    /// The secret of the mesh, when the join brought one.
+    pub secret: Option<SharedSecret>,
+}
+
+/// Keeps what a join brought.
+pub trait JoinStore: Send + Sync + 'static {
+    /// Stores it durably. Called where blocking is allowed.
+    ///
+    /// # Errors
+    /// When it is not stored.
+    fn keep(&self, membership: &Membership) -> Result<(), KeepError>;
+}
+
+/// Why a join is not stored. The node is in the mesh all the same, until it restarts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeepError {
+    /// Another mesh is stored.
+    #[error("another network is stored")]
+    OtherNetwork,
+    /// It could not be written.
+    #[error("{reason}")]
+    Failed {
+        /// Why; for the log.
+        reason: String,
+    },
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("auth", &self.auth)
+            .field("info", &self.info)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long the uses of the key by one client are one entry of the audit log.
+const USE_GATHER: Duration = Duration::from_secs(60 * 60);
+/// Clients whose uses are remembered; with more, the memory begins anew.
+const USERS_MAX: usize = 1024;
+
+/// The state of the routes, and what the API counts.
+pub(crate) struct App {
+    pub(crate) state: State,
+    /// Held while the whole log is read: one verification at a time.
+    pub(crate) verifying: tokio::sync::Mutex<()>,
+    failures: Failures,
+    started: Instant,
+    /// End of the window in which failures are gathered, in milliseconds; 0 when none wait.
+    flush_at_ms: AtomicU64,
+    users: Mutex<BTreeMap<Client, Duration>>,
+    sockets: Arc<Mutex<BTreeMap<Client, u32>>>,
+    ids: RequestIds,
+}
+
+impl App {
+    pub(crate) fn new(state: State) -> Self {
+        Self {
+            state,
+            verifying: tokio::sync::Mutex::new(()),
+            failures: Failures::new(),
+            started: Instant::now(),
+            flush_at_ms: AtomicU64::new(0),
+            users: Mutex::default(),
+            sockets: Arc::default(),
+            ids: RequestIds::new(),
+        }
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn next_request_id(&self) -> HeaderValue {
+        self.ids.next()
+    }
+
+    /// Counts a refused request; `Err` says how long the client should wait.
+    pub(crate) fn on_denied(&self, client: Client, denial: Denial) -> Result<(), Duration> {
+        let entries = self.failures.note(client, denial, self.uptime());
+        self.log_failures(entries);
+        let end = self.failures.window_end().unwrap_or_default();
+        let end_ms = u64::try_from(end.as_millis()).unwrap_or(u64::MAX);
+        self.flush_at_ms.store(end_ms, Ordering::Relaxed);
+        self.failures.charge(client)
+    }
+
+    /// Writes what was gathered, once its window is over. Any request may be the one that does.
+    pub(crate) fn flush_failures(&self) {
+        let at_ms = self.flush_at_ms.load(Ordering::Relaxed);
+        if at_ms == 0 || self.uptime() < Duration::from_millis(at_ms) {
+            return;
+        }
+        self.flush_at_ms.store(0, Ordering::Relaxed);
+        let entries = self.failures.flush(self.uptime());
+        self.log_failures(entries);
+    }
+
+    fn log_failures(&self, entries: Vec<Entry>) {
+        for entry in entries {
+            let word = entry.denial.word();
+            tracing::warn!(
+                from = entry.from,
+                reason = word,
+                count = entry.count,
+                "requests refused"
+            );
+            let reason = match entry.count {
+                1 => word.to_owned(),
+                count => format!("{word}, {count} times"),
+            };
+            self.note(Event::auth_failed("api", &entry.from, &reason));
+        }
+    }
+
+    /// Notes that the key was used, once an hour for each client.
+    pub(crate) fn on_key_used(&self, client: Client, request: impl FnOnce() -> String) {
+        let now = self.uptime();
+        {
+            let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+            if users
+                .get(&client)
+                .is_some_and(|last| now < *last + USE_GATHER)
+            {
+                return;
+            }
+            if users.len() >= USERS_MAX {
+                users.clear();
+            }
+            users.insert(client, now);
+        }
+        self.note(Event::api_key(&client.to_string(), &request()));
+    }
+
+    /// Logs something that has happened and cannot be refused any more.
+    fn note(&self, event: Event) {
+        let Some(log) = &self.state.audit else {
+            return;
+        };
+        let ack = |outcome| {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "an audit entry was lost");
+            }
+        };
+        if let Err(error) = log.append(event, Box::new(ack)) {
+            tracing::error!(%error, "an audit entry was lost");
+        }
+    }
+
+    /// Logs something that is about to be done, and waits until that is durable.
+    ///
+    /// Cancel safety: when this is dropped the entry may be written all the same.
+    pub(crate) async fn record(&self, event: Event) -> Result<(), ApiError> {
+        let Some(log) = &self.state.audit else {
+            return Ok(());
+        };
+        let (done, outcome) = tokio::sync::oneshot::channel();
+        let ack = |result| ignore_gone(done.send(result));
+        log.append(event, Box::new(ack))
+            .map_err(|error| not_logged(&error))?;
+        match outcome.await {
+            Ok(Ok(_seq)) => Ok(()),
+            Ok(Err(error)) => Err(not_logged(&error)),
+            Err(gone) => Err(not_logged(&gone)),
+        }
+    }
+
+    /// Takes one of the connections a client may have; given back when the guard is dropped.
+    pub(crate) fn take_socket(&self, client: Client) -> Option<SocketGuard> {
+        let mut sockets = lock(&self.sockets);
+        let count = sockets.entry(client).or_default();
+        if *count >= ws::CONNECTIONS_PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(SocketGuard {
+            sockets: Arc::clone(&self.sockets),
+            client,
+        })
+    }
+}
+
+/// One open WebSocket of a client.
+pub(crate) struct SocketGuard {
+    sockets: Arc<Mutex<BTreeMap<Client, u32>>>,
+    client: Client,
+}
+
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        let mut sockets = lock(&self.sockets);
+        if let Some(count) = sockets.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                sockets.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// For an answer whose asker may have gone away.
+fn ignore_gone<T>(_sent: Result<(), T>) {}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Numbers requests: a number of this run of the node, and a count. Unique, not secret.
+struct RequestIds {
+    run: u32,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        use std::hash::{BuildHasher as _, RandomState};
+        let random = RandomState::new().hash_one(0_u8);
+        Self {
+            run: u32::try_from(random >> 32).unwrap_or_default(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    fn next(&self) -> HeaderValue {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let number = u128::from(self.run) << 64 | u128::from(count);
+        let mut text = [0; 24];
+        for (at, byte) in text.iter_mut().enumerate() {
+            let nibble = (number >> (4 * (23 - at))) & 0xf;
+            *byte = usize::try_from(nibble).map_or(b'0', |nibble| DIGITS[nibble]);
+        }
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits are a header value")
+    }
+}

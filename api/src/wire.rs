@@ -1,0 +1,329 @@
+//! Facts of the kernel as bodies.
+
+use openfang_audit::verify::{DamageKind, Verdict};
+use openfang_audit::{Line, rfc3339};
+use openfang_id::{AgentKey, AgentRef};
+use openfang_kernel::{AgentInfo, AgentState, Listed, ManifestWarning, TurnDone};
+use openfang_schema as schema;
+use openfang_schema::NodeRef;
+
+use crate::error::{ApiError, no_such_agent};
+use crate::peers;
+use crate::state::{App, State};
+
+/// This node.
+pub(crate) fn here(state: &State) -> NodeRef {
+    NodeRef {
+        id: state.info.node_id.to_string(),
+        name: state.info.node_name.to_string(),
+    }
+}
+
+fn time(unix_ms: u64) -> String {
+    rfc3339(unix_ms.saturating_mul(1000))
+}
+
+pub(crate) fn agent_state(state: AgentState) -> schema::AgentState {
+    match state {
+        AgentState::Running => schema::AgentState::Running,
+        AgentState::Crashed => schema::AgentState::Crashed,
+    }
+}
+
+fn unless_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// An agent of the mesh, as a list has it.
+pub(crate) fn summary(agent: Listed) -> schema::AgentSummary {
+    let running = agent.state == AgentState::Running;
+    let local = agent.local.is_some();
+    let mut summary = schema::AgentSummary {
+        id: agent.id.to_string(),
+        name: agent.name.to_string(),
+        state: agent_state(agent.state),
+        mode: None,
+        ready: running && agent.reachable,
+        is_inferencing: None,
+        created_at: None,
+        last_active: None,
+        model_provider: None,
+        model_name: None,
+        module: agent.module,
+        description: agent.description,
+        tags: agent.tags,
+        tools: agent.tools,
+        node: NodeRef {
+            id: agent.node.to_string(),
+            name: agent.node_name.to_string(),
+        },
+        local,
+        reachable: agent.reachable,
+    };
+    if let Some(info) = agent.local {
+        fill(&mut summary, info.busy, (info.created_ms, info.active_ms));
+        summary.model_provider = unless_empty(info.model_provider);
+        summary.model_name = unless_empty(info.model_name);
+    }
+    summary
+}
+
+fn fill(summary: &mut schema::AgentSummary, busy: bool, (created_ms, active_ms): (u64, u64)) {
+    summary.mode = Some("full".to_owned());
+    summary.is_inferencing = Some(busy);
+    summary.created_at = Some(time(created_ms));
+    summary.last_active = Some(time(active_ms));
+}
+
+/// The agents of this node.
+pub(crate) fn local_agents(state: &State) -> Vec<schema::AgentSummary> {
+    let here = here(state);
+    let one = |agent: AgentInfo| local_summary(agent, here.clone());
+    state.kernel.list().into_iter().map(one).collect()
+}
+
+fn local_summary(info: AgentInfo, node: NodeRef) -> schema::AgentSummary {
+    let mut summary = schema::AgentSummary {
+        id: info.id.to_string(),
+        name: info.name.to_string(),
+        state: agent_state(info.state),
+        mode: None,
+        ready: info.state == AgentState::Running,
+        is_inferencing: None,
+        created_at: None,
+        last_active: None,
+        model_provider: unless_empty(info.model_provider),
+        model_name: unless_empty(info.model_name),
+        module: info.module,
+        description: info.description,
+        tags: info.tags,
+        tools: info.tools,
+        node,
+        local: true,
+        reachable: true,
+    };
+    fill(&mut summary, info.busy, (info.created_ms, info.active_ms));
+    summary
+}
+
+/// An agent, as its own page has it.
+pub(crate) fn detail(agent: Listed) -> schema::AgentDetail {
+    let version = agent.local.as_ref().map(|info| info.version.clone());
+    let summary = summary(agent);
+    let model = match (&summary.model_provider, &summary.model_name) {
+        (Some(provider), Some(model)) => Some(schema::ModelRef {
+            provider: provider.clone(),
+            model: model.clone(),
+        }),
+        (None, _) | (_, None) => None,
+    };
+    schema::AgentDetail {
+        session_id: None,
+        model,
+        capabilities: schema::Capabilities {
+            tools: summary.tools.clone(),
+            network: Vec::new(),
+        },
+        system_prompt: None,
+        version,
+        summary,
+    }
+}
+
+/// Finds an agent the way a message would: this node first, then the others, those that can be
+/// reached before those that cannot.
+pub(crate) fn find(state: &State, agent: &AgentRef) -> Result<Listed, ApiError> {
+    let node = match &agent.node {
+        Some(key) => Some(peers::resolve(state, key)?),
+        None => None,
+    };
+    let fits = |listed: &Listed| {
+        let same = match &agent.agent {
+            AgentKey::Id(id) => listed.id == *id,
+            AgentKey::Name(name) => listed.name == *name,
+        };
+        same && node.as_ref().is_none_or(|node| listed.node == node.id)
+    };
+    state
+        .kernel
+        .directory()
+        .into_iter()
+        .filter(fits)
+        .min_by_key(|listed| (listed.local.is_none(), !listed.reachable, listed.node))
+        .ok_or_else(|| {
+            let place = match &node {
+                Some(node) => format!("on node {}", node.name),
+                None => peers::everywhere(state),
+            };
+            no_such_agent(agent, &place)
+        })
+}
+
+/// What in a manifest was not understood. The place is told apart from the sentence.
+pub(crate) fn warning(warning: &ManifestWarning) -> schema::Warning {
+    schema::Warning {
+        message: warning.to_string(),
+        line: u64::try_from(warning.line).ok(),
+        column: u64::try_from(warning.column).ok(),
+    }
+}
+
+pub(crate) fn chunk(content: String) -> schema::Chunk {
+    schema::Chunk {
+        content,
+        done: false,
+    }
+}
+
+pub(crate) fn reply(done: TurnDone) -> schema::MessageReply {
+    schema::MessageReply {
+        response: done.response,
+        input_tokens: done.input_tokens,
+        output_tokens: done.output_tokens,
+        iterations: done.iterations,
+        cost_usd: None,
+        agent_id: done.agent_id.to_string(),
+        agent_name: done.agent_name.to_string(),
+        node: NodeRef {
+            id: done.node_id.to_string(),
+            name: done.node_name.to_string(),
+        },
+        audit: done.cause,
+    }
+}
+
+pub(crate) fn done(done: TurnDone) -> schema::Done {
+    let reply = reply(done);
+    schema::Done {
+        done: true,
+        usage: schema::Usage {
+            input_tokens: reply.input_tokens,
+            output_tokens: reply.output_tokens,
+        },
+        reply,
+    }
+}
+
+pub(crate) fn status(app: &App) -> schema::Status {
+    let state = &app.state;
+    let info = &state.info;
+    let agents = local_agents(state);
+    let network = peers::status(state);
+    let word = if state.shutdown.is_cancelled() {
+        "stopping"
+    } else {
+        "running"
+    };
+    schema::Status {
+        status: word.to_owned(),
+        version: info.version.clone(),
+        pid: std::process::id(),
+        node: here(state),
+        started_at: rfc3339(info.started_unix_micros),
+        uptime_seconds: app.uptime().as_secs(),
+        agent_count: count(agents.len()),
+        mesh_agent_count: count(state.kernel.directory().len()),
+        default_provider: info.default_provider.clone(),
+        default_model: info.default_model.clone(),
+        api_listen: state.auth.listen.to_string(),
+        auth_required_locally: state.auth.require_local,
+        home_dir: info.home.display().to_string(),
+        log_level: info.log_level.clone(),
+        network_enabled: network.enabled,
+        network,
+        audit: audit(state),
+        agents,
+    }
+}
+
+fn audit(state: &State) -> schema::AuditSummary {
+    let Some(log) = &state.audit else {
+        return schema::AuditSummary {
+            enabled: false,
+            entries: 0,
+            state: "off".to_owned(),
+            first_bad_seq: None,
+            reason: None,
+        };
+    };
+    let (word, first_bad_seq, reason) = match log.health() {
+        openfang_audit::Health::Ok => ("ok", None, None),
+        openfang_audit::Health::Damaged { first_bad_seq } => (
+            "damaged",
+            first_bad_seq,
+            Some("The file is not what was written into it.".to_owned()),
+        ),
+        openfang_audit::Health::Poisoned { reason } => ("poisoned", None, Some(reason.to_string())),
+    };
+    schema::AuditSummary {
+        enabled: true,
+        entries: log.size(),
+        state: word.to_owned(),
+        first_bad_seq,
+        reason,
+    }
+}
+
+pub(crate) fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// An entry of the audit log. What is not a field of its own stays readable in `line`.
+pub(crate) fn audit_entry(line: Line) -> schema::AuditEntry {
+    let parts = [line.act.as_deref(), line.target.as_deref()];
+    let detail: Vec<&str> = parts.into_iter().flatten().collect();
+    schema::AuditEntry {
+        seq: line.seq.0,
+        timestamp: line.ts,
+        agent_id: line.agent.map(|id| id.to_string()).unwrap_or_default(),
+        action: line.ev,
+        detail: detail.join(" "),
+        outcome: line.outcome,
+        hash: line.leaf.to_string(),
+        line: line.raw,
+    }
+}
+
+/// The judgement over the log.
+pub(crate) fn audit_verify(verdict: &Verdict) -> schema::AuditVerify {
+    let valid = |entries, tip_hash| schema::AuditVerify {
+        valid: true,
+        entries,
+        tip_hash,
+        first_bad_seq: None,
+        kind: None,
+        error: None,
+    };
+    match verdict {
+        Verdict::Empty => valid(0, String::new()),
+        Verdict::Intact { entries, root, .. } => valid(*entries, root.to_string()),
+        Verdict::Tampered {
+            first_bad_seq,
+            kind,
+        } => schema::AuditVerify {
+            valid: false,
+            entries: first_bad_seq.unwrap_or_default(),
+            tip_hash: String::new(),
+            first_bad_seq: *first_bad_seq,
+            kind: Some(damage_word(*kind).to_owned()),
+            error: Some(match first_bad_seq {
+                Some(seq) => {
+                    format!("The audit log is not what was written: {kind}, at entry {seq}.")
+                }
+                None => format!("The audit log is not what was written: {kind}."),
+            }),
+        },
+    }
+}
+
+fn damage_word(kind: DamageKind) -> &'static str {
+    match kind {
+        DamageKind::Altered => "altered",
+        DamageKind::Removed => "removed",
+        DamageKind::Inserted => "inserted",
+        DamageKind::Truncated => "truncated",
+        DamageKind::Sequence => "sequence",
+        DamageKind::Missing => "missing",
+        DamageKind::Head => "head",
+    }
+}
