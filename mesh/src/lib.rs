@@ -35,7 +35,8 @@ pub use error::{AddrFailure, CallError, JoinError, StartError, TicketError, Trie
 pub use host::{Host, MeshEvent};
 pub use mesh::{Joined, Mesh, Owner, Status};
 pub use openfang_ofp::gate::VERSION as PROTOCOL_VERSION;
-pub use openfang_ofp::heads::{HeadView, Why};
+pub use openfang_ofp::call;
+pub use openfang_ofp::heads::{CannotProve, HeadView, Why};
 pub use openfang_ofp::roster::{LinkView, Liveness, NodeView, View};
 pub use openfang_ofp::ticket::{Ticket, TicketParseError};
 
