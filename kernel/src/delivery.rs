@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use openfang_audit::{Cause, Event, Message, Outcome};
 use openfang_id::{AgentId, AgentKey, NodeId};
 
-use crate::Principal;
+use crate::{Principal, SendError};
 
 /// The longest path of agents a message may have taken: a call that comes from the ninth agent of
 /// a chain is refused. It ends loops.
@@ -75,4 +76,108 @@ pub struct Delivery {
     pub sender: Option<String>,
     /// Which conversation to continue; `None` is the agent's main one.
     pub session: Option<String>,
+}
+
+/// The longest name of a session, in bytes.
+const SESSION_BYTES_MAX: usize = 64;
+
+/// The longest call of a sender, in bytes.
+const SENDER_BYTES_MAX: usize = 128;
+
+/// The session of callers that name none and are no agents.
+const MAIN_SESSION: &str = "main";
+
+/// A message that was checked, as its turn needs it.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) message: String,
+    pub(crate) path: Vec<(NodeId, AgentId)>,
+    pub(crate) session: String,
+    pub(crate) user: String,
+    peer: String,
+}
+
+impl Delivery {
+    /// Checks everything that can be checked without looking at the agent.
+    pub(crate) fn check(self, me: NodeId) -> Result<Arrived, SendError> {
+        let refused = |reason: &str| SendError::Refused {
+            reason: reason.to_owned(),
+        };
+        check_size(self.message.len(), self.path.len())?;
+        let agent = self.principal.as_agent();
+        if agent.is_some_and(|(_, node)| node != self.from.unwrap_or(me)) {
+            return Err(refused("an agent speaks for itself, from its own node"));
+        }
+        let session = match (self.session, agent) {
+            (Some(session), _) => session,
+            // Agents talk with each other apart from what others say to them.
+            (None, Some((id, _))) => format!("agent:{id}"),
+            (None, None) => MAIN_SESSION.to_owned(),
+        };
+        if session.is_empty()
+            || session.len() > SESSION_BYTES_MAX
+            || session.chars().any(char::is_control)
+        {
+            return Err(refused(
+                "a session has 1 to 64 bytes and no control characters",
+            ));
+        }
+        let user = self.principal.to_string();
+        let peer = match (self.from, agent) {
+            (Some(node), None) => format!("node:{node}"),
+            (Some(_), Some(_)) | (None, _) => user.clone(),
+        };
+        Ok(Arrived {
+            message: with_sender(self.message, self.sender.as_deref()),
+            path: self.path,
+            session,
+            user,
+            peer,
+        })
+    }
+}
+
+impl Arrived {
+    /// The entry for this message in the audit log.
+    pub(crate) fn event(
+        &self,
+        agent: AgentId,
+        cause: Option<&Cause>,
+        outcome: Outcome<'_>,
+    ) -> Event {
+        Event::message_in(Message {
+            agent,
+            peer: &self.peer,
+            user: &self.user,
+            session: Some(&self.session),
+            cause,
+            outcome,
+        })
+    }
+}
+
+/// Checks the length of a message and of its path.
+pub(crate) fn check_size(bytes: usize, depth: usize) -> Result<(), SendError> {
+    if bytes > MESSAGE_BYTES_MAX {
+        return Err(SendError::too_large(bytes));
+    }
+    if depth > DEPTH_MAX {
+        return Err(SendError::TooDeep { depth });
+    }
+    Ok(())
+}
+
+/// Tells the agent whom the message is from, on a line of its own.
+fn with_sender(message: String, sender: Option<&str>) -> String {
+    let plain = |c: &char| !c.is_control();
+    let sender: String = sender
+        .unwrap_or_default()
+        .chars()
+        .filter(plain)
+        .take(SENDER_BYTES_MAX)
+        .collect();
+    if sender.is_empty() {
+        return message;
+    }
+    format!("[from {sender}]\n{message}")
 }

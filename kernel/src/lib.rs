@@ -7,20 +7,32 @@
 
 mod agent;
 mod audit;
+mod away;
+mod clock;
 mod config;
 mod delivery;
+mod entropy;
 mod error;
 mod handle;
+mod life;
 pub mod manifest;
+mod meter;
 mod model;
+mod policy;
 pub mod ports;
 mod principal;
 pub mod provider;
+mod registry;
+mod resolve;
+mod run;
+mod store;
 mod stream;
+mod tasks;
 mod tool;
+mod turn;
 
 pub use agent::{AgentInfo, AgentState, AgentStateError, Listed, Restarted};
-pub use audit::{AuditError, Auditor};
+pub use audit::{AuditError, Auditor, Sink};
 pub use config::{Config, Limits, ModelConfig, ModelKeys, ModelLimits};
 pub use delivery::{DEPTH_MAX, Delivery, MESSAGE_BYTES_MAX, Outgoing};
 pub use error::{KillError, Looked, OpenError, SendError, SpawnError, StoreError, TurnError};

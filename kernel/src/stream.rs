@@ -110,6 +110,14 @@ impl TurnStream {
         }
     }
 
+    /// Makes a stream that has ended.
+    pub(crate) fn ended() -> Self {
+        Self {
+            source: Source::Stream(Box::pin(futures::stream::empty())),
+            ended: true,
+        }
+    }
+
     /// Waits for the next event; `None` after the last.
     pub async fn next(&mut self) -> Option<TurnEvent> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await

@@ -1,0 +1,174 @@
+//! Which agent a reference means: the one rule for names, the same on every node.
+//!
+//! Without a node, an agent of this node is meant first. Else, of all that carry the name, those on
+//! reachable nodes come first, and of these the one on the node with the lowest id. With a node, no
+//! other is meant, and that node has the last word on whether it has the agent.
+
+use std::collections::BTreeSet;
+
+use openfang_id::{AgentId, AgentKey, AgentName, AgentRef, NodeId, NodeKey, NodeName};
+
+use crate::ports::{Neighbours, NodeLookup, RemoteAgent};
+use crate::registry::Registry;
+use crate::{Looked, SendError};
+
+/// What a reference means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// An agent of this node.
+    Here {
+        id: AgentId,
+        name: AgentName,
+        node_name: NodeName,
+    },
+    /// An agent of another node.
+    There {
+        node: NodeId,
+        node_name: NodeName,
+        key: AgentKey,
+        /// As that node has announced it; absent when it has not, or not yet.
+        announced: Option<(AgentId, AgentName)>,
+    },
+}
+
+impl Target {
+    /// Returns all that the agent goes by, for comparing it with what is granted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let (id, name, node) = match self {
+            Self::Here {
+                id,
+                name,
+                node_name,
+            } => (Some(*id), Some(name.clone()), node_name),
+            Self::There {
+                node_name,
+                key,
+                announced,
+                ..
+            } => match (announced, key) {
+                (Some((id, name)), _) => (Some(*id), Some(name.clone()), node_name),
+                (None, AgentKey::Id(id)) => (Some(*id), None, node_name),
+                (None, AgentKey::Name(name)) => (None, Some(name.clone()), node_name),
+            },
+        };
+        let full = name.as_ref().map(|name| format!("{name}@{node}"));
+        let texts = [
+            id.map(|id| id.to_string()),
+            name.map(|name| name.to_string()),
+            full,
+        ];
+        texts.into_iter().flatten().collect()
+    }
+
+    /// Returns all that the other node goes by; `None` for this one.
+    pub(crate) fn node_names(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Here { .. } => None,
+            Self::There {
+                node, node_name, ..
+            } => Some(vec![node.to_string(), node_name.to_string()]),
+        }
+    }
+}
+
+/// Finds out what a reference means.
+pub(crate) fn resolve(
+    to: &AgentRef,
+    registry: &Registry,
+    neighbours: &dyn Neighbours,
+) -> Result<Target, SendError> {
+    let (_, here) = neighbours.me();
+    let local = || {
+        registry.find(&to.agent).map(|agent| Target::Here {
+            id: agent.id,
+            name: agent.name.clone(),
+            node_name: here.clone(),
+        })
+    };
+    let Some(key) = &to.node else {
+        return local().map_or_else(|| anywhere(to, here.clone(), neighbours.directory()), Ok);
+    };
+    match neighbours.node(key) {
+        NodeLookup::Here => local().ok_or_else(|| SendError::UnknownAgent {
+            looked_for: to.clone(),
+            where_looked: Looked::Here(here.clone()),
+        }),
+        NodeLookup::Known {
+            id,
+            name,
+            reachable: true,
+        } => {
+            let on_it = |agent: &RemoteAgent| agent.node == id && is_meant(agent, &to.agent);
+            let announced = neighbours.directory().into_iter().find(on_it);
+            Ok(Target::There {
+                node: id,
+                node_name: name,
+                key: to.agent.clone(),
+                announced: announced.map(|agent| (agent.id, agent.name)),
+            })
+        }
+        NodeLookup::Known {
+            id,
+            name,
+            reachable: false,
+        } => Err(SendError::Unreachable {
+            node: id,
+            node_name: Some(name),
+        }),
+        NodeLookup::Unknown => Err(SendError::UnknownNode {
+            looked_for: key.clone(),
+        }),
+        NodeLookup::Ambiguous(nodes) => Err(ambiguous(key, nodes)),
+    }
+}
+
+fn ambiguous(key: &NodeKey, mut nodes: Vec<NodeId>) -> SendError {
+    nodes.sort();
+    match key {
+        NodeKey::Name(name) => SendError::AmbiguousNode {
+            name: name.clone(),
+            nodes,
+        },
+        NodeKey::Id(_) => SendError::UnknownNode {
+            looked_for: key.clone(),
+        },
+    }
+}
+
+fn is_meant(agent: &RemoteAgent, key: &AgentKey) -> bool {
+    match key {
+        AgentKey::Id(id) => agent.id == *id,
+        AgentKey::Name(name) => agent.name == *name,
+    }
+}
+
+fn anywhere(
+    to: &AgentRef,
+    here: NodeName,
+    directory: Vec<RemoteAgent>,
+) -> Result<Target, SendError> {
+    let nodes: BTreeSet<NodeId> = directory.iter().map(|agent| agent.node).collect();
+    let best = directory
+        .into_iter()
+        .filter(|agent| is_meant(agent, &to.agent))
+        .min_by_key(|agent| (!agent.reachable, agent.node));
+    match best {
+        Some(agent) if agent.reachable => Ok(Target::There {
+            node: agent.node,
+            node_name: agent.node_name,
+            key: AgentKey::Id(agent.id),
+            announced: Some((agent.id, agent.name)),
+        }),
+        Some(agent) => Err(SendError::Unreachable {
+            node: agent.node,
+            node_name: Some(agent.node_name),
+        }),
+        None => Err(SendError::UnknownAgent {
+            looked_for: to.clone(),
+            where_looked: Looked::Mesh {
+                here,
+                others: nodes.len(),
+            },
+        }),
+    }
+}
