@@ -18,6 +18,7 @@
 pub mod call;
 pub mod codec;
 pub mod dedupe;
+mod dial;
 pub mod gate;
 pub mod heads;
 mod instant;

@@ -23,13 +23,26 @@
 //! (arXiv:1707.00788) for timeouts that shrink with independent confirmations; scuttlebutt (van
 //! Renesse et al. 2008) for reconciliation under a byte budget.
 
+mod accusation;
+mod bucket;
 mod config;
+mod dialing;
 mod event;
+mod head_sync;
 mod known;
+mod links;
+mod liveness;
+mod own;
+mod push;
 mod record;
 mod rng;
 mod state;
+mod store;
+mod sync;
+mod table;
+mod timers;
 mod view;
+mod wire;
 
 pub use config::{
     Config, Crypto, Ed25519, FULL_MESH_NODES, KEEP_DEAD, NODES_MAX, PICKS, RECORDS_BYTES_MAX, Start,
@@ -44,9 +57,7 @@ pub use record::{
 pub use rng::Rng;
 pub use state::State;
 pub use view::{LinkView, Liveness, NodeView, View};
-
-/// The longest message of the sync stream, in bytes.
-pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+pub use wire::{FRAME_BYTES_MAX, check_frame};
 
 /// The 32 bytes of a node's public key: what nodes are looked up by before the key is checked.
 pub(crate) type Key = [u8; 32];

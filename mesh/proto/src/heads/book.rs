@@ -271,6 +271,19 @@ impl Book {
         (true, step)
     }
 
+    /// Tells whether an alarm needs no second look: it is held, or nothing is known of the log.
+    pub(crate) fn has_alarm(&self, accused: &Key, reporter: &Key) -> bool {
+        self.logs.get(accused).is_none_or(|log| {
+            let held = log.alarms.iter().any(|alarm| alarm.reporter == *reporter);
+            held || log.alarms.len() >= ALARMS_MAX
+        })
+    }
+
+    /// Returns whose log it is.
+    pub(crate) fn node(&self, key: &Key) -> Option<NodeId> {
+        self.logs.get(key).map(|log| log.node)
+    }
+
     /// Returns every alarm that is held.
     pub(crate) fn alarms(&self) -> impl Iterator<Item = &HeldAlarm> {
         self.logs.values().flat_map(|log| &log.alarms)
@@ -320,7 +333,7 @@ impl Book {
             return;
         }
         let holds_nothing = |log: &Log| log.verdict.is_none() && log.alarms.is_empty();
-        let mut clean = self.logs.iter().filter(|(_, log)| holds_nothing(log));
+        let clean = self.logs.iter().filter(|(_, log)| holds_nothing(log));
         let oldest = clean.min_by_key(|(_, log)| log.change);
         if let Some((key, change)) = oldest.map(|(key, log)| (*key, log.change)) {
             self.logs.remove(&key);

@@ -191,7 +191,7 @@ pub enum Event {
         /// Which.
         node: NodeId,
     },
-    /// A node was forgotten: dead or gone for longer than [`KEEP_DEAD`](super::config::KEEP_DEAD).
+    /// A node was forgotten: dead or gone for longer than [`KEEP_DEAD`](super::KEEP_DEAD).
     NodeForgotten {
         /// Which.
         node: NodeId,

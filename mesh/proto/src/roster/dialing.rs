@@ -1,0 +1,462 @@
+//! Connections: made, met, settled, closed; and whom to dial next.
+
+use std::time::Duration;
+
+use openfang_id::{NetAddr, PeerAddr};
+
+use super::accusation::Doubt;
+use super::config::{
+    ACCUSE_AGAIN, ALIVE_RECENTLY, FULL_MESH_NODES, FULL_MESH_SLACK, LINK_GRACE, LINKS_MAX, PICKS,
+    SETTLE_AFTER, TRIM_EVERY,
+};
+use super::state::State;
+use super::timers::Timer;
+use super::{
+    CloseReason, Connected, DialFailure, DialId, Event, Key, LinkId, Liveness, Offence, Out, wire,
+};
+use crate::dial::{BACKOFF_LONG, BACKOFF_MAX, Target};
+
+/// How long a dial may take before it counts as failed without a report.
+const DIAL_LOST: Duration = Duration::from_secs(60);
+/// How long a link must have held for its end to be answered at once.
+const STEADY: Duration = Duration::from_secs(5);
+/// How long the node with the higher id leaves a new acquaintance to the other.
+const YIELD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+/// Before a target without an address is looked at again.
+const NO_ADDR: Duration = Duration::from_secs(30);
+/// Spreads the first dials of a node that starts.
+const START_SPREAD: Duration = Duration::from_millis(50);
+/// How much longer than a first settling the node with the higher id waits for the other.
+const SETTLE_PATIENCE: u32 = 10;
+/// Failures that make a target that broke the protocol wait for the longest.
+const BLAME: u32 = 6;
+
+impl State {
+    pub(super) fn on_connected(&mut self, connected: &Connected) {
+        let key = *connected.peer.as_bytes();
+        if let Some(dial) = connected.dial {
+            self.dialer.succeeded(dial, &connected.peer);
+        }
+        if key == self.me || self.gone || self.links.len() >= LINKS_MAX {
+            self.turn_away(connected, key == self.me);
+            return;
+        }
+        let interval = self.beat_interval();
+        self.links.insert(connected, self.now, interval);
+        if let (Some(_), Some(addr)) = (connected.dial, &connected.addr) {
+            self.dialer.remember(&connected.peer, addr.clone());
+            self.persist_soon();
+        }
+        self.timers.clear(Timer::Dial(Target::Node(key)));
+        self.event(Event::Linked {
+            node: connected.peer,
+            link: connected.link,
+            dial: connected.dial,
+        });
+        self.found(&key);
+        self.greet(connected.link, &key);
+        if self.links.of_peer(&key).len() > 1 {
+            self.settle_later(&key);
+        }
+        if let Some(link) = self.links.get(connected.link) {
+            let at = link.silent_at(self.links.loss());
+            self.timers.set_earlier(Timer::Silence, at);
+        }
+    }
+
+    fn turn_away(&mut self, connected: &Connected, is_self: bool) {
+        if is_self && let Some(addr) = &connected.addr {
+            self.note_self(addr);
+        }
+        let why = if self.gone {
+            CloseReason::Leaving
+        } else {
+            CloseReason::Surplus
+        };
+        self.send(connected.link, wire::bye());
+        self.out.push(Out::Close {
+            link: connected.link,
+            why,
+        });
+    }
+
+    /// Sends what a new neighbour must know first: this node, and whether the neighbour is held for
+    /// dead, so that it can refute it.
+    fn greet(&mut self, link: LinkId, key: &Key) {
+        if let Some(own) = self.table.own().cloned() {
+            let (frame, _taken) = wire::records(&[own.as_ref()]);
+            self.send(link, frame);
+        }
+        let held = self.table.get(key).map(|node| node.accusations.clone());
+        if let Some(accusations) = held.filter(|held| !held.is_empty()) {
+            self.send(link, wire::accusations(&accusations));
+        }
+        self.send_beat(link);
+        self.send_head(link);
+        self.ask(key);
+    }
+
+    pub(super) fn on_disconnected(&mut self, id: LinkId) {
+        let Some(link) = self.links.remove(id) else {
+            return;
+        };
+        let key = *link.peer.as_bytes();
+        self.event(Event::Unlinked {
+            node: link.peer,
+            link: id,
+        });
+        self.tickets.retain(|_ticket, (of, _)| *of != id);
+        let steady = self.now.since(link.since) >= STEADY;
+        self.calm(&key, steady);
+        if self.gone || self.links.is_live(&key) {
+            return;
+        }
+        if !link.parting {
+            self.lose(&key, Doubt::Closed);
+            self.judge(&key);
+        }
+        let attempts = self.dialer.attempts(Target::Node(key));
+        let after = match (link.parting, attempts) {
+            (false, 0) => Duration::ZERO,
+            (true, 0) => self.rng.between(YIELD.0, YIELD.1),
+            _tried => {
+                let target = Target::Node(key);
+                self.dialer.backoff(target, BACKOFF_MAX, &mut self.rng)
+            }
+        };
+        self.redial(link.peer, after);
+    }
+
+    /// Forgets earlier failures to reach a node once a link has held; counts one that has not.
+    fn calm(&mut self, key: &Key, steady: bool) {
+        let node = Target::Node(*key);
+        let Some(id) = self.table.get(key).map(|node| node.id) else {
+            return;
+        };
+        if steady {
+            self.dialer.calm(node);
+            for entry in self.dialer.entries_of(&id) {
+                self.dialer.calm(entry);
+            }
+        } else {
+            self.dialer.blame(node, 1);
+        }
+    }
+
+    fn redial(&mut self, peer: openfang_id::NodeId, after: Duration) {
+        let at = self.now + after;
+        let known = self.table.get(peer.as_bytes()).is_some();
+        if known {
+            let target = Target::Node(*peer.as_bytes());
+            self.timers.set_earlier(Timer::Dial(target), at);
+        }
+        for entry in self.dialer.entries_of(&peer) {
+            // The node's own addresses first; the configured ones in case it has moved.
+            let patience = if known { BACKOFF_MAX } else { Duration::ZERO };
+            self.timers.set_earlier(Timer::Dial(entry), at + patience);
+        }
+    }
+
+    /// The peer closes this connection and lives on.
+    pub(super) fn on_bye(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id) {
+            link.parting = true;
+        }
+    }
+
+    /// Closes a connection from this end.
+    pub(super) fn close(&mut self, id: LinkId, why: CloseReason) {
+        let Some(link) = self.links.remove(id) else {
+            return;
+        };
+        if why == CloseReason::Surplus {
+            self.send(id, wire::bye());
+        }
+        self.tickets.retain(|_ticket, (of, _)| *of != id);
+        self.out.push(Out::Close { link: id, why });
+        self.event(Event::Unlinked {
+            node: link.peer,
+            link: id,
+        });
+        self.dials_dirty = true;
+    }
+
+    pub(super) fn close_all(&mut self, key: &Key, why: CloseReason) {
+        for id in self.links.of_peer(key).to_vec() {
+            self.close(id, why);
+        }
+    }
+
+    /// Closes the connection of a peer that broke the protocol, and leaves it alone for a while.
+    pub(super) fn offend(&mut self, id: LinkId, offence: Offence) {
+        let Some(peer) = self.links.get(id).map(|link| link.peer) else {
+            return;
+        };
+        self.event(Event::Violation {
+            node: peer,
+            offence,
+        });
+        self.close(id, CloseReason::Violation(offence));
+        let key = *peer.as_bytes();
+        self.dialer.blame(Target::Node(key), BLAME);
+        self.dial_later(&key);
+    }
+
+    fn settle_later(&mut self, key: &Key) {
+        let lower = self.me < *key;
+        let after = SETTLE_AFTER * if lower { 1 } else { SETTLE_PATIENCE };
+        self.timers
+            .set_earlier(Timer::Settle(*key), self.now + after);
+    }
+
+    /// Keeps one of several connections to a peer. The node with the lower id decides; the other
+    /// only if nothing happens for long, by the same rule.
+    pub(super) fn on_settle_timer(&mut self, key: &Key) {
+        let Some(best) = self.links.best(&self.config.me, key) else {
+            return;
+        };
+        for id in self.links.of_peer(key).to_vec() {
+            if id != best {
+                self.close(id, CloseReason::Surplus);
+            }
+        }
+    }
+
+    /// Closes own links that a large mesh does not need.
+    pub(super) fn on_trim_timer(&mut self) {
+        self.timers.set(Timer::Trim, self.now + TRIM_EVERY);
+        if self.full || self.present() <= FULL_MESH_NODES + FULL_MESH_SLACK {
+            return;
+        }
+        let old = |since| self.now.since(since) >= LINK_GRACE;
+        let links = self.links.iter();
+        let surplus: Vec<LinkId> = links
+            .filter(|(_, link)| link.dialed && old(link.since))
+            .filter(|(_, link)| !self.is_pick(link.peer.as_bytes()))
+            .map(|(id, _)| id)
+            .collect();
+        for id in surplus {
+            self.close(id, CloseReason::Surplus);
+        }
+    }
+
+    /// Looks at a random node without a link, in a large mesh: nobody else may be watching it.
+    pub(super) fn on_rove_timer(&mut self) {
+        self.rove_later();
+        if self.full {
+            return;
+        }
+        let keys: Vec<Key> = self.table.ranked().collect();
+        let at = self.rng.index(keys.len());
+        if let Some(key) = keys.get(at).filter(|key| !self.is_linked(key)) {
+            self.start_dial(Target::Node(*key));
+        }
+    }
+
+    pub(super) fn is_linked(&self, key: &Key) -> bool {
+        self.links.is_live(key)
+    }
+
+    /// Tells whether this node wants a link to another of its own accord.
+    fn is_pick(&self, key: &Key) -> bool {
+        let count = if self.full { usize::MAX } else { PICKS };
+        self.table.is_among(key, count)
+    }
+
+    pub(super) fn add_bootstrap(&mut self, addrs: Vec<PeerAddr>) {
+        for target in self.dialer.add(addrs) {
+            self.timers.set(Timer::Dial(target), self.now);
+        }
+    }
+
+    pub(super) fn drop_bootstrap(&mut self, addrs: &[NetAddr]) {
+        for target in self.dialer.remove(addrs) {
+            self.timers.clear(Timer::Dial(target));
+        }
+    }
+
+    /// Sees to it that everyone who should be linked is dialed, when that may have changed.
+    pub(super) fn plan_dials(&mut self) {
+        if !std::mem::take(&mut self.dials_dirty) || self.gone {
+            return;
+        }
+        let count = if self.full { usize::MAX } else { PICKS };
+        let picks: Vec<Key> = self.table.ranked().take(count).collect();
+        for key in picks {
+            let target = Target::Node(key);
+            let planned = self.timers.is_set(Timer::Dial(target)) || self.dialer.is_flying(target);
+            if planned || self.is_linked(&key) {
+                continue;
+            }
+            let after = self.first_delay(&key);
+            self.timers.set(Timer::Dial(target), self.now + after);
+        }
+    }
+
+    /// Leaves a new acquaintance of a full mesh to the node with the lower id for a moment, so that
+    /// not both dial.
+    fn first_delay(&mut self, key: &Key) -> Duration {
+        let node = self.table.get(key);
+        let urgent = node.is_some_and(|node| node.lost.is_some() || node.unconfirmed.is_some());
+        if self.dialer.attempts(Target::Node(*key)) > 0 {
+            let target = Target::Node(*key);
+            self.dialer.backoff(target, BACKOFF_MAX, &mut self.rng)
+        } else if self.me < *key || urgent || !self.full {
+            self.rng.between(Duration::ZERO, START_SPREAD)
+        } else {
+            self.rng.between(YIELD.0, YIELD.1)
+        }
+    }
+
+    /// Dials a node that is gone again and again.
+    pub(super) fn dial_later(&mut self, key: &Key) {
+        let target = Target::Node(*key);
+        if !self.dialer.is_flying(target) && !self.timers.is_set(Timer::Dial(target)) {
+            self.back_off(target);
+        }
+    }
+
+    fn back_off(&mut self, target: Target) {
+        let gone = |key: &Key| {
+            let node = self.table.get(key);
+            node.is_some_and(|node| node.liveness == Liveness::Left)
+        };
+        let longest = match target {
+            Target::Node(key) if !self.full || gone(&key) => BACKOFF_LONG,
+            Target::Node(_) | Target::Entry(_) => BACKOFF_MAX,
+        };
+        let pause = self.dialer.backoff(target, longest, &mut self.rng);
+        self.timers.set(Timer::Dial(target), self.now + pause);
+    }
+
+    pub(super) fn on_dial_timer(&mut self, target: Target) {
+        if self.gone {
+            return;
+        }
+        if let Some(dial) = self.dialer.give_up(target) {
+            self.after_failure(target, dial);
+            return;
+        }
+        if self.is_needed(target) {
+            self.start_dial(target);
+        }
+    }
+
+    /// Tells whether a target is still to be dialed; one that may be later is looked at again.
+    fn is_needed(&mut self, target: Target) -> bool {
+        match target {
+            Target::Node(key) => {
+                let Some(node) = self.table.get(&key) else {
+                    return false;
+                };
+                let gone = matches!(node.liveness, Liveness::Dead | Liveness::Left);
+                let lost = node.lost.is_some();
+                !self.is_linked(&key) && (gone || lost || self.is_pick(&key))
+            }
+            Target::Entry(number) => {
+                let Some(entry) = self.dialer.entry(number) else {
+                    return false;
+                };
+                let Some(key) = entry.node.map(|node| *node.as_bytes()) else {
+                    return true;
+                };
+                let lives = self.table.get(&key);
+                let lives = lives.is_some_and(|node| node.liveness == Liveness::Alive);
+                let flying = self.dialer.is_flying(Target::Node(key));
+                let wait = self.is_linked(&key) || (lives && !self.full) || flying;
+                if wait {
+                    self.timers.set(Timer::Dial(target), self.now + NO_ADDR);
+                }
+                !wait
+            }
+        }
+    }
+
+    fn start_dial(&mut self, target: Target) {
+        if self.dialer.is_flying(target) {
+            return;
+        }
+        let addrs = match target {
+            Target::Entry(number) => self.dialer.addrs_of_entry(number),
+            Target::Node(key) => self.table.get(&key).map_or_else(Vec::new, |node| {
+                self.dialer.addrs_of(&node.id, &node.record.record().addrs)
+            }),
+        };
+        if addrs.is_empty() {
+            self.timers.set(Timer::Dial(target), self.now + NO_ADDR);
+            return;
+        }
+        if self.dialer.is_full() {
+            let pause = self.rng.between(START_SPREAD, START_SPREAD * 4);
+            self.timers.set(Timer::Dial(target), self.now + pause);
+            return;
+        }
+        let dial = self.dialer.start(target);
+        self.timers.set(Timer::Dial(target), self.now + DIAL_LOST);
+        self.out.push(Out::Dial { dial, addrs });
+    }
+
+    pub(super) fn on_dial_failed(&mut self, dial: DialId, failures: &[(NetAddr, DialFailure)]) {
+        for (addr, failure) in failures {
+            if *failure == DialFailure::Itself {
+                self.note_self(addr);
+            }
+        }
+        if let Some(target) = self.dialer.failed(dial) {
+            self.after_failure(target, dial);
+        }
+    }
+
+    fn after_failure(&mut self, target: Target, _dial: DialId) {
+        if self.gone {
+            return;
+        }
+        match target {
+            Target::Entry(_) => self.back_off(target),
+            Target::Node(key) => {
+                self.timers.clear(Timer::Dial(target));
+                self.on_unreachable(&key);
+                self.dials_dirty = true;
+                if self.is_needed(target) {
+                    self.back_off(target);
+                }
+            }
+        }
+    }
+
+    /// Takes a failed dial as evidence: of death for a node that was suspected, as a reason to
+    /// doubt for one that others may still reach.
+    fn on_unreachable(&mut self, key: &Key) {
+        if self.is_linked(key) {
+            return;
+        }
+        let Some(node) = self.table.get(key) else {
+            return;
+        };
+        let heard_of = node.unconfirmed.is_none();
+        let recent = self.now.since(node.news) < ALIVE_RECENTLY;
+        let again = node
+            .accused_by_me
+            .is_none_or(|at| self.now.since(at) >= ACCUSE_AGAIN);
+        match node.liveness {
+            Liveness::Suspect => {
+                self.lose(key, Doubt::Refused);
+                if heard_of {
+                    self.accuse(key, Doubt::Refused);
+                }
+                self.judge(key);
+            }
+            Liveness::Alive if again && !recent => {
+                self.accuse(key, Doubt::Refused);
+                self.judge(key);
+            }
+            Liveness::Me | Liveness::Alive | Liveness::Dead | Liveness::Left => {}
+        }
+    }
+
+    fn note_self(&mut self, addr: &NetAddr) {
+        if self.dialer.is_self(addr) {
+            self.event(Event::SelfDial { addr: addr.clone() });
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What happens to a record that arrives.
+
+use std::sync::Arc;
+
+use super::accusation::{Accusation, Doubt};
+use super::config::{KEEP_DEAD, RECORDS_BYTES_MAX, RECORDS_PER_ORIGIN};
+use super::record::{RawRecord, RecordError, Version};
+use super::state::State;
+use super::timers::Timer;
+use super::{Event, Key, LinkId, Liveness, Offence, SignedRecord, wire};
+use crate::heads::Step;
+
+impl State {
+    pub(super) fn on_records(&mut self, link: LinkId, more: bool, records: &[RawRecord<'_>]) {
+        let mut stored = false;
+        for raw in records {
+            match self.on_record(link, raw) {
+                Ok(news) => stored |= news,
+                Err(offence) => {
+                    self.offend(link, offence);
+                    return;
+                }
+            }
+        }
+        if stored && let Some(link) = self.links.get_mut(link) {
+            link.sync.idle = 0;
+        }
+        if more && stored {
+            self.send_digests(link);
+        }
+    }
+
+    /// Takes one record. Returns whether it was stored.
+    fn on_record(&mut self, link: LinkId, raw: &RawRecord<'_>) -> Result<bool, Offence> {
+        let (key, version) = raw.peek().map_err(|_short| Offence::Malformed)?;
+        if key == self.me {
+            self.on_own_record(link, raw, version);
+            return Ok(false);
+        }
+        if !self.is_wanted(&key, version, raw) {
+            return Ok(false);
+        }
+        let signed = match raw.open(self.crypto.as_ref()) {
+            Ok(signed) => signed,
+            Err(RecordError::Decode(_)) => return Err(Offence::Malformed),
+            Err(RecordError::Signature) => return Err(Offence::ForgedRecord),
+        };
+        if self.table.get(&key).is_some() {
+            return Ok(self.replace(&key, signed, link));
+        }
+        if self.table.floor(&key).is_some_and(|floor| version <= floor) {
+            self.call_back(link, &signed);
+            return Ok(false);
+        }
+        Ok(self.add(signed, link))
+    }
+
+    /// Tells from its first bytes whether a record can be news, so that most cost no more.
+    fn is_wanted(&self, key: &Key, version: Version, raw: &RawRecord<'_>) -> bool {
+        let Some(node) = self.table.get(key) else {
+            let floor = self.table.floor(key);
+            return floor.is_none_or(|floor| version > floor) || self.is_linked(key);
+        };
+        let held = node.record.version();
+        let differs = version == held && raw.bytes != node.record.bytes();
+        (version > held || differs) && node.records.has(RECORDS_PER_ORIGIN, self.now)
+    }
+
+    fn add(&mut self, signed: SignedRecord, link: LinkId) -> bool {
+        let size = signed.bytes().len();
+        let full = self.table.len() >= self.config.nodes_max
+            || self.table.bytes() + size > RECORDS_BYTES_MAX;
+        if full && !self.make_room() {
+            return false;
+        }
+        let key = *signed.record().origin.as_bytes();
+        self.table.raise(&key);
+        let rank = self.rank(&key);
+        self.table.insert(Arc::new(signed), rank, self.now);
+        self.stored(&key, link, true);
+        true
+    }
+
+    fn replace(&mut self, key: &Key, signed: SignedRecord, link: LinkId) -> bool {
+        let Some(node) = self.table.get_mut(key) else {
+            return false;
+        };
+        let (id, held) = (node.id, node.record.clone());
+        if !node.records.take(RECORDS_PER_ORIGIN, self.now) {
+            return false;
+        }
+        if signed.version() == held.version() {
+            self.event(Event::RecordEquivocation { node: id });
+        }
+        let grown = signed.bytes().len().saturating_sub(held.bytes().len());
+        let too_much = self.table.bytes() + grown > RECORDS_BYTES_MAX;
+        if signed.precedence(&held).is_le() || too_much {
+            return false;
+        }
+        let agents_changed = signed.record().agents != held.record().agents;
+        let restarted = signed.version().incarnation > held.version().incarnation;
+        self.table.replace(key, Arc::new(signed), self.now);
+        self.stored(key, link, agents_changed);
+        let up = self.table.get(key).map(|node| node.liveness) == Some(Liveness::Alive);
+        if restarted && up {
+            self.announce_up(key);
+        }
+        true
+    }
+
+    /// Does what follows when a record was stored.
+    fn stored(&mut self, key: &Key, link: LinkId, agents_changed: bool) {
+        let Some(node) = self.table.get(key) else {
+            return;
+        };
+        let (id, version) = (node.id, node.record.version());
+        let log = node.record.record().log;
+        self.event(Event::Recorded { node: id, version });
+        self.judge(key);
+        if agents_changed {
+            self.event(Event::AgentsChanged { node: id });
+        }
+        if let Some(log) = log {
+            let step = self.book.pin(id, log);
+            let news = step != Step::None;
+            self.on_step(key, step);
+            if news {
+                self.ask(key);
+            }
+        }
+        self.push_record(*key, Some(link));
+        self.dials_dirty = true;
+        self.persist_soon();
+    }
+
+    /// Answers a node that was forgotten and comes back with the version it left with: everyone
+    /// holds that for old. An accusation makes it begin another life.
+    fn call_back(&mut self, link: LinkId, signed: &SignedRecord) {
+        let record = signed.record();
+        let direct = self
+            .links
+            .get(link)
+            .is_some_and(|link| link.peer == record.origin);
+        if direct {
+            let by = (&self.config.me, self.crypto.as_ref());
+            let key = *record.origin.as_bytes();
+            let accusation = Accusation::sign(key, record.life(), Doubt::Silent, by);
+            self.send(link, wire::accusations(&[accusation]));
+        }
+    }
+
+    /// Drops the node that is gone longest. Returns whether there was one.
+    fn make_room(&mut self) -> bool {
+        let gone = |liveness| matches!(liveness, Liveness::Dead | Liveness::Left);
+        let nodes = self.table.iter();
+        let oldest = nodes
+            .filter(|(_, node)| gone(node.liveness))
+            .min_by_key(|(_, node)| node.since);
+        let Some((key, id)) = oldest.map(|(key, node)| (*key, node.id)) else {
+            return false;
+        };
+        self.forget(&key, id);
+        true
+    }
+
+    pub(super) fn on_forget_timer(&mut self) {
+        let gone = |liveness| matches!(liveness, Liveness::Dead | Liveness::Left);
+        let old = |since| self.now.since(since) >= KEEP_DEAD;
+        let nodes = self.table.iter();
+        let expired: Vec<_> = nodes
+            .filter(|(_, node)| gone(node.liveness) && old(node.since))
+            .map(|(key, node)| (*key, node.id))
+            .collect();
+        for (key, id) in expired {
+            self.forget(&key, id);
+        }
+        let again = self.now + super::config::FORGET_EVERY;
+        self.timers.set(Timer::Forget, again);
+    }
+
+    fn forget(&mut self, key: &Key, id: openfang_id::NodeId) {
+        self.table.forget(key);
+        self.dialer.forget(key);
+        self.timers.clear(Timer::Judge(*key));
+        self.timers
+            .clear(Timer::Dial(crate::dial::Target::Node(*key)));
+        self.event(Event::NodeForgotten { node: id });
+        self.persist_soon();
+    }
+}

@@ -1,0 +1,259 @@
+//! Anti-entropy: neighbours find and mend what news has missed.
+//!
+//! Every heartbeat carries a digest of the whole roster. Where it differs, one side sends a digest of
+//! each of 64 buckets; the other answers with what it holds in those that differ; each then sends the
+//! records and accusations the other lacks, those held longest first, one message at a time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::accusation::Accusation;
+use super::config::{
+    HEADS_PER_ROUND, QUESTIONS_PER_LINK, SYNC_BACKOFF_MAX, SYNC_EVERY, SYNC_SETTLED,
+};
+use super::state::State;
+use super::table::digest;
+use super::timers::Timer;
+use super::wire::{self, BUCKETS, Beat, Digest, Digests, ENTRIES_MAX, Entry};
+use super::{Key, LinkId, SignedRecord};
+use crate::Instant;
+use crate::codec::Writer;
+use crate::heads::HeldAlarm;
+
+/// What a peer's summary shows.
+#[derive(Debug, Default)]
+struct Difference {
+    /// Records it lacks.
+    send: Vec<Key>,
+    /// Nodes of whose accusations it does not know.
+    accuse: Vec<Key>,
+    /// Nodes it vouches for.
+    confirmed: Vec<Key>,
+    /// The buckets in which it has something for us.
+    want: u64,
+}
+
+impl State {
+    /// Returns the digest over the whole roster.
+    pub(super) fn root(&mut self) -> Digest {
+        let digests = self.digests();
+        let mut bytes = Writer::with_capacity(2_048);
+        for bucket in &digests.buckets {
+            bytes.raw(bucket);
+        }
+        bytes.raw(&digests.alarms);
+        digest(&bytes.finish(usize::MAX).unwrap_or_default())
+    }
+
+    fn digests(&mut self) -> Digests {
+        let mut buckets = [Digest::default(); BUCKETS];
+        for (at, bucket) in buckets.iter_mut().enumerate() {
+            *bucket = self.table.digest(at);
+        }
+        let mut alarms = Writer::new();
+        for alarm in self.book.alarms() {
+            alarms.raw(&alarm.accused).raw(&alarm.reporter);
+        }
+        let alarms = digest(&alarms.finish(usize::MAX).unwrap_or_default());
+        Digests { buckets, alarms }
+    }
+
+    /// Compares the peer's root with the own one. The dialer starts the first round of a link.
+    pub(super) fn on_root(&mut self, id: LinkId, beat: &Beat) {
+        let own = self.root();
+        let now = self.now;
+        let Some(link) = self.links.get_mut(id) else {
+            return;
+        };
+        let sync = &mut link.sync;
+        sync.root = Some(beat.root);
+        if beat.root == own {
+            sync.differs = None;
+            sync.idle = 0;
+            return;
+        }
+        sync.differs.get_or_insert(now);
+        if sync.last.is_none() && link.dialed {
+            self.send_digests(id);
+        }
+    }
+
+    /// Starts a round with a random neighbour whose roster differs, once every second; and passes
+    /// on what was accepted of audit logs.
+    pub(super) fn on_sync_timer(&mut self) {
+        let low = SYNC_EVERY.mul_f32(0.8);
+        let pause = self.rng.between(low, SYNC_EVERY.mul_f32(1.2));
+        self.timers.set(Timer::Sync, self.now + pause);
+        let due =
+            |at: Option<Instant>, after: Duration| at.is_none_or(|at| self.now.since(at) >= after);
+        let candidates = self.links.iter().filter(|(_, link)| {
+            let sync = &link.sync;
+            let settled = sync
+                .differs
+                .is_some_and(|at| self.now.since(at) >= SYNC_SETTLED);
+            let backoff = SYNC_EVERY
+                .mul_f32(0.7)
+                .saturating_mul(1 << sync.idle.min(8));
+            settled && !link.silent && due(sync.last, backoff.min(SYNC_BACKOFF_MAX))
+        });
+        let candidates: Vec<LinkId> = candidates.map(|(id, _)| id).collect();
+        let at = self.rng.index(candidates.len());
+        if let Some(id) = candidates.get(at) {
+            self.send_digests(*id);
+        }
+        self.pass_on_heads();
+    }
+
+    fn pass_on_heads(&mut self) {
+        let links = self.links.ids();
+        let at = self.rng.index(links.len());
+        let Some(id) = links.get(at).copied() else {
+            return;
+        };
+        let Some(link) = self.links.get_mut(id) else {
+            return;
+        };
+        let peer = *link.peer.as_bytes();
+        let mut mark = link.heads_mark;
+        let news: Vec<_> = self
+            .book
+            .accepted_since(mark)
+            .take(HEADS_PER_ROUND)
+            .inspect(|(change, _, _)| mark = *change)
+            .filter(|(_, origin, _)| *origin != peer)
+            .map(|(_, origin, note)| (origin, note))
+            .collect();
+        link.heads_mark = mark;
+        if !news.is_empty() {
+            let frame = wire::heads(news.into_iter());
+            self.send(id, frame);
+        }
+    }
+
+    pub(super) fn send_digests(&mut self, id: LinkId) {
+        let frame = wire::digests(&self.digests());
+        let now = self.now;
+        if let Some(link) = self.links.get_mut(id) {
+            link.sync.last = Some(now);
+            link.sync.idle = link.sync.idle.saturating_add(1);
+            self.send(id, frame);
+        }
+    }
+
+    pub(super) fn on_digests(&mut self, id: LinkId, theirs: &Digests) {
+        if !self.may_ask(id) {
+            return;
+        }
+        let ours = self.digests();
+        let pairs = ours.buckets.iter().zip(&theirs.buckets);
+        let differs = pairs
+            .enumerate()
+            .filter(|(_, (ours, theirs))| ours != theirs);
+        let mask = differs.fold(0, |mask, (at, _)| mask | (1_u64 << at));
+        if ours.alarms != theirs.alarms {
+            let alarms: Vec<HeldAlarm> = self.book.alarms().cloned().collect();
+            for frame in wire::alarms(&alarms) {
+                self.send(id, frame);
+            }
+        }
+        if mask != 0 {
+            self.send_summary(id, mask, false);
+        }
+    }
+
+    /// Takes a token of a peer that asks for work.
+    pub(super) fn may_ask(&mut self, id: LinkId) -> bool {
+        let now = self.now;
+        let link = self.links.get_mut(id);
+        link.is_some_and(|link| link.questions.take(QUESTIONS_PER_LINK, now))
+    }
+
+    /// Sends what is held in some buckets, as many of them as one message takes.
+    fn send_summary(&mut self, id: LinkId, mask: u64, reply: bool) {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut covered = 0;
+        for bucket in buckets_of(mask) {
+            let held = self.table.entries(bucket);
+            if entries.len() + held.len() > ENTRIES_MAX {
+                break;
+            }
+            entries.extend(held);
+            covered |= 1 << bucket;
+        }
+        self.send(id, wire::summary(reply, covered, &entries));
+    }
+
+    pub(super) fn on_summary(&mut self, id: LinkId, (reply, mask): (bool, u64), theirs: &[Entry]) {
+        let difference = self.compare(mask, theirs);
+        for key in &difference.confirmed {
+            self.confirm(key);
+        }
+        if !difference.send.is_empty() {
+            let records = self.table.by_age(&difference.send);
+            let records: Vec<&SignedRecord> = records.iter().map(AsRef::as_ref).collect();
+            let (frame, _taken) = wire::records(&records);
+            self.send(id, frame);
+        }
+        let accusations: Vec<Accusation> = difference
+            .accuse
+            .iter()
+            .filter_map(|key| self.table.get(key))
+            .flat_map(|node| node.accusations.iter().copied())
+            .collect();
+        if !accusations.is_empty() {
+            self.send(id, wire::accusations(&accusations));
+        }
+        if !reply && difference.want != 0 {
+            self.send_summary(id, difference.want, true);
+        }
+    }
+
+    fn compare(&self, mask: u64, theirs: &[Entry]) -> Difference {
+        let mut difference = Difference::default();
+        let mut theirs: BTreeMap<Key, &Entry> =
+            theirs.iter().map(|entry| (entry.origin, entry)).collect();
+        for bucket in buckets_of(mask) {
+            for ours in self.table.entries(bucket) {
+                let key = ours.origin;
+                let Some(their) = theirs.remove(&key) else {
+                    difference.send.push(key);
+                    difference.accuse.extend(ours.doubted.then_some(key));
+                    continue;
+                };
+                self.compare_entry(&mut difference, bucket, &ours, their);
+            }
+        }
+        for key in theirs.keys() {
+            difference.want |= 1 << (key[0] >> 2);
+        }
+        difference.want &= mask;
+        difference
+    }
+
+    fn compare_entry(
+        &self,
+        difference: &mut Difference,
+        bucket: usize,
+        ours: &Entry,
+        theirs: &Entry,
+    ) {
+        let key = ours.origin;
+        // The record that wins is the one all nodes keep: higher version, then lower hash.
+        let order = (ours.version.cmp(&theirs.version)).then(theirs.hash.cmp(&ours.hash));
+        if order.is_gt() {
+            difference.send.push(key);
+            difference.accuse.extend(ours.doubted.then_some(key));
+        } else if order.is_lt() {
+            difference.want |= 1 << bucket;
+        } else if ours.doubted && !theirs.doubted {
+            difference.accuse.push(key);
+            difference.confirmed.push(key);
+        } else if !ours.doubted && theirs.doubted {
+            difference.want |= 1 << bucket;
+        }
+    }
+}
+
+fn buckets_of(mask: u64) -> impl Iterator<Item = usize> {
+    (0..BUCKETS).filter(move |bucket| mask & (1 << bucket) != 0)
+}

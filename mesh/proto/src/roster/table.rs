@@ -1,0 +1,346 @@
+//! The records of all other nodes, what is believed of each, and digests over them.
+//!
+//! The replicated part is a state-based CRDT: per origin the record that comes first by
+//! [`SignedRecord::precedence`], and per life of an origin the set of its accusers (a few of them).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use openfang_id::NodeId;
+use sha2::{Digest as _, Sha256};
+
+use super::accusation::{Accusation, Doubt};
+use super::bucket::Bucket;
+use super::config::FLOORS_MAX;
+use super::record::{Life, Version};
+use super::wire::{BUCKETS, DIGEST_BYTES, Digest, Entry};
+use super::{Key, Liveness, SignedRecord};
+use crate::Instant;
+use crate::codec::Writer;
+
+/// Another node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) record: Arc<SignedRecord>,
+    pub(super) liveness: Liveness,
+    /// Since when the liveness is what it is.
+    pub(super) since: Instant,
+    /// When the last record or sign of life came.
+    pub(super) news: Instant,
+    /// Those of the record's life only.
+    pub(super) accusations: Vec<Accusation>,
+    pub(super) accused_at: Instant,
+    /// When this node last accused it.
+    pub(super) accused_by_me: Option<Instant>,
+    pub(super) lost: Option<Lost>,
+    /// Known from disk, not heard of since: until when to wait.
+    pub(super) unconfirmed: Option<Instant>,
+    /// Limits its records.
+    pub(super) records: Bucket,
+    /// Limits its accusations and alarms.
+    pub(super) claims: Bucket,
+    rank: u64,
+    stored: u64,
+}
+
+/// How the last link to a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) at: Instant,
+    pub(super) doubt: Doubt,
+    /// Whether it was told to others.
+    pub(super) told: bool,
+}
+
+impl Node {
+    pub(super) fn life(&self) -> Life {
+        self.record.record().life()
+    }
+
+    fn is_doubted(&self) -> bool {
+        !self.accusations.is_empty() || self.unconfirmed.is_some()
+    }
+
+    fn entry(&self, key: Key) -> Entry {
+        entry(key, &self.record, self.is_doubted())
+    }
+}
+
+/// All other nodes, and the own record as a part of the digests.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    nodes: BTreeMap<Key, Node>,
+    own: Option<(Key, Arc<SignedRecord>)>,
+    /// Those alive or suspected, by their rank as a link of this node.
+    ranked: BTreeSet<(u64, Key)>,
+    alive: usize,
+    bytes: usize,
+    stored: u64,
+    digests: Vec<Option<Digest>>,
+    floors: BTreeMap<Key, (Version, u64)>,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns how many other nodes are alive.
+    pub(super) fn alive(&self) -> usize {
+        self.alive
+    }
+
+    /// Returns how many other nodes are alive or suspected.
+    pub(super) fn present(&self) -> usize {
+        self.ranked.len()
+    }
+
+    /// Returns those alive or suspected in the order this node prefers them as links.
+    pub(super) fn ranked(&self) -> impl Iterator<Item = Key> + '_ {
+        self.ranked.iter().map(|(_rank, key)| *key)
+    }
+
+    /// Tells whether a node is among the first `count` of [`Table::ranked`].
+    pub(super) fn is_among(&self, key: &Key, count: usize) -> bool {
+        self.ranked().take(count).any(|ranked| ranked == *key)
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Node> {
+        self.nodes.get(key)
+    }
+
+    /// Gives a node to be changed, except for what digests and counts depend on.
+    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Node> {
+        self.nodes.get_mut(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Node)> {
+        self.nodes.iter()
+    }
+
+    pub(super) fn own(&self) -> Option<&Arc<SignedRecord>> {
+        self.own.as_ref().map(|(_key, record)| record)
+    }
+
+    pub(super) fn set_own(&mut self, key: Key, record: Arc<SignedRecord>) {
+        self.own = Some((key, record));
+        self.dirty(&key);
+    }
+
+    /// Adds a node that was not known. It counts as dead until it is judged.
+    pub(super) fn insert(&mut self, record: Arc<SignedRecord>, rank: u64, now: Instant) {
+        let id = record.record().origin;
+        let key = *id.as_bytes();
+        self.bytes += record.bytes().len();
+        self.stored += 1;
+        let node = Node {
+            id,
+            record,
+            liveness: Liveness::Dead,
+            since: now,
+            news: now,
+            accusations: Vec::new(),
+            accused_at: now,
+            accused_by_me: None,
+            lost: None,
+            unconfirmed: None,
+            records: Bucket::default(),
+            claims: Bucket::default(),
+            rank,
+            stored: self.stored,
+        };
+        self.nodes.insert(key, node);
+        self.dirty(&key);
+    }
+
+    /// Replaces the record of a node. A new life clears every doubt about the one before.
+    pub(super) fn replace(&mut self, key: &Key, record: Arc<SignedRecord>, now: Instant) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let reborn = record.record().life() > node.life();
+        self.bytes = self.bytes - node.record.bytes().len() + record.bytes().len();
+        self.stored += 1;
+        node.record = record;
+        node.stored = self.stored;
+        node.news = now;
+        if reborn {
+            node.accusations.clear();
+            node.lost = None;
+            node.unconfirmed = None;
+        }
+        self.dirty(key);
+    }
+
+    /// Keeps an accusation: a new accuser as long as there are fewer than `most`, or a stronger
+    /// reason of a known one. Returns whether it is news.
+    pub(super) fn accuse(&mut self, accusation: Accusation, most: usize, now: Instant) -> bool {
+        let Some(node) = self.nodes.get_mut(&accusation.target) else {
+            return false;
+        };
+        let held = &mut node.accusations;
+        if held.is_empty() {
+            node.accused_at = now;
+        }
+        let full = held.len() >= most;
+        match held.iter_mut().find(|a| a.accuser == accusation.accuser) {
+            Some(known) if known.doubt >= accusation.doubt => return false,
+            Some(known) => *known = accusation,
+            None if full => return false,
+            None => held.push(accusation),
+        }
+        self.dirty(&accusation.target);
+        true
+    }
+
+    /// Marks a node as known from disk only, or as heard of.
+    pub(super) fn set_unconfirmed(&mut self, key: &Key, until: Option<Instant>) {
+        if let Some(node) = self.nodes.get_mut(key)
+            && node.unconfirmed != until
+        {
+            node.unconfirmed = until;
+            self.dirty(key);
+        }
+    }
+
+    /// Records what is believed of a node; returns what was believed before.
+    pub(super) fn set_liveness(
+        &mut self,
+        key: &Key,
+        liveness: Liveness,
+        now: Instant,
+    ) -> Option<Liveness> {
+        let node = self.nodes.get_mut(key)?;
+        let before = std::mem::replace(&mut node.liveness, liveness);
+        if before != liveness {
+            node.since = now;
+        }
+        self.alive += usize::from(liveness == Liveness::Alive);
+        self.alive -= usize::from(before == Liveness::Alive);
+        let present = |liveness| matches!(liveness, Liveness::Alive | Liveness::Suspect);
+        let ranked = (node.rank, *key);
+        match (present(before), present(liveness)) {
+            (false, true) => drop(self.ranked.insert(ranked)),
+            (true, false) => drop(self.ranked.remove(&ranked)),
+            (true, true) | (false, false) => {}
+        }
+        Some(before)
+    }
+
+    /// Drops a node and keeps its version as a floor, so that its old records do not come back.
+    pub(super) fn forget(&mut self, key: &Key) {
+        let Some(node) = self.nodes.remove(key) else {
+            return;
+        };
+        self.alive -= usize::from(node.liveness == Liveness::Alive);
+        self.ranked.remove(&(node.rank, *key));
+        self.bytes -= node.record.bytes().len();
+        self.stored += 1;
+        if self.floors.len() >= FLOORS_MAX {
+            let oldest = self.floors.iter().min_by_key(|(_, (_, at))| *at);
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+                self.floors.remove(&oldest);
+            }
+        }
+        let floor = (node.record.version(), self.stored);
+        self.floors.insert(*key, floor);
+        self.dirty(key);
+    }
+
+    /// Returns the last version of a forgotten node.
+    pub(super) fn floor(&self, key: &Key) -> Option<Version> {
+        self.floors.get(key).map(|(version, _)| *version)
+    }
+
+    /// Forgets the floor of a node that is back.
+    pub(super) fn raise(&mut self, key: &Key) {
+        self.floors.remove(key);
+    }
+
+    /// Returns what is held in a bucket, by ascending origin, the own record among it.
+    pub(super) fn entries(&self, bucket: usize) -> Vec<Entry> {
+        let (low, high) = bounds(bucket);
+        let nodes = self.nodes.range(low..=high);
+        let mut entries: Vec<Entry> = nodes.map(|(key, node)| node.entry(*key)).collect();
+        if let Some((key, record)) = &self.own
+            && bucket_of(key) == bucket
+        {
+            let at = entries.partition_point(|entry| entry.origin < *key);
+            entries.insert(at, entry(*key, record, false));
+        }
+        entries
+    }
+
+    /// Returns the digest over a bucket.
+    pub(super) fn digest(&mut self, bucket: usize) -> Digest {
+        self.digests.resize(BUCKETS, None);
+        if let Some(Some(digest)) = self.digests.get(bucket) {
+            return *digest;
+        }
+        let mut bytes = Writer::with_capacity(1_024);
+        for entry in self.entries(bucket) {
+            entry.encode_into(&mut bytes);
+        }
+        let digest = digest(&bytes.finish(usize::MAX).unwrap_or_default());
+        self.digests[bucket] = Some(digest);
+        digest
+    }
+
+    /// Returns records that are not older than the peer's, those held longest first.
+    pub(super) fn by_age(&self, keys: &[Key]) -> Vec<Arc<SignedRecord>> {
+        let own = |key: &Key| {
+            let (me, record) = self.own.as_ref()?;
+            (me == key).then(|| (0, record.clone()))
+        };
+        let held = |key: &Key| {
+            let node = self.nodes.get(key)?;
+            Some((node.stored, node.record.clone()))
+        };
+        let found = keys.iter().filter_map(|key| own(key).or_else(|| held(key)));
+        let mut found: Vec<_> = found.collect();
+        found.sort_by_key(|(stored, _record)| *stored);
+        found.into_iter().map(|(_stored, record)| record).collect()
+    }
+
+    fn dirty(&mut self, key: &Key) {
+        self.digests.resize(BUCKETS, None);
+        self.digests[bucket_of(key)] = None;
+    }
+}
+
+fn entry(origin: Key, record: &SignedRecord, doubted: bool) -> Entry {
+    let mut hash = [0; 8];
+    hash.copy_from_slice(&record.hash()[..8]);
+    Entry {
+        origin,
+        version: record.version(),
+        hash,
+        doubted,
+    }
+}
+
+/// Returns the beginning of the SHA-256 of some bytes.
+pub(super) fn digest(bytes: &[u8]) -> Digest {
+    let hash = Sha256::digest(bytes);
+    let mut digest = [0; DIGEST_BYTES];
+    digest.copy_from_slice(&hash[..DIGEST_BYTES]);
+    digest
+}
+
+fn bucket_of(key: &Key) -> usize {
+    usize::from(key[0] >> 2)
+}
+
+/// Returns the first and the last key of a bucket.
+fn bounds(bucket: usize) -> (Key, Key) {
+    let first = u8::try_from(bucket << 2).unwrap_or(u8::MAX);
+    let (mut low, mut high) = ([0; 32], [u8::MAX; 32]);
+    low[0] = first;
+    high[0] = first | 3;
+    (low, high)
+}
