@@ -1,9 +1,11 @@
 //! Export of a log, for others to keep and check.
 
+use std::borrow::Cow;
 use std::io;
+use std::ops::ControlFlow;
 use std::str::FromStr;
 
-use crate::verify::{Report, Source, VerifyError};
+use crate::verify::{Report, Source, VerifyError, verify_each};
 
 /// The form of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,8 @@ impl FromStr for Format {
     }
 }
 
-/// Writes every entry, verbatim, and returns what a verification found on the way.
+/// Writes every entry, verbatim, and returns what a verification found on the way. A line of a
+/// tampered log that is no JSON stands in an array as a text.
 ///
 /// # Errors
 /// When the log cannot be read or the output cannot be written.
@@ -51,5 +54,45 @@ pub fn export(
     format: Format,
     out: &mut dyn io::Write,
 ) -> Result<Report, ExportError> {
-    unimplemented!()
+    let mut failure = None;
+    let mut write = |bytes: &[u8]| match out.write_all(bytes) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failure = Some(error);
+            ControlFlow::Break(())
+        }
+    };
+    let report = match format {
+        Format::Jsonl => verify_each(source, |passing| {
+            write(passing.bytes)?;
+            write(b"\n")
+        })?,
+        Format::Json => {
+            let mut separator: &[u8] = b"[\n";
+            let report = verify_each(source, |passing| {
+                write(separator)?;
+                separator = b",\n";
+                write(&as_json(passing.bytes))
+            })?;
+            let any = separator == b",\n";
+            if write(if any { b"\n]\n" } else { b"[]\n" }).is_break() {
+                tracing::debug!("the output of an export ended early");
+            }
+            report
+        }
+    };
+    match failure {
+        Some(error) => Err(ExportError::Write(error)),
+        None => Ok(report),
+    }
+}
+
+fn as_json(bytes: &[u8]) -> Cow<'_, [u8]> {
+    match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+        Ok(_) => Cow::Borrowed(bytes),
+        Err(_not_json) => {
+            let text = serde_json::Value::from(String::from_utf8_lossy(bytes));
+            Cow::Owned(text.to_string().into_bytes())
+        }
+    }
 }

@@ -12,12 +12,16 @@ mod checkpoint;
 mod clock;
 mod event;
 pub mod export;
+mod forest;
 mod hash;
+mod heads;
 mod line;
 mod log;
 pub mod note;
 pub mod proof;
 pub mod read;
+mod scan;
+pub mod storage;
 pub mod tree;
 pub mod verify;
 

@@ -236,3 +236,221 @@ fn escape(out: &mut Vec<u8>, text: &str) {
         out.extend_from_slice(&[b'\\', short]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Call, Cause, Checkpoint, Kind, Message, Origin, Outcome};
+    use openfang_id::{AgentName, NodeId, NodeSeed};
+    use proptest::prelude::*;
+
+    fn node() -> NodeId {
+        NodeSeed::from_bytes([1; 32]).keys().node_id()
+    }
+
+    fn write(seq: u64, event: &Event) -> String {
+        let node = node().to_string();
+        let context = Context {
+            seq,
+            unix_micros: 1_795_294_798_123_456,
+            hybrid: Hybrid::default().next(1_795_294_798_123_456),
+            node: &node,
+            boot: 0xabc,
+        };
+        let mut out = Vec::new();
+        render(&mut out, context, event);
+        String::from_utf8(out).expect("a line is UTF-8")
+    }
+
+    fn events() -> Vec<Event> {
+        let agent = AgentId::from_bytes([0x11; 16]);
+        let name: AgentName = "researcher".parse().expect("a name");
+        let cause = Cause {
+            origin: Origin::of(&node(), 1),
+            seq: 7,
+        };
+        let message = Message {
+            agent,
+            peer: "writer@b",
+            user: "api:key",
+            session: Some("s1"),
+            cause: Some(&cause),
+            outcome: Outcome::Ok,
+        };
+        let call = Call {
+            agent,
+            target: "memory_store",
+            user: "cli",
+            session: None,
+            cause: None,
+            outcome: Outcome::Failed("no space"),
+            duration: Some(Duration::from_micros(1500)),
+        };
+        let head = Checkpoint {
+            origin: Origin::of(&node(), 1),
+            size: 9,
+            root: Hash::from_bytes([7; 32]),
+        };
+        vec![
+            Event::node_start("0.1.0"),
+            Event::node_stop("SIGTERM"),
+            Event::agent_create(&agent, &name, "api:loopback"),
+            Event::agent_delete(&agent, &name, "cli"),
+            Event::message_in(message),
+            Event::message_out(Message {
+                session: None,
+                cause: None,
+                ..message
+            }),
+            Event::tool_invoke(call),
+            Event::model_call(Call {
+                target: "openai/gpt",
+                outcome: Outcome::Ok,
+                duration: None,
+                ..call
+            }),
+            Event::cap_denied(&agent, "shell_exec"),
+            Event::auth_failed("ofp", "192.0.2.7:4200", "wrong secret"),
+            Event::api_key("127.0.0.1:50000", "POST /api/agents"),
+            Event::peer_connect(&node(), "quic"),
+            Event::peer_refused("192.0.2.7:4200", "version"),
+            Event::config_change("network.shared_secret"),
+            Event::head_observed(&head),
+            Event::peer_evidence(&head.origin, "two roots for size 9"),
+            Event::log_recovered(13, "00ff"),
+        ]
+    }
+
+    /// `NODE`, `AGENT`, `ORIGIN` and `ROOT` stand for long values. A change here makes the lines of
+    /// different versions of the program differ.
+    const LINES: &str = r#"
+{"boot":"0000000000000abc","ev":"node_start","hlc":"HLC","node":"NODE","outcome":"ok","seq":0,"target":"0.1.0","ts":"TS","v":1}
+{"boot":"0000000000000abc","ev":"node_stop","hlc":"HLC","node":"NODE","outcome":"ok","seq":1,"target":"SIGTERM","ts":"TS","v":1}
+{"agent":"AGENT","boot":"0000000000000abc","ev":"agent_create","hlc":"HLC","node":"NODE","outcome":"ok","seq":2,"target":"researcher","ts":"TS","user":"api:loopback","v":1}
+{"agent":"AGENT","boot":"0000000000000abc","ev":"agent_delete","hlc":"HLC","node":"NODE","outcome":"ok","seq":3,"target":"researcher","ts":"TS","user":"cli","v":1}
+{"agent":"AGENT","boot":"0000000000000abc","cause":"ORIGIN#7","ev":"message_in","hlc":"HLC","node":"NODE","outcome":"ok","seq":4,"sess":"s1","target":"writer@b","ts":"TS","user":"api:key","v":1}
+{"agent":"AGENT","boot":"0000000000000abc","ev":"message_out","hlc":"HLC","node":"NODE","outcome":"ok","seq":5,"target":"writer@b","ts":"TS","user":"api:key","v":1}
+{"agent":"AGENT","boot":"0000000000000abc","dur_us":1500,"ev":"tool_invoke","hlc":"HLC","node":"NODE","outcome":"failed: no space","seq":6,"target":"memory_store","ts":"TS","user":"cli","v":1}
+{"agent":"AGENT","boot":"0000000000000abc","ev":"model_call","hlc":"HLC","node":"NODE","outcome":"ok","seq":7,"target":"openai/gpt","ts":"TS","user":"cli","v":1}
+{"agent":"AGENT","boot":"0000000000000abc","ev":"cap_denied","hlc":"HLC","node":"NODE","outcome":"denied","seq":8,"target":"shell_exec","ts":"TS","v":1}
+{"act":"ofp","boot":"0000000000000abc","ev":"auth_failed","hlc":"HLC","node":"NODE","outcome":"denied: wrong secret","seq":9,"target":"192.0.2.7:4200","ts":"TS","v":1}
+{"act":"POST /api/agents","boot":"0000000000000abc","ev":"api_key","hlc":"HLC","node":"NODE","outcome":"ok","seq":10,"target":"127.0.0.1:50000","ts":"TS","v":1}
+{"act":"quic","boot":"0000000000000abc","ev":"peer_connect","hlc":"HLC","node":"NODE","outcome":"ok","seq":11,"target":"NODE","ts":"TS","v":1}
+{"boot":"0000000000000abc","ev":"peer_refused","hlc":"HLC","node":"NODE","outcome":"denied: version","seq":12,"target":"192.0.2.7:4200","ts":"TS","v":1}
+{"boot":"0000000000000abc","ev":"config_change","hlc":"HLC","node":"NODE","outcome":"ok","seq":13,"target":"network.shared_secret","ts":"TS","v":1}
+{"act":"size 9 root ROOT","boot":"0000000000000abc","ev":"head_observed","hlc":"HLC","node":"NODE","outcome":"ok","seq":14,"target":"ORIGIN","ts":"TS","v":1}
+{"act":"two roots for size 9","boot":"0000000000000abc","ev":"peer_evidence","hlc":"HLC","node":"NODE","outcome":"ok","seq":15,"target":"ORIGIN","ts":"TS","v":1}
+{"act":"cut 13 bytes","boot":"0000000000000abc","ev":"log_recovered","hlc":"HLC","node":"NODE","outcome":"ok","seq":16,"target":"sha256:00ff","ts":"TS","v":1}
+"#;
+
+    #[test]
+    fn the_canonical_line_of_every_kind_does_not_change() {
+        let expected = LINES
+            .replace("\"AGENT\"", "\"11111111-1111-1111-1111-111111111111\"")
+            .replace("NODE", &node().to_string())
+            .replace("ORIGIN", Origin::of(&node(), 1).as_str())
+            .replace("ROOT", &"07".repeat(32))
+            .replace("HLC", "01a1ffe8a12b0000")
+            .replace("TS", "2026-11-21T20:59:58.123456Z");
+        let events = events();
+        assert_eq!(events.len(), Kind::ALL.len());
+        let written = (0..).zip(&events).map(|(seq, event)| write(seq, event));
+        for (line, expected) in written.zip(expected.trim().split('\n')) {
+            assert_eq!(line, expected);
+        }
+    }
+
+    #[test]
+    fn keys_are_in_canonical_order_and_the_line_reads_back() {
+        for (seq, event) in (0..).zip(events()) {
+            let raw = write(seq, &event);
+            let value: serde_json::Value = serde_json::from_str(&raw).expect("JSON");
+            // serde_json keeps objects sorted, and the keys are ASCII: that is the canonical order.
+            assert_eq!(value.to_string(), raw);
+            let line = Line::parse(raw.as_bytes()).expect("an entry");
+            assert_eq!(line.seq, Seq(seq));
+            assert_eq!(line.ev, event.kind().as_str());
+            assert_eq!(line.agent, event.agent);
+            assert_eq!(line.target.as_deref(), event.target.as_deref());
+            assert_eq!(line.leaf, leaf_hash(raw.as_bytes()));
+            assert_eq!(seq_of(raw.as_bytes()), Some(seq));
+        }
+    }
+
+    #[test]
+    fn what_is_no_entry_is_refused() {
+        let good = write(3, &Event::node_start("1"));
+        let check = |text: &str, expected: LineError| {
+            assert_eq!(
+                Line::parse(text.as_bytes()).map(|_| ()),
+                Err(expected),
+                "{text}"
+            );
+        };
+        check("", LineError::Form);
+        check("{}", LineError::Form);
+        check(&good[..good.len() - 1], LineError::Form);
+        check(&format!("{good}x"), LineError::Form);
+        check(&format!("{good}{good}"), LineError::Form);
+        check(
+            &good.replace("\"seq\":3", "\"seq\":3,\"seq\":4"),
+            LineError::Form,
+        );
+        check(&good.replace("\"seq\":3", "\"seq\":-3"), LineError::Form);
+        check(&good.replace("\"seq\":3", "\"seq\":3.0"), LineError::Form);
+        check(&good.replace("\"v\":1", "\"v\":2"), LineError::Version(2));
+        check(
+            &good.replace("\"hlc\":\"01", "\"hlc\":\"zz"),
+            LineError::Form,
+        );
+        check(
+            &format!("{}{good}", " ".repeat(LINE_BYTES_MAX)),
+            LineError::TooLong,
+        );
+        assert_eq!(Line::parse(b"\xff").map(|_| ()), Err(LineError::Form));
+    }
+
+    #[test]
+    fn the_number_is_found_only_where_it_stands() {
+        let check = |line: &str, expected: Option<u64>| {
+            assert_eq!(seq_of(line.as_bytes()), expected, "{line}");
+        };
+        check(
+            "{\"a\":\"\\\",\\\"seq\\\":9,\",\"seq\":12,\"v\":1}",
+            Some(12),
+        );
+        check("{\"a\":1,\"seq\":0,\"v\":1}", Some(0));
+        check("{\"a\":1,\"seq\":01,\"v\":1}", None);
+        check("{\"a\":1,\"seq\":,\"v\":1}", None);
+        check("{\"a\":1,\"seq\":12", None);
+        check("{\"a\":1,\"seq\":12345678901234567890,\"v\":1}", None);
+        check("{\"a\":1}", None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_written_canonically(text in "\\PC{0,80}") {
+            let event = Event::auth_failed(&text, &text, &text);
+            let raw = write(1, &event);
+            let value: serde_json::Value = serde_json::from_str(&raw).expect("JSON");
+            prop_assert_eq!(value.to_string(), raw.clone());
+            let line = Line::parse(raw.as_bytes()).expect("an entry");
+            prop_assert_eq!(line.act.as_deref(), event.act.as_deref());
+        }
+
+        #[test]
+        fn parsing_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0_usize..400) {
+            let mut raw = write(5, &Event::node_start("x")).into_bytes();
+            let at = at % raw.len();
+            raw.splice(at..at, bytes);
+            if let Ok(line) = Line::parse(&raw) {
+                prop_assert_eq!(line.raw.as_bytes(), &raw[..]);
+            }
+            if let Some(seq) = seq_of(&raw) {
+                prop_assert!(seq < 10_u64.pow(19));
+            }
+        }
+    }
+}

@@ -5,14 +5,27 @@
 //! `fdatasync`, and only then acknowledges. Heads are signed from time to time, after the new lines
 //! were read back from the file and hashed a second time.
 
-use std::io;
+mod error;
+mod nodes;
+mod open;
+mod shared;
+mod writer;
+
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use openfang_id::{NodeId, SigningKey};
 
-use crate::verify::{Damage, Report, VerifyError};
+use crate::storage::{FsStorage, Storage};
+use crate::verify::{Report, VerifyError};
 use crate::{Clock, Event, Hash, Line, Origin, ReadError, Seq, SignedHead};
+
+pub use error::{AppendError, CloseError, ConsistencyError, FloorProblem, OpenError, Poison};
+use shared::{Shared, lock};
+use writer::{Command, Entry};
 
 /// What a log is opened with.
 #[derive(Debug, Clone)]
@@ -55,131 +68,13 @@ pub struct Recovered {
     pub kept: PathBuf,
 }
 
-/// Why a log cannot be opened. Nothing was changed, except where a variant says so.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error("the audit log is in use by another process ({holder}): stop it first")]
-    Locked {
-        /// What that process wrote into the lock file.
-        holder: String,
-    },
-    /// Lines that were signed are not as they were signed.
-    #[error(
-        "the audit log was altered: {damage}; restore {log_path} from a copy that verifies, or move it and {dir} away to begin a new log in a new epoch"
-    )]
-    Tampered {
-        /// What and where.
-        damage: Damage,
-        /// The file of lines.
-        log_path: PathBuf,
-        /// The directory beside it.
-        dir: PathBuf,
-    },
-    /// A line that no head covers yet is damaged, and good ones follow it.
-    #[error(
-        "line {seq} of the audit log is damaged and good lines follow it, so this is not the end of an interrupted write: restore {log_path} from a copy, or remove that line's bytes to {dir}/evidence by hand"
-    )]
-    Corrupt {
-        /// The number of the bad line.
-        seq: u64,
-        /// The file of lines.
-        log_path: PathBuf,
-        /// The directory beside it.
-        dir: PathBuf,
-    },
-    /// The signing floor is missing, unreadable, or older than the published head.
-    #[error(
-        "the signing floor {path} {problem}: signing on could contradict a head that was shown to others; if the log is complete, remove {checkpoint} to accept it as it is"
-    )]
-    Floor {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: FloorProblem,
-        /// The published head.
-        checkpoint: PathBuf,
-    },
-    /// A file cannot be read or written.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// What is wrong with a signing floor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FloorProblem {
-    /// There is none, and yet a head was published.
-    #[error("is missing although a head was published (was the log restored from a backup?)")]
-    Missing,
-    /// It is not a head signed by this log's key.
-    #[error("is not a head of this log")]
-    Damaged,
-    /// The published head is larger, or has another root for the same size.
-    #[error("is older than the published head, or contradicts it")]
-    RolledBack,
-}
-
-/// Why an entry is not in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// More is waiting than the queue holds. The entry was not written; try again later.
-    #[error("the audit log cannot keep up")]
-    Full,
-    /// The log cannot be written any more until it is opened again. Whether an entry that was
-    /// waiting is on disk is not known.
-    #[error("the audit log has stopped: {reason}")]
-    Poisoned {
-        /// Why.
-        reason: Poison,
-    },
-    /// The log was closed.
-    #[error("the audit log is closed")]
-    Closed,
-    /// The line would be longer than 65,535 bytes. It was not written.
-    #[error("the entry is too long for the audit log")]
-    TooLong,
-    /// The file could not be extended. The entry was not written; the log stays usable.
-    #[error("the audit log cannot be written ({kind})")]
-    Disk {
-        /// Why.
-        kind: io::ErrorKind,
-    },
-}
-
-/// Why a log has stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Poison {
-    /// `fdatasync` failed: what is on disk is not known, and a second call may wrongly succeed.
-    #[error("the disk did not confirm a write ({0})")]
-    Sync(io::ErrorKind),
-    /// A write failed half-way and could not be undone.
-    #[error("a failed write could not be undone ({0})")]
-    Undo(io::ErrorKind),
-    /// The file was removed, replaced by another or cut short.
-    #[error("the file was removed or cut short by someone else")]
-    FileGone,
-    /// The lines on disk are not the lines that were written.
-    #[error("the file does not hold what was written into it")]
-    NotAsWritten,
-    /// Someone else changed the signing floor.
-    #[error("the signing floor was changed by someone else")]
-    FloorChanged,
-}
-
 /// How the log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     /// As it should be.
     Ok,
-    /// The file is not what was written. Entries are still taken, but nothing old can be proved.
+    /// The file is not what was written. Nothing old can be proved; entries are taken unless the log
+    /// has stopped as well.
     Damaged {
         /// The first bad entry, where it can be named.
         first_bad_seq: Option<u64>,
@@ -191,65 +86,59 @@ pub enum Health {
     },
 }
 
-/// Why there is no consistency proof.
-#[derive(Debug, thiserror::Error)]
-pub enum ConsistencyError {
-    /// The log is shorter than the proof would have to be.
-    #[error("the log has {have} entries")]
-    Behind {
-        /// How many entries there are.
-        have: u64,
-    },
-    /// The file is not what was written.
-    #[error("the log is damaged")]
-    Damaged {
-        /// The first bad entry, where it can be named.
-        seq: Option<u64>,
-    },
-    /// `from` is 0 or larger than `to`.
-    #[error("no proof exists for these sizes")]
-    Range,
-    /// A file cannot be read.
-    #[error("the log cannot be read")]
-    Io(#[source] io::Error),
-}
-
-/// Why a log was not closed with a final head. Its entries are safe where they were acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CloseError {
-    /// The log had stopped before.
-    #[error("the audit log had stopped: {reason}")]
-    Poisoned {
-        /// Why.
-        reason: Poison,
-    },
-    /// The last head could not be written. It is signed when the log is opened again.
-    #[error("the last head of the audit log could not be written ({kind})")]
-    Head {
-        /// Why.
-        kind: io::ErrorKind,
-    },
-    /// The writer ended in a way that it should not have.
-    #[error("the writer of the audit log ended unexpectedly")]
-    Writer,
-}
-
 /// Called with the number of an entry when it is durable, or with the reason why it is not.
 pub type Ack = Box<dyn FnOnce(Result<Seq, AppendError>) + Send>;
 /// Called with each head after it was published.
 pub type HeadListener = Box<dyn Fn(SignedHead) + Send + Sync>;
 
-/// A handle to an open log; cheap to clone. The last one to go closes it.
-#[derive(Debug, Clone)]
-pub struct Log;
+/// A handle to an open log; cheap to clone. When the last one goes without [`Log::close`], the writer
+/// closes the log by itself, some time later.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    sender: SyncSender<Command>,
+    writer: Mutex<Option<JoinHandle<Result<(), CloseError>>>>,
+}
 
 impl Log {
-    /// Opens a log, or begins one.
+    /// Opens a log on the file system, or begins one.
     ///
     /// # Errors
     /// When it is in use, was tampered with, or cannot be read or written.
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<(Self, Opened), OpenError> {
-        unimplemented!()
+        let holder = format!("pid {} boot {:016x}", std::process::id(), options.boot);
+        let storage = FsStorage::open(&options.log_path, &options.dir, &holder)?;
+        Self::open_on(Arc::new(storage), options, clock)
+    }
+
+    /// Opens a log on any storage, which this process must hold alone.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_on(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Opened), OpenError> {
+        let (shared, writer, opened) = open::recover(storage, options, clock)?;
+        let (sender, writer) = writer::start(writer).map_err(|source| OpenError::Io {
+            action: "start the writer of",
+            path: shared.options.log_path.clone(),
+            source,
+        })?;
+        let inner = Inner {
+            shared,
+            sender,
+            writer: Mutex::new(Some(writer)),
+        };
+        let log = Self {
+            inner: Arc::new(inner),
+        };
+        Ok((log, opened))
     }
 
     /// Queues an entry. Never blocks. `ack` is called by the writer, once, when the entry is durable or
@@ -258,46 +147,61 @@ impl Log {
     /// # Errors
     /// When the entry was not queued.
     pub fn append(&self, event: Event, ack: Ack) -> Result<(), AppendError> {
-        unimplemented!()
+        let shared = &self.inner.shared;
+        shared.refuse_when_stopped()?;
+        let entry = Entry::new(event, shared.clock.unix_micros(), ack);
+        shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        let (command, error) = match self.inner.sender.try_send(Command::Append(entry)) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(command)) => (command, AppendError::Full),
+            Err(TrySendError::Disconnected(command)) => (command, AppendError::Closed),
+        };
+        shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Command::Append(entry) = command {
+            entry.forget();
+        }
+        Err(error)
     }
 
     /// Returns the number of durable entries.
     #[must_use]
     pub fn size(&self) -> u64 {
-        unimplemented!()
+        self.inner.shared.size.load(Ordering::Acquire)
     }
 
     /// Returns the last published head.
     #[must_use]
     pub fn head(&self) -> Option<SignedHead> {
-        unimplemented!()
+        lock(&self.inner.shared.head).clone()
     }
 
     /// Returns the name of the log.
     #[must_use]
     pub fn origin(&self) -> &Origin {
-        unimplemented!()
+        &self.inner.shared.origin
     }
 
-    /// Adds a listener that is called, by the writer, after each head is published. It must not block.
+    /// Adds a listener that is called, by the writer, after each head is published. It must not block
+    /// and not call back into the log except to append.
     pub fn on_head(&self, listener: HeadListener) {
-        unimplemented!()
+        lock(&self.inner.shared.listeners).push(listener);
     }
 
-    /// Proves that the log of `to` entries begins with that of `from` entries.
+    /// Proves that the log of `to` entries begins with that of `from` entries. Blocks: looks at the
+    /// file first, and reads it whole when someone else touched it.
     ///
     /// # Errors
     /// When the log is shorter or damaged, or there is nothing to prove.
     pub fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ConsistencyError> {
-        unimplemented!()
+        self.inner.shared.consistency(from, to)
     }
 
-    /// Reads the whole file again and checks it.
+    /// Reads the whole file again and checks it. Blocks for as long as that takes.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn verify(&self) -> Result<Report, VerifyError> {
-        unimplemented!()
+        self.inner.shared.verify()
     }
 
     /// Returns the last `n` entries, oldest first, each checked against its leaf hash.
@@ -305,20 +209,39 @@ impl Log {
     /// # Errors
     /// When they cannot be read or are not what was written.
     pub fn recent(&self, n: usize) -> Result<Vec<Line>, ReadError> {
-        unimplemented!()
+        self.inner.shared.recent(n)
     }
 
     /// Tells how the log is.
     #[must_use]
     pub fn health(&self) -> Health {
-        unimplemented!()
+        self.inner.shared.health()
     }
 
-    /// Writes what is queued, signs and publishes a last head, and ends the writer. Later calls do nothing.
+    /// Writes what is queued, signs and publishes a last head, ends the writer and releases the lock.
+    /// Blocks. Later calls do nothing.
     ///
     /// # Errors
     /// When the log had stopped, or the head could not be written.
     pub fn close(&self) -> Result<(), CloseError> {
-        unimplemented!()
+        let Some(writer) = lock(&self.inner.writer).take() else {
+            return Ok(());
+        };
+        self.inner.shared.closing.store(true, Ordering::Release);
+        // When the writer has ended already, there is nobody to tell.
+        drop(self.inner.sender.send(Command::Close));
+        let closed = writer.join().unwrap_or(Err(CloseError::Writer));
+        self.inner.shared.storage.release();
+        closed
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("origin", self.origin())
+            .field("size", &self.size())
+            .field("health", &self.health())
+            .finish_non_exhaustive()
     }
 }

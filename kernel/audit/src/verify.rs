@@ -2,10 +2,15 @@
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use openfang_id::VerifyingKey;
 
+use crate::heads::Heads;
+use crate::scan::{Passing, examine};
+use crate::storage::{FsReader, Reader};
+use crate::tree::Compact;
 use crate::{Hash, Origin, SignedHead};
 
 /// The files of a log, and what they are checked against.
@@ -122,7 +127,7 @@ impl fmt::Display for DamageKind {
     }
 }
 
-/// Verifies the log in these files against its signed heads.
+/// Verifies the log in these files against its signed heads. A daemon may be writing meanwhile.
 ///
 /// # Errors
 /// When a file cannot be read. A log that is not what was signed is no error but a verdict.
@@ -132,5 +137,89 @@ pub fn verify_files(
     key: &VerifyingKey,
     origin: &Origin,
 ) -> Result<Report, VerifyError> {
-    unimplemented!()
+    let source = Source {
+        log_path,
+        dir,
+        key,
+        origin,
+    };
+    verify_each(source, |_line| ControlFlow::Continue(()))
+}
+
+/// Verifies the files and hands every good line on while it passes.
+pub(crate) fn verify_each(
+    source: Source<'_>,
+    each: impl FnMut(Passing<'_>) -> ControlFlow<()>,
+) -> Result<Report, VerifyError> {
+    let reader = FsReader::open(source.log_path, source.dir)
+        .map_err(|(path, source)| VerifyError::Unreadable { path, source })?;
+    judge(&reader, source, 0, each)
+}
+
+/// Judges the log behind a reader, which must have at least so many entries.
+pub(crate) fn judge<R: Reader + ?Sized>(
+    reader: &R,
+    source: Source<'_>,
+    at_least: u64,
+    each: impl FnMut(Passing<'_>) -> ControlFlow<()>,
+) -> Result<Report, VerifyError> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| VerifyError::Unreadable { path, source }
+    };
+    let heads = Heads::load(reader, source.origin, source.key).map_err(unreadable(source.dir))?;
+    let tampered = |damage: Damage, bytes| Report {
+        verdict: Verdict::Tampered {
+            first_bad_seq: damage.first_bad_seq,
+            kind: damage.kind,
+        },
+        bytes,
+    };
+    if !heads.agree() {
+        let damage = Damage {
+            first_bad_seq: None,
+            kind: DamageKind::Head,
+        };
+        return Ok(tampered(damage, 0));
+    }
+    let top = heads.top();
+    let mut tree = Compact::default();
+    let examined = match examine(reader, u64::MAX, &heads.known(), &mut tree, each) {
+        Ok(examined) => examined,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let damage = Damage {
+                first_bad_seq: Some(0),
+                kind: DamageKind::Missing,
+            };
+            let empty = Report {
+                verdict: Verdict::Empty,
+                bytes: 0,
+            };
+            return Ok(top.map_or(empty, |_head| tampered(damage, 0)));
+        }
+        Err(error) => return Err(unreadable(source.log_path)(error)),
+    };
+    let bytes = examined.good_bytes + examined.torn_bytes;
+    if let Some(damage) = examined.damage.or(examined.corrupt) {
+        return Ok(tampered(damage, bytes));
+    }
+    if examined.lines < at_least {
+        let damage = Damage {
+            first_bad_seq: Some(examined.lines),
+            kind: DamageKind::Truncated,
+        };
+        return Ok(tampered(damage, bytes));
+    }
+    let verdict = if bytes == 0 && top.is_none() {
+        Verdict::Empty
+    } else {
+        Verdict::Intact {
+            entries: examined.lines,
+            root: tree.root(),
+            head: top.cloned(),
+            unsigned: examined.lines - top.map_or(0, |head| head.checkpoint.size),
+            torn_bytes: examined.torn_bytes,
+        }
+    };
+    Ok(Report { verdict, bytes })
 }

@@ -1,0 +1,88 @@
+//! The two heads on disk: the signing floor and the published checkpoint.
+
+use std::io;
+
+use openfang_id::VerifyingKey;
+
+use crate::scan::Known;
+use crate::storage::{Reader, Small};
+use crate::{HeadError, Origin, SignedHead};
+
+/// What stands where a head should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    Absent,
+    Bad(HeadError),
+    Head(SignedHead),
+}
+
+/// Both heads, as they were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Heads {
+    pub(crate) floor: Found,
+    pub(crate) checkpoint: Found,
+}
+
+impl Heads {
+    /// Reads the checkpoint before the floor: the floor is written first, so that a daemon that signs
+    /// meanwhile cannot make the checkpoint look newer.
+    pub(crate) fn load<R: Reader + ?Sized>(
+        reader: &R,
+        origin: &Origin,
+        key: &VerifyingKey,
+    ) -> io::Result<Self> {
+        let load = |small| -> io::Result<Found> {
+            Ok(match reader.load(small)? {
+                None => Found::Absent,
+                Some(bytes) => {
+                    let note = String::from_utf8_lossy(&bytes);
+                    match SignedHead::open(&note, origin, key) {
+                        Ok(head) => Found::Head(head),
+                        Err(error) => Found::Bad(error),
+                    }
+                }
+            })
+        };
+        let checkpoint = load(Small::Checkpoint)?;
+        let floor = load(Small::Floor)?;
+        Ok(Self { floor, checkpoint })
+    }
+
+    /// Tells whether neither is damaged, and the published one is not ahead of the floor.
+    pub(crate) fn agree(&self) -> bool {
+        match (&self.floor, &self.checkpoint) {
+            (Found::Bad(_), _) | (_, Found::Bad(_)) => false,
+            (Found::Head(floor), Found::Head(published)) => {
+                let (floor, published) = (&floor.checkpoint, &published.checkpoint);
+                published.size < floor.size || published == floor
+            }
+            (Found::Absent | Found::Head(_), Found::Absent) | (Found::Absent, Found::Head(_)) => {
+                true
+            }
+        }
+    }
+
+    /// Returns the larger one. The floor may be missing from a copy of a log.
+    pub(crate) fn top(&self) -> Option<&SignedHead> {
+        match (&self.floor, &self.checkpoint) {
+            (Found::Head(head), _) | (_, Found::Head(head)) => Some(head),
+            (Found::Absent | Found::Bad(_), Found::Absent | Found::Bad(_)) => None,
+        }
+    }
+
+    /// Returns the sizes at which the root is known, the smallest first.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let mut known: Vec<_> = [&self.checkpoint, &self.floor]
+            .into_iter()
+            .filter_map(|found| match found {
+                Found::Head(head) => Some(Known {
+                    size: head.checkpoint.size,
+                    root: head.checkpoint.root,
+                }),
+                Found::Absent | Found::Bad(_) => None,
+            })
+            .collect();
+        known.dedup();
+        known
+    }
+}

@@ -1,0 +1,487 @@
+//! The one thread that writes: batches of lines, and heads.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::open::write_checkpoint;
+use super::shared::{Rest, Shared, lock};
+use super::{Ack, AppendError, CloseError, Poison};
+use crate::forest::Grow as _;
+use crate::heads::Found;
+use crate::line::{Context, LINE_BYTES_MAX, render};
+use crate::scan::lines;
+use crate::storage::Small;
+use crate::tree::leaf_hash;
+use crate::{Checkpoint, Event, Hash, Hybrid, Seq, SignedHead};
+
+/// How many entries may wait: a batch that is being written, and the one after it.
+const QUEUE_ENTRIES: usize = 2 * BATCH_ENTRIES_MAX;
+/// The most entries of one batch. At 300 bytes each, a larger one is bound by the disk's bandwidth.
+const BATCH_ENTRIES_MAX: usize = 4096;
+/// The most bytes of one batch.
+const BATCH_BYTES_MAX: usize = 2 << 20;
+/// The shortest time between two heads while entries arrive.
+const HEAD_INTERVAL: Duration = Duration::from_millis(250);
+/// How often an idle log looks whether someone else touched the file.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the whole file is read again.
+const SCRUB_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long the writer waits for the next of the callers it just answered. Callers that wait for
+/// their answers come back within microseconds; without the pause half of them would just miss
+/// each flush, which takes milliseconds.
+const GATHER_PAUSE: Duration = Duration::from_micros(200);
+/// How long it waits for all of them together.
+const GATHER_TOTAL_MICROS: u64 = 1_000;
+/// How many batches at most go without waiting after it was in vain.
+const GATHER_SKIP_MAX: u32 = 64;
+
+/// What the handles tell the writer.
+pub(super) enum Command {
+    Append(Entry),
+    Close,
+}
+
+/// A queued entry. Answered once: with its number, with an error, or with `Closed` when dropped.
+pub(super) struct Entry {
+    event: Event,
+    unix_micros: u64,
+    ack: Option<Ack>,
+}
+
+impl Entry {
+    pub(super) fn new(event: Event, unix_micros: u64, ack: Ack) -> Self {
+        Self {
+            event,
+            unix_micros,
+            ack: Some(ack),
+        }
+    }
+
+    /// Drops the entry without an answer.
+    pub(super) fn forget(mut self) {
+        self.ack = None;
+    }
+
+    fn answer(mut self, result: Result<Seq, AppendError>) {
+        if let Some(ack) = self.ack.take() {
+            ack(result);
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(ack) = self.ack.take() {
+            ack(Err(AppendError::Closed));
+        }
+    }
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    node: String,
+    hybrid: Hybrid,
+    /// What may stand in the floor: the last one written, and any whose writing failed half-way.
+    floors: Vec<Option<Vec<u8>>>,
+    head_micros: u64,
+    scrub_micros: Option<u64>,
+    scrub: Option<JoinHandle<()>>,
+    waiting: VecDeque<Entry>,
+    text: Vec<u8>,
+    leaves: Vec<Hash>,
+    batch: Vec<Entry>,
+    gather: Gather,
+}
+
+/// How many callers are expected back, and whether waiting for them has been worth it.
+#[derive(Debug, Default)]
+struct Gather {
+    expected: usize,
+    skip: u32,
+    penalty: u32,
+}
+
+/// Starts the thread of a writer.
+pub(super) fn start(
+    mut writer: Writer,
+) -> io::Result<(SyncSender<Command>, JoinHandle<Result<(), CloseError>>)> {
+    let (sender, receiver) = sync_channel(QUEUE_ENTRIES);
+    let thread = std::thread::Builder::new()
+        .name("audit-log".to_owned())
+        .spawn(move || writer.run(&receiver))?;
+    Ok((sender, thread))
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, hybrid: Hybrid, floor: Option<&SignedHead>) -> Self {
+        Self {
+            node: shared.options.node.to_string(),
+            shared,
+            hybrid,
+            floors: vec![floor.map(|head| head.note.clone().into_bytes())],
+            head_micros: 0,
+            scrub_micros: None,
+            scrub: None,
+            waiting: VecDeque::new(),
+            text: Vec::new(),
+            leaves: Vec::new(),
+            batch: Vec::new(),
+            gather: Gather::default(),
+        }
+    }
+
+    /// Makes the floor the published head, as it may be that a crash came between the two.
+    pub(super) fn republish(&mut self, floor: SignedHead, published: &Found) {
+        if *published != Found::Head(floor.clone()) {
+            write_checkpoint(&self.shared, &floor);
+        }
+        *lock(&self.shared.head) = Some(floor);
+    }
+
+    /// Writes one entry before the thread runs.
+    pub(super) fn append_now(&mut self, event: Event) -> Result<Seq, AppendError> {
+        let (sender, receiver) = sync_channel(1);
+        let ack: Ack = Box::new(move |result| {
+            if sender.send(result).is_err() {
+                tracing::debug!("nobody waits for the entry any more");
+            }
+        });
+        let now = self.shared.clock.unix_micros();
+        self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.waiting.push_back(Entry::new(event, now, ack));
+        self.commit();
+        receiver.recv().unwrap_or(Err(AppendError::Closed))
+    }
+
+    fn run(&mut self, receiver: &Receiver<Command>) -> Result<(), CloseError> {
+        let mut open = true;
+        while open {
+            let mut idle = false;
+            match receiver.recv_timeout(self.patience()) {
+                Ok(Command::Append(entry)) => self.waiting.push_back(entry),
+                Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => open = false,
+                Err(RecvTimeoutError::Timeout) => idle = true,
+            }
+            open &= self.drain(receiver);
+            if open {
+                open &= self.gather(receiver);
+            }
+            self.commit();
+            if open && (idle || self.head_is_due()) {
+                // The reason is in the log; the entries stay, and it is tried again.
+                drop(self.publish(idle));
+                self.scrub_when_due();
+            }
+        }
+        while self.drain(receiver) && !self.waiting.is_empty() {
+            self.commit();
+        }
+        self.commit();
+        self.close()
+    }
+
+    fn close(&mut self) -> Result<(), CloseError> {
+        self.shared.closing.store(true, Ordering::Release);
+        let published = self.publish(true);
+        if let Some(scrub) = self.scrub.take() {
+            scrub
+                .join()
+                .unwrap_or_else(|_panic| tracing::error!("re-reading the audit log panicked"));
+        }
+        if let Some(reason) = lock(&self.shared.condition).poison {
+            return Err(CloseError::Poisoned { reason });
+        }
+        published.map_err(|error| CloseError::Head { kind: error.kind() })
+    }
+
+    /// How long to wait for an entry before a head is due, or the file is looked at.
+    fn patience(&self) -> Duration {
+        if self.unsigned() == 0 {
+            return IDLE_INTERVAL;
+        }
+        let now = self.shared.clock.unix_micros();
+        let since = Duration::from_micros(now.checked_sub(self.head_micros).unwrap_or(u64::MAX));
+        HEAD_INTERVAL.saturating_sub(since)
+    }
+
+    fn head_is_due(&self) -> bool {
+        self.unsigned() > 0 && self.patience().is_zero()
+    }
+
+    /// How many entries wait for a head; none when the log has stopped.
+    fn unsigned(&self) -> u64 {
+        if lock(&self.shared.condition).poison.is_some() {
+            return 0;
+        }
+        let signed = lock(&self.shared.rest).signed.size();
+        self.shared.size.load(Ordering::Acquire) - signed
+    }
+
+    /// Takes what is queued. Returns false when the log is to be closed.
+    fn drain(&mut self, receiver: &Receiver<Command>) -> bool {
+        while self.waiting.len() < BATCH_ENTRIES_MAX {
+            match receiver.try_recv() {
+                Ok(Command::Append(entry)) => self.waiting.push_back(entry),
+                Ok(Command::Close) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        true
+    }
+
+    /// Waits a little for the callers that were just answered. Returns false when the log is to be
+    /// closed.
+    fn gather(&mut self, receiver: &Receiver<Command>) -> bool {
+        let wanted = self.gather.expected.min(BATCH_ENTRIES_MAX);
+        if self.waiting.is_empty() || self.waiting.len() >= wanted {
+            return true;
+        }
+        if self.gather.skip > 0 {
+            self.gather.skip -= 1;
+            return true;
+        }
+        let start = self.shared.clock.unix_micros();
+        while self.waiting.len() < wanted {
+            let waited = self.shared.clock.unix_micros().checked_sub(start);
+            if waited.is_none_or(|waited| waited > GATHER_TOTAL_MICROS) {
+                break;
+            }
+            match receiver.recv_timeout(GATHER_PAUSE) {
+                Ok(Command::Append(entry)) => self.waiting.push_back(entry),
+                Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => break,
+            }
+        }
+        let gather = &mut self.gather;
+        if self.waiting.len() >= wanted {
+            gather.penalty = 0;
+        } else {
+            gather.penalty = (gather.penalty * 2 + 1).min(GATHER_SKIP_MAX);
+            gather.skip = gather.penalty;
+        }
+        true
+    }
+
+    /// Writes everything that waits, batch by batch.
+    fn commit(&mut self) {
+        while !self.waiting.is_empty() {
+            let shared = Arc::clone(&self.shared);
+            let mut rest = lock(&shared.rest);
+            let result = self.write_batch(&mut rest);
+            drop(rest);
+            self.answer(result);
+        }
+    }
+
+    fn answer(&mut self, result: Result<u64, AppendError>) {
+        self.gather.expected = self.shared.in_flight.load(Ordering::Relaxed);
+        let answered = self.batch.len();
+        self.shared.in_flight.fetch_sub(answered, Ordering::Relaxed);
+        match result {
+            Ok(first) => {
+                for (seq, entry) in (first..).zip(self.batch.drain(..)) {
+                    entry.answer(Ok(Seq(seq)));
+                }
+            }
+            Err(error) => {
+                for entry in self.batch.drain(..) {
+                    entry.answer(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Writes one batch and makes it durable; returns the number of its first entry.
+    fn write_batch(&mut self, rest: &mut Rest) -> Result<u64, AppendError> {
+        let shared = Arc::clone(&self.shared);
+        let first = shared.size.load(Ordering::Acquire);
+        if let Err(error) = shared.look(rest) {
+            self.batch.extend(self.waiting.drain(..));
+            return Err(AppendError::Disk { kind: error.kind() });
+        }
+        if let Some(reason) = lock(&shared.condition).poison {
+            self.batch.extend(self.waiting.drain(..));
+            return Err(AppendError::Poisoned { reason });
+        }
+        self.render_batch(first);
+        if self.leaves.is_empty() {
+            return Ok(first);
+        }
+        if let Err(error) = write_all(&shared, &self.text) {
+            // Whatever part of it was written must not be taken for lines.
+            match shared.storage.cut_log(rest.len) {
+                Ok(()) => rest.stamp = shared.storage.stamp().ok(),
+                Err(undo) => shared.poison(Poison::Undo(undo.kind())),
+            }
+            return Err(AppendError::Disk { kind: error.kind() });
+        }
+        if let Err(error) = shared.storage.sync_log() {
+            let reason = Poison::Sync(error.kind());
+            shared.poison(reason);
+            return Err(AppendError::Poisoned { reason });
+        }
+        rest.len += self.text.len() as u64;
+        rest.stamp = shared.storage.stamp().ok();
+        let mut forest = shared
+            .forest
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        for leaf in &self.leaves {
+            forest.push(*leaf);
+        }
+        shared.size.store(forest.size(), Ordering::Release);
+        drop(forest);
+        let hashes: &[[u8; Hash::BYTES]] = &self
+            .leaves
+            .iter()
+            .map(|leaf| *leaf.as_bytes())
+            .collect::<Vec<_>>();
+        let offset = first * Hash::BYTES as u64;
+        if let Err(error) = shared.storage.write_hashes(offset, hashes.as_flattened()) {
+            tracing::warn!(log.origin = %shared.origin, %error, "leaf hashes were not written; they are computed again when needed");
+        }
+        Ok(first)
+    }
+
+    /// Writes the lines of the next batch into memory and hashes them.
+    fn render_batch(&mut self, first: u64) {
+        self.text.clear();
+        self.leaves.clear();
+        while self.batch.len() < BATCH_ENTRIES_MAX && self.text.len() < BATCH_BYTES_MAX {
+            let Some(entry) = self.waiting.pop_front() else {
+                break;
+            };
+            let hybrid = self.hybrid.next(entry.unix_micros);
+            let context = Context {
+                seq: first + self.leaves.len() as u64,
+                unix_micros: entry.unix_micros,
+                hybrid,
+                node: &self.node,
+                boot: self.shared.options.boot,
+            };
+            let start = self.text.len();
+            render(&mut self.text, context, &entry.event);
+            if self.text.len() - start > LINE_BYTES_MAX {
+                self.text.truncate(start);
+                self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+                entry.answer(Err(AppendError::TooLong));
+                continue;
+            }
+            self.hybrid = hybrid;
+            self.leaves.push(leaf_hash(&self.text[start..]));
+            self.text.push(b'\n');
+            self.batch.push(entry);
+        }
+    }
+
+    /// Signs and publishes a head over everything that is durable. Looks at the file in any case.
+    fn publish(&mut self, idle: bool) -> io::Result<()> {
+        self.head_micros = self.shared.clock.unix_micros();
+        let shared = Arc::clone(&self.shared);
+        let mut rest = lock(&shared.rest);
+        shared.look(&mut rest)?;
+        let stopped = lock(&shared.condition).poison.is_some();
+        let known = shared.known();
+        if stopped || known.size == rest.signed.size() {
+            return Ok(());
+        }
+        // A bit that flipped in memory between hashing and signing would be in the head for ever.
+        let mut again = rest.signed.clone();
+        let end = lines(
+            &*shared.storage,
+            rest.signed_len,
+            rest.len,
+            |_offset, bytes| {
+                again.push(leaf_hash(bytes));
+                ControlFlow::Continue(())
+            },
+        )?;
+        let as_written = end.lines_end == rest.len
+            && end.file_end == rest.len
+            && again.size() == known.size
+            && again.root() == known.root;
+        if !as_written {
+            rest.stamp = None;
+            shared.look(&mut rest)?;
+            shared.poison(Poison::NotAsWritten);
+            return Ok(());
+        }
+        let signed_len = rest.len;
+        drop(rest);
+        let checkpoint = Checkpoint {
+            origin: shared.origin.clone(),
+            size: known.size,
+            root: known.root,
+        };
+        let head = SignedHead::sign(checkpoint, &shared.options.key);
+        self.raise_floor(&head).inspect_err(|error| {
+            tracing::warn!(log.origin = %shared.origin, %error, idle, "no head can be signed");
+        })?;
+        if lock(&shared.condition).poison.is_some() {
+            return Ok(());
+        }
+        let mut rest = lock(&shared.rest);
+        rest.signed = again;
+        rest.signed_len = signed_len;
+        drop(rest);
+        write_checkpoint(&shared, &head);
+        *lock(&shared.head) = Some(head.clone());
+        for listener in lock(&shared.listeners).iter() {
+            listener(head.clone());
+        }
+        Ok(())
+    }
+
+    /// Makes the head the signing floor, if the floor is still the one this process wrote.
+    fn raise_floor(&mut self, head: &SignedHead) -> io::Result<()> {
+        let found = self.shared.storage.load(Small::Floor)?;
+        if !self.floors.contains(&found) {
+            self.shared.poison(Poison::FloorChanged);
+            return Ok(());
+        }
+        let note = head.note.clone().into_bytes();
+        self.floors = vec![found, Some(note.clone())];
+        self.shared.storage.replace(Small::Floor, &note)?;
+        self.floors = vec![Some(note)];
+        Ok(())
+    }
+
+    fn scrub_when_due(&mut self) {
+        let now = self.shared.clock.unix_micros();
+        let last = *self.scrub_micros.get_or_insert(now);
+        let since = now.checked_sub(last).map(Duration::from_micros);
+        let running = self
+            .scrub
+            .as_ref()
+            .is_some_and(|scrub| !scrub.is_finished());
+        if running || since.is_some_and(|since| since < SCRUB_INTERVAL) {
+            return;
+        }
+        self.scrub_micros = Some(now);
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name("audit-scrub".to_owned());
+        match thread.spawn(move || shared.scrub()) {
+            Ok(scrub) => self.scrub = Some(scrub),
+            Err(error) => tracing::warn!(%error, "the audit log is not read again"),
+        }
+    }
+}
+
+fn write_all(shared: &Shared, text: &[u8]) -> io::Result<()> {
+    let mut rest = text;
+    while !rest.is_empty() {
+        match shared.storage.write_log(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
