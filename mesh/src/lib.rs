@@ -34,7 +34,7 @@ pub use config::{Config, Limits, Listen};
 pub use error::{AddrFailure, CallError, JoinError, StartError, TicketError, Tried};
 pub use host::{Host, MeshEvent};
 pub use mesh::{Joined, Mesh, Owner, Status};
-pub use openfang_ofp::gate::VERSION as PROTOCOL_VERSION;
+pub use openfang_ofp::gate::{Epoch, VERSION as PROTOCOL_VERSION};
 pub use openfang_ofp::call;
 pub use openfang_ofp::heads::{CannotProve, HeadView, Why};
 pub use openfang_ofp::roster::{LinkView, Liveness, NodeView, View};
