@@ -239,10 +239,10 @@ impl File {
     }
 }
 
-/// Files that hold nothing but tests, benchmarks or fuzz targets.
+/// Files that hold nothing but tests, benchmarks, examples or fuzz targets.
 fn is_test_path(path: &str) -> bool {
     path.split('/')
-        .any(|part| matches!(part, "tests" | "benches" | "fuzz" | "tests.rs"))
+        .any(|part| matches!(part, "tests" | "benches" | "examples" | "fuzz" | "tests.rs"))
         || path.ends_with("_tests.rs")
 }
 
