@@ -1,5 +1,7 @@
 //! A request id runs at most once, and whoever attaches sees the frames of that one run.
 
+use std::sync::LazyLock;
+
 use openfang_id::NodeSeed;
 use proptest::prelude::*;
 
@@ -18,6 +20,13 @@ fn key(node_seed: u8, call: u16) -> Key {
         call: CallId(id),
     }
 }
+
+/// Frames of the sizes that matter to the bounds, made once.
+static LARGE: LazyLock<BTreeMap<usize, Arc<Frame>>> = LazyLock::new(|| {
+    [60_000, 1_900_000, 2_000_000]
+        .map(|bytes| (bytes, text(bytes)))
+        .into()
+});
 
 fn text(bytes: usize) -> Arc<Frame> {
     Arc::new(Frame::Chunk(Chunk::Text("x".repeat(bytes))))
@@ -205,10 +214,10 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let call = || 0_u16..6;
+    let call = || 0_u16..12;
     prop_oneof![
         4 => (call(), 0_u32..8).prop_map(|(call, resume)| Step::Begin { call, resume }),
-        6 => (call(), prop_oneof![0_usize..100, Just(60_000_usize), Just(900_000), Just(1_900_000)])
+        6 => (call(), prop_oneof![0_usize..100, Just(60_000_usize), Just(1_900_000), Just(2_000_000)])
             .prop_map(|(call, bytes)| Step::Push { call, bytes }),
         2 => call().prop_map(|call| Step::Finish { call }),
         3 => Just(Step::Follow),
@@ -277,10 +286,13 @@ fn take(window: &mut Window, reference: &mut Reference, step: Step, now: &mut In
                     reference.followers.push(Follower { key, run, next });
                 }
                 Begin::AlreadyRan => assert!(reference.current.contains_key(&key)),
-                Begin::Full { .. } => panic!("six calls do not fill a window"),
+                Begin::Full { .. } => panic!("twelve calls do not fill a window"),
             }
         }
-        Step::Push { call, bytes } => push(window, reference, key(1, call), &text(bytes), *now),
+        Step::Push { call, bytes } => {
+            let frame = LARGE.get(&bytes).cloned().unwrap_or_else(|| text(bytes));
+            push(window, reference, key(1, call), &frame, *now);
+        }
         Step::Finish { call } => push(window, reference, key(1, call), &last(), *now),
         Step::Follow => follow(window, reference),
         Step::Acknowledge { call } => {
@@ -341,7 +353,7 @@ fn follow(window: &Window, reference: &mut Reference) {
 proptest! {
     #[test]
     fn whatever_happens_a_call_runs_once_and_every_reader_sees_that_run(
-        steps in proptest::collection::vec(step(), 1..120),
+        steps in proptest::collection::vec(step(), 1..200),
     ) {
         let mut window = Window::new();
         let mut reference = Reference::default();
