@@ -156,6 +156,8 @@ impl Window {
     }
 
     /// Adds a frame of a running call; an [`End`](Frame::End) or [`Failure`](Frame::Failure) ends it.
+    /// A call whose first frame says that it was [turned away](crate::call::Failure::is_turned_away)
+    /// did not run and is forgotten, so that a retry may.
     ///
     /// # Errors
     /// When the call is not running. Nothing was changed.
@@ -163,6 +165,11 @@ impl Window {
         let call = self.calls.get_mut(key).ok_or(PushError::Unknown)?;
         if call.ended.is_some() {
             return Err(PushError::Ended);
+        }
+        let turned_away = matches!(&*frame, Frame::Failure(why) if why.is_turned_away());
+        if turned_away && call.next == 0 {
+            self.forget(key);
+            return Ok(());
         }
         let next = call.next.checked_add(1).ok_or(PushError::Count)?;
         let (bytes, is_last) = (frame.bytes_held(), frame.is_last());

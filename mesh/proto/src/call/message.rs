@@ -293,4 +293,11 @@ impl Failure {
             Self::Internal => 11,
         }
     }
+
+    /// Says that the request was turned away before anything ran, so that it may be asked again with
+    /// the same id.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::ShuttingDown)
+    }
 }

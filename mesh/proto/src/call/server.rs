@@ -1,6 +1,6 @@
 //! The answering end of a substream.
 
-use super::message::{CallId, Frame, Request};
+use super::message::{CallId, Failure, Frame, Request};
 use super::wire::CallEncodeError;
 use super::{FRAME_BYTES_MAX, Violation};
 use crate::codec::FrameBuffer;
@@ -66,9 +66,10 @@ enum State {
         call: CallId,
         cancelled: bool,
     },
-    /// Idle after a call. Its cancel may have crossed its last frame on the way.
+    /// Idle after a call. Its cancel may have crossed its last frame on the way. `ran` is the call
+    /// when the last frame was the answer of its run, and not that it was turned away or ran before.
     Answered {
-        call: CallId,
+        ran: Option<CallId>,
         cancelled: bool,
     },
     /// The client has said that no call follows.
@@ -137,10 +138,9 @@ impl Server {
         let kind = frame.kind();
         match (self.state, frame) {
             (State::Idle, Frame::Request(request)) => self.run(request, out),
-            (State::Answered { call, .. }, Frame::Request(request)) => {
-                if call != request.id {
-                    out.push(Out::Received(call));
-                }
+            (State::Answered { ran, .. }, Frame::Request(request)) => {
+                let others = ran.filter(|call| *call != request.id);
+                out.extend(others.map(Out::Received));
                 self.run(request, out);
             }
             (
@@ -156,17 +156,17 @@ impl Server {
             }
             (
                 State::Answered {
-                    call,
+                    ran,
                     cancelled: false,
                 },
                 Frame::Cancel,
             ) => {
                 let cancelled = true;
-                self.state = State::Answered { call, cancelled };
+                self.state = State::Answered { ran, cancelled };
             }
-            (State::Answered { call, .. }, Frame::Received) => {
+            (State::Answered { ran, .. }, Frame::Received) => {
                 self.state = State::Retired;
-                out.push(Out::Received(call));
+                out.extend(ran.map(Out::Received));
             }
             (state, _frame) => {
                 let when = match state {
@@ -200,7 +200,8 @@ impl Server {
         }
         let bytes = frame.to_stream()?;
         if frame.is_last() {
-            self.state = State::Answered { call, cancelled };
+            let ran = is_of_the_run(frame).then_some(call);
+            self.state = State::Answered { ran, cancelled };
         }
         Ok(Some(bytes))
     }
@@ -215,5 +216,16 @@ impl Server {
             State::Ended => return Vec::new(),
         };
         vec![ended]
+    }
+}
+
+/// Says whether a last frame is what the run of its call came to.
+fn is_of_the_run(last: &Frame) -> bool {
+    match last {
+        Frame::Failure(Failure::AlreadyRan) => false,
+        Frame::Failure(failure) => !failure.is_turned_away(),
+        Frame::Request(_) | Frame::Chunk(_) | Frame::End(_) | Frame::Cancel | Frame::Received => {
+            true
+        }
     }
 }

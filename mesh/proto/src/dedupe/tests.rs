@@ -136,6 +136,28 @@ fn a_call_that_was_not_run_may_run_later() {
 }
 
 #[test]
+fn a_call_that_was_turned_away_did_not_run() {
+    let busy = || Failure::Busy { retry_after_ms: 5 };
+    for away in [busy(), Failure::ShuttingDown] {
+        let mut window = Window::new();
+        let key = key(1, 1);
+        window.begin(key, 0, NOW);
+        let frame = Arc::new(Frame::Failure(away));
+        assert_eq!(window.push(&key, frame, NOW), Ok(()));
+        assert_eq!((window.len(), window.bytes()), (0, 0));
+        assert_eq!(window.begin(key, 0, NOW), Begin::Fresh);
+    }
+    // After a first chunk it did run, whatever it says of itself.
+    let mut window = Window::new();
+    let key = key(1, 1);
+    window.begin(key, 0, NOW);
+    window.push(&key, numbered(0), NOW).expect("running");
+    let frame = Arc::new(Frame::Failure(busy()));
+    window.push(&key, frame, NOW).expect("running");
+    assert!(matches!(window.begin(key, 0, NOW), Begin::Attach(_)));
+}
+
+#[test]
 fn when_no_more_can_be_remembered_nothing_more_runs() {
     let mut window = Window::new();
     let share = u16::try_from(ENTRIES_PER_NODE_MAX).expect("small");

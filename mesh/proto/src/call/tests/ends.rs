@@ -179,6 +179,25 @@ fn the_same_call_again_on_its_substream_is_not_a_receipt() {
 }
 
 #[test]
+fn what_is_not_the_answer_of_a_run_is_not_acknowledged() {
+    // The run it was turned away from may still be going on elsewhere, or its answer be asked for.
+    let busy = Failure::Busy { retry_after_ms: 5 };
+    for failure in [busy, Failure::ShuttingDown, Failure::AlreadyRan] {
+        for next in [Frame::Request(request(2)), Frame::Received] {
+            let mut server = running(1);
+            server.handle(server::In::Reply(&Frame::Failure(failure.clone())));
+            let out = server.handle(server::In::Bytes(&stream(&next)));
+            let received = |out: &server::Out| matches!(out, server::Out::Received(_));
+            assert!(!out.iter().any(received), "{out:?}");
+            assert!(
+                !matches!(out.as_slice(), [server::Out::Violated(_)]),
+                "{out:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_lost_stream_names_the_call_and_how_much_of_it_arrived() {
     let mut client = Client::new();
     let retry = Request {
