@@ -16,7 +16,7 @@ use crate::verify::{Damage, DamageKind};
 use crate::{Hash, Line};
 
 /// How much is read at a time: several of the longest lines, and few system calls.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 18;
 /// How many bytes of leaf hashes are read at a time.
 const HASHES_CHUNK_BYTES: usize = 1 << 16;
 
