@@ -74,8 +74,8 @@ impl FrameBuffer {
     }
 
     /// Returns how many bytes of memory it holds.
-    #[must_use]
-    pub fn held(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
         self.header.capacity() + self.body.capacity()
     }
 

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const PAGE: &str = include_str!("../../../../docs/PROTOCOL.md");
+
 fn peer(seed: u8, addr: &str) -> PeerAddr {
     PeerAddr {
         addr: addr.parse().expect("an address"),
@@ -42,6 +44,7 @@ fn assert_same(one: &Ticket, other: &Ticket) {
 #[test]
 fn a_ticket_has_this_text() {
     let text = ticket().expose();
+    assert!(PAGE.contains(&format!("\n{}\n", *text)));
     insta::assert_snapshot!(text.as_str(), @"ofp1aeaf4aaaaaaqcmztgmztgmztgmztgmztgmztgmztgmztgmztgmztgmztgmztgmztagd4iennovxs2qa6ndrjayoz2grk33rxv7nwu4pkwtfygwjex5h3saqcataaaaqhcbuacbgaaabaoedioxz3v2q");
     assert_same(&parse(&text).expect("a ticket"), &ticket());
 }

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::codec::{DecodeError, EncodeError};
 
+const PAGE: &str = include_str!("../../../../../docs/PROTOCOL.md");
+
 fn agent_key() -> impl Strategy<Value = AgentKey> {
     prop_oneof![
         any::<[u8; 16]>().prop_map(|id| AgentKey::Id(AgentId::from_bytes(id))),
@@ -185,6 +187,10 @@ fn the_frames_have_these_bytes() {
     let shown: Vec<_> = frames
         .map(|frame| HEXLOWER.encode(&encoded(&frame)))
         .collect();
+    for hex in &shown {
+        let listed = PAGE.contains(&format!("  {hex}\n"));
+        assert!(listed, "docs/PROTOCOL.md does not have {hex}");
+    }
     insta::assert_snapshot!(shown.join("\n"), @"
     01111111111111111111111111111111110000753000000000020009617373697374616e7400076170693a6b65790000000000000000000568656c6c6f
     01111111111111111111111111111111110000753000000007020009617373697374616e7400076170693a6b6579010005636f64657201000273310100056e2d78233401ccccccccccccccccccccccccccccccccdddddddddddddddd010200037765620004757365720187c411ad756f2d401e68e29061d9d1a2adee37afdb6a71eab4cb835924bf4fb9a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a10000000568656c6c6f

@@ -5,6 +5,8 @@ use data_encoding::HEXLOWER;
 
 use super::*;
 
+const PAGE: &str = include_str!("../../../../../docs/PROTOCOL.md");
+
 #[test]
 fn the_handshake_has_these_bytes() {
     let ours = Secrets::new(Epoch(3), &secret(0x33))
@@ -39,8 +41,14 @@ fn the_handshake_has_these_bytes() {
         ("proof     ", &proof),
         ("accept    ", &accept),
     ]
-    .map(|(name, bytes)| format!("{name} {}", HEXLOWER.encode(bytes)))
+    .map(|(name, bytes)| {
+        let hex = HEXLOWER.encode(bytes);
+        let listed = PAGE.contains(&format!(" {hex}\n")) || name.starts_with("secret");
+        assert!(listed, "docs/PROTOCOL.md has another {name}");
+        format!("{name} {hex}")
+    })
     .join("\n");
+    assert!(PAGE.contains(&format!(" {}\n", secret(0x33).expose())));
     insta::assert_snapshot!(shown, @"
     secret     6f666e315f676d7a74676d7a74676d7a74676d7a74676d7a74676d7a74676d7a74676d7a74676d7a74676d7a74676d7a74676d7a74676d7a7176686e69356d
     k_init     38062e2af7155bf4e4c3215c8475595b844e6f6e48d8eb4f77c8dc0f239a463f
