@@ -11,7 +11,7 @@ use std::time::Duration;
 use openfang_id::{AgentId, AgentName, NodeId};
 
 use crate::checkpoint::parse_decimal;
-use crate::{Checkpoint, Origin, OriginError};
+use crate::{Hash, Origin, OriginError};
 
 /// The longest text of a field, in bytes. Longer ones are cut at a character.
 pub const TEXT_BYTES_MAX: usize = 256;
@@ -271,10 +271,10 @@ impl Event {
 
     /// The head of another log was seen and accepted.
     #[must_use]
-    pub fn head_observed(head: &Checkpoint) -> Self {
+    pub fn head_observed(origin: &Origin, size: u64, root: &Hash) -> Self {
         Self::new(Kind::HeadObserved)
-            .act(&format!("size {} root {}", head.size, head.root))
-            .target(head.origin.as_str())
+            .act(&format!("size {size} root {root}"))
+            .target(origin.as_str())
     }
 
     /// Another log was found out: what it did.

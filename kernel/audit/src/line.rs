@@ -109,19 +109,29 @@ pub(crate) fn render(out: &mut Vec<u8>, context: Context<'_>, event: &Event) {
     object.out.push(b'}');
 }
 
-/// Returns the number in the field `seq`, without reading the rest of the line.
-///
-/// In a canonical line the bytes `,"seq":` can only be that key: inside a text every quotation mark
-/// follows a backslash.
-pub(crate) fn seq_of(line: &[u8]) -> Option<u64> {
-    const KEY: &[u8] = b",\"seq\":";
-    let digits = &line[memmem::find(line, KEY)? + KEY.len()..];
-    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
-    if end == 0 || end > 19 || (digits[0] == b'0' && end > 1) {
-        return None;
+/// Finds the number in the field `seq`, without reading the rest of the line.
+#[derive(Debug)]
+pub(crate) struct SeqFinder(memmem::Finder<'static>);
+
+impl SeqFinder {
+    /// In a canonical line these bytes can only be that key: inside a text every quotation mark
+    /// follows a backslash.
+    const KEY: &'static str = ",\"seq\":";
+
+    pub(crate) fn new() -> Self {
+        Self(memmem::Finder::new(Self::KEY))
     }
-    let number = |sum: u64, digit: &u8| sum * 10 + u64::from(digit - b'0');
-    Some(digits[..end].iter().fold(0, number))
+
+    /// Returns the number, when it is written as it must be.
+    pub(crate) fn find(&self, line: &[u8]) -> Option<u64> {
+        let digits = &line[self.0.find(line)? + Self::KEY.len()..];
+        let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+        if end == 0 || end > 19 || (digits[0] == b'0' && end > 1) {
+            return None;
+        }
+        let number = |sum: u64, digit: &u8| sum * 10 + u64::from(digit - b'0');
+        Some(digits[..end].iter().fold(0, number))
+    }
 }
 
 #[derive(Deserialize)]
@@ -242,7 +252,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Call, Cause, Checkpoint, Kind, Message, Origin, Outcome};
+    use crate::{Call, Cause, Kind, Message, Origin, Outcome};
     use openfang_id::{AgentName, NodeId, NodeSeed};
     use proptest::prelude::*;
 
@@ -288,11 +298,7 @@ mod tests {
             outcome: Outcome::Failed("no space"),
             duration: Some(Duration::from_micros(1500)),
         };
-        let head = Checkpoint {
-            origin: Origin::of(&node(), 1),
-            size: 9,
-            root: Hash::from_bytes([7; 32]),
-        };
+        let origin = Origin::of(&node(), 1);
         vec![
             Event::node_start("0.1.0"),
             Event::node_stop("SIGTERM"),
@@ -317,8 +323,8 @@ mod tests {
             Event::peer_connect(&node(), "quic"),
             Event::peer_refused("192.0.2.7:4200", "version"),
             Event::config_change("network.shared_secret"),
-            Event::head_observed(&head),
-            Event::peer_evidence(&head.origin, "two roots for size 9"),
+            Event::head_observed(&origin, 9, &Hash::from_bytes([7; 32])),
+            Event::peer_evidence(&origin, "two roots for size 9"),
             Event::log_recovered(13, "00ff"),
         ]
     }
@@ -375,7 +381,7 @@ mod tests {
             assert_eq!(line.agent, event.agent);
             assert_eq!(line.target.as_deref(), event.target.as_deref());
             assert_eq!(line.leaf, leaf_hash(raw.as_bytes()));
-            assert_eq!(seq_of(raw.as_bytes()), Some(seq));
+            assert_eq!(SeqFinder::new().find(raw.as_bytes()), Some(seq));
         }
     }
 
@@ -415,7 +421,7 @@ mod tests {
     #[test]
     fn the_number_is_found_only_where_it_stands() {
         let check = |line: &str, expected: Option<u64>| {
-            assert_eq!(seq_of(line.as_bytes()), expected, "{line}");
+            assert_eq!(SeqFinder::new().find(line.as_bytes()), expected, "{line}");
         };
         check(
             "{\"a\":\"\\\",\\\"seq\\\":9,\",\"seq\":12,\"v\":1}",
@@ -448,7 +454,7 @@ mod tests {
             if let Ok(line) = Line::parse(&raw) {
                 prop_assert_eq!(line.raw.as_bytes(), &raw[..]);
             }
-            if let Some(seq) = seq_of(&raw) {
+            if let Some(seq) = SeqFinder::new().find(&raw) {
                 prop_assert!(seq < 10_u64.pow(19));
             }
         }

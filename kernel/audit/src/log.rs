@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use openfang_id::{NodeId, SigningKey};
 
@@ -25,7 +24,7 @@ use crate::{Clock, Event, Hash, Line, Origin, ReadError, Seq, SignedHead};
 
 pub use error::{AppendError, CloseError, ConsistencyError, FloorProblem, OpenError, Poison};
 use shared::{Shared, lock};
-use writer::{Command, Entry};
+use writer::{Command, Entry, Thread};
 
 /// What a log is opened with.
 #[derive(Debug, Clone)]
@@ -101,7 +100,7 @@ pub struct Log {
 struct Inner {
     shared: Arc<Shared>,
     sender: SyncSender<Command>,
-    writer: Mutex<Option<JoinHandle<Result<(), CloseError>>>>,
+    writer: Mutex<Option<Thread>>,
 }
 
 impl Log {
@@ -142,7 +141,7 @@ impl Log {
     }
 
     /// Queues an entry. Never blocks. `ack` is called by the writer, once, when the entry is durable or
-    /// has failed; it must not block. When this returns an error, it is not called at all.
+    /// has failed; it must neither block nor panic. When this returns an error, it is not called at all.
     ///
     /// # Errors
     /// When the entry was not queued.
@@ -182,7 +181,7 @@ impl Log {
     }
 
     /// Adds a listener that is called, by the writer, after each head is published. It must not block
-    /// and not call back into the log except to append.
+    /// and not call back into the log except to append; a handle that it holds keeps the log open.
     pub fn on_head(&self, listener: HeadListener) {
         lock(&self.inner.shared.listeners).push(listener);
     }
@@ -219,7 +218,7 @@ impl Log {
     }
 
     /// Writes what is queued, signs and publishes a last head, ends the writer and releases the lock.
-    /// Blocks. Later calls do nothing.
+    /// Blocks; not to be called from an `ack` or a listener. Later calls do nothing.
     ///
     /// # Errors
     /// When the log had stopped, or the head could not be written.
@@ -243,5 +242,47 @@ impl std::fmt::Debug for Log {
             .field("size", &self.size())
             .field("health", &self.health())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::sync_channel;
+
+    struct Zero;
+
+    impl Clock for Zero {
+        fn unix_micros(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_too_long_takes_no_number() {
+        let root = tempfile::TempDir::new().expect("a directory");
+        let keys = openfang_id::NodeSeed::from_bytes([1; 32]).keys();
+        let options = Options {
+            log_path: root.path().join("audit.jsonl"),
+            dir: root.path().join("audit.d"),
+            node: keys.node_id(),
+            key: keys.log,
+            boot: 1,
+            epoch: 1,
+        };
+        let (log, _) = Log::open(options, Arc::new(Zero)).expect("a log");
+        let append = |event| {
+            let (sender, receiver) = sync_channel(1);
+            let ack = Box::new(move |result| sender.send(result).expect("the test waits"));
+            log.append(event, ack).expect("queued");
+            receiver.recv().expect("answered")
+        };
+        // No constructor makes such an event: this is what stands behind their bounds.
+        let mut long = Event::node_start("");
+        long.target = Some("x".repeat(crate::LINE_BYTES_MAX).into());
+        assert_eq!(append(Event::node_start("1")), Ok(Seq(0)));
+        assert_eq!(append(long), Err(AppendError::TooLong));
+        assert_eq!(append(Event::node_start("2")), Ok(Seq(1)));
+        log.close().expect("closed");
     }
 }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use memchr::memchr_iter;
 
 use crate::forest::Grow;
-use crate::line::{LINE_BYTES_MAX, LineError, seq_of};
+use crate::line::{LINE_BYTES_MAX, LineError, SeqFinder};
 use crate::storage::{Part, Reader};
 use crate::tree::{Compact, leaf_hash};
 use crate::verify::{Damage, DamageKind};
@@ -171,6 +171,7 @@ pub(crate) fn examine<R: Reader + ?Sized, T: Grow>(
 
 /// The state of one pass.
 struct Pass<'a> {
+    finder: SeqFinder,
     known: &'a [Known],
     next_known: usize,
     signed: u64,
@@ -199,6 +200,7 @@ impl<'a> Pass<'a> {
     fn new(known: &'a [Known]) -> Self {
         let last = known.last();
         Self {
+            finder: SeqFinder::new(),
             known,
             next_known: known.iter().take_while(|known| known.size == 0).count(),
             signed: last.map_or(0, |known| known.size),
@@ -224,7 +226,7 @@ impl<'a> Pass<'a> {
             return None;
         }
         if seq < self.signed && self.misnumbered.is_none() {
-            let found = seq_of(bytes);
+            let found = self.finder.find(bytes);
             if found != Some(seq) {
                 self.misnumbered = Some(Misnumbered { seq, found });
             }

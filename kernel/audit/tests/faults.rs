@@ -363,3 +363,47 @@ fn a_full_queue_refuses_and_everything_queued_is_answered() {
     assert_eq!(all, expected, "in the order in which they were queued");
     assert_eq!(log.size(), queued);
 }
+
+#[test]
+fn the_whole_file_is_read_again_every_hour() {
+    let disk = Memory::default();
+    // Every look at the clock is an hour later.
+    let clock = TestClock::with_step(3_600_000_000);
+    let (log, _) = disk.open(clock).expect("a log");
+    for number in 0..5 {
+        append(&log, event(number)).expect("appended");
+    }
+    // Nothing about the file shows that it was changed.
+    disk.disk().log[30] ^= 1;
+    let damaged = Health::Damaged {
+        first_bad_seq: Some(0),
+    };
+    let noticed = (5..10_000).any(|number| {
+        append(&log, event(number)).expect("appended");
+        log.health() == damaged
+    });
+    assert!(noticed);
+    log.close().expect("closed");
+}
+
+#[test]
+fn the_last_handle_to_go_closes_the_log() {
+    let disk = Memory::default();
+    let (log, _) = disk.open(TestClock::frozen()).expect("a log");
+    let (sender, heads) = sync_channel(100);
+    log.on_head(Box::new(move |head| sender.send(head).expect("room")));
+    let mut queued = Vec::new();
+    for number in 0..50 {
+        let (sender, receiver) = sync_channel(1);
+        let ack = Box::new(move |result| sender.send(result).expect("the test waits"));
+        log.append(event(number), ack).expect("queued");
+        queued.push(receiver);
+    }
+    drop(log);
+    for (seq, receiver) in (0..).zip(queued) {
+        assert_eq!(receiver.recv(), Ok(Ok(Seq(seq))));
+    }
+    // The listener goes with the log: after that no more heads come.
+    let last = heads.iter().last().expect("a head");
+    assert_eq!(last.checkpoint.size, 50);
+}

@@ -123,11 +123,14 @@ impl Shared {
     }
 
     fn inspect(&self, rest: &mut Rest, stamp: Stamp) -> io::Result<()> {
-        if !stamp.linked {
-            if let Err(error) = self.storage.reopen_log() {
-                if error.kind() != io::ErrorKind::NotFound {
-                    return Err(error);
-                }
+        let reopened = if stamp.linked {
+            Ok(())
+        } else {
+            self.storage.reopen_log()
+        };
+        match reopened {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.set_damage(Some(Damage {
                     first_bad_seq: Some(0),
                     kind: DamageKind::Missing,
@@ -135,6 +138,7 @@ impl Shared {
                 self.poison(Poison::FileChanged);
                 return Ok(());
             }
+            Err(error) => return Err(error),
         }
         // Taken before the file is read: a change in between shows the next time.
         let stamp = self.storage.stamp()?;

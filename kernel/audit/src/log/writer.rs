@@ -107,10 +107,11 @@ struct Gather {
     penalty: u32,
 }
 
+/// The thread of a writer; it ends with the answer to [`Log::close`](super::Log::close).
+pub(super) type Thread = JoinHandle<Result<(), CloseError>>;
+
 /// Starts the thread of a writer.
-pub(super) fn start(
-    mut writer: Writer,
-) -> io::Result<(SyncSender<Command>, JoinHandle<Result<(), CloseError>>)> {
+pub(super) fn start(mut writer: Writer) -> io::Result<(SyncSender<Command>, Thread)> {
     let (sender, receiver) = sync_channel(QUEUE_ENTRIES);
     let thread = std::thread::Builder::new()
         .name("audit-log".to_owned())
@@ -328,25 +329,32 @@ impl Writer {
         }
         rest.len += self.text.len() as u64;
         rest.stamp = shared.storage.stamp().ok();
+        self.remember(first);
+        Ok(first)
+    }
+
+    /// Adds the lines that are now durable to the tree, in memory and on disk.
+    fn remember(&mut self, first: u64) {
+        let shared = &self.shared;
         let mut forest = shared
             .forest
             .write()
             .unwrap_or_else(PoisonError::into_inner);
+        self.text.clear();
         for leaf in &self.leaves {
             forest.push(*leaf);
+            self.text.extend_from_slice(leaf.as_bytes());
         }
         shared.size.store(forest.size(), Ordering::Release);
         drop(forest);
-        let hashes: &[[u8; Hash::BYTES]] = &self
-            .leaves
-            .iter()
-            .map(|leaf| *leaf.as_bytes())
-            .collect::<Vec<_>>();
         let offset = first * Hash::BYTES as u64;
-        if let Err(error) = shared.storage.write_hashes(offset, hashes.as_flattened()) {
-            tracing::warn!(log.origin = %shared.origin, %error, "leaf hashes were not written; they are computed again when needed");
+        if let Err(error) = shared.storage.write_hashes(offset, &self.text) {
+            tracing::warn!(
+                log.origin = %shared.origin,
+                %error,
+                "leaf hashes were not written; they are computed again when needed"
+            );
         }
-        Ok(first)
     }
 
     /// Writes the lines of the next batch into memory and hashes them.
