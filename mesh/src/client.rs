@@ -21,6 +21,7 @@ use openfang_ofp::call::{self, CallEncodeError, Failure, Frame};
 use openfang_ofp::roster::Liveness;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::driver::Command;
 use crate::mesh::{Shared, Status};
@@ -358,11 +359,12 @@ impl Drop for Reply {
     }
 }
 
-/// Tells other nodes which calls nobody waits for any more. Ends with the last handle.
-pub(crate) async fn take_back_all(mut queue: mpsc::Receiver<Takeback>) {
+/// Tells other nodes which calls nobody waits for any more, until the node closes.
+pub(crate) async fn take_back_all(mut queue: mpsc::Receiver<Takeback>, closing: CancellationToken) {
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
+            () = closing.cancelled() => break,
             next = queue.recv(), if under_way.len() < TAKEBACKS => match next {
                 Some(takeback) => under_way.push(tokio::time::timeout(TAKEBACK_TIMEOUT, takeback.run())),
                 None => break,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use openfang_audit::SignedHead;
 use openfang_id::{NodeId, PeerAddr, SharedSecret};
 use openfang_ofp::gate::Epoch;
-use openfang_ofp::roster::{AgentAd, Ed25519, Known, LogKey, Start, State, View};
+use openfang_ofp::roster::{AgentAd, Ed25519, In, Known, LogKey, Start, State, View};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -89,7 +89,7 @@ pub(crate) async fn start(
 ) -> Result<(impl Future<Output = ()> + Send + use<>, Outputs), StartError> {
     let disk = Disk::open(&config.state_dir)?;
     let clock = Clock::new();
-    let asleep = Arc::new(lone_view(&config, clock)?);
+    let asleep = Arc::new(lone_view(&config, clock));
     let (view, view_seen) = watch::channel(asleep);
     let (status, status_seen) = watch::channel(Status::Asleep);
     let (secret, secret_seen) = watch::channel(None);
@@ -123,7 +123,7 @@ pub(crate) async fn start(
 }
 
 /// Returns what a node sees that knows nobody.
-fn lone_view(config: &Config, clock: Clock) -> Result<View, StartError> {
+fn lone_view(config: &Config, clock: Clock) -> View {
     let start = Start {
         incarnation: 0,
         known: Known::default(),
@@ -131,8 +131,10 @@ fn lone_view(config: &Config, clock: Clock) -> Result<View, StartError> {
         unix_ms: unix_ms(),
     };
     let crypto = Box::new(Ed25519(config.keys.identity.clone()));
-    let state = State::new(roster_config(config), crypto, start, clock.now());
-    Ok(state.view())
+    let mut state = State::new(roster_config(config), crypto, start, clock.now());
+    // With the first timer it signs its own record; what else it wants is not done.
+    drop(state.handle(In::Timer, clock.now()));
+    state.view()
 }
 
 /// Returns the part of the configuration that is the roster's.
@@ -284,8 +286,7 @@ impl Driver {
         let tell = &self.base.tell;
         tell.status.send_replace(Status::Asleep);
         tell.secret.send_replace(None);
-        if let Ok(view) = lone_view(&self.base.config, self.base.clock) {
-            tell.view.send_replace(Arc::new(view));
-        }
+        let view = lone_view(&self.base.config, self.base.clock);
+        tell.view.send_replace(Arc::new(view));
     }
 }

@@ -115,7 +115,7 @@ impl Mesh {
         let peers = Arc::new(Peers::new(config.limits.calls_waiting_per_peer));
         let (driver, outputs) = driver::start(config, host, inputs, Arc::clone(&peers)).await?;
         let (takebacks, takeback_queue) = mpsc::channel(client::TAKEBACKS);
-        tasks.spawn(client::take_back_all(takeback_queue));
+        tasks.spawn(client::take_back_all(takeback_queue, closing.clone()));
         tasks.spawn(driver);
         let shared = Shared {
             me,

@@ -16,9 +16,9 @@ pub(super) const ONE: u32 = 1 << 16;
 /// Over how many heartbeats losses are averaged.
 const LOSS_SAMPLES: u32 = 32;
 /// How many heartbeats a link must have carried before it is trusted to be regular.
-const SAMPLES_MIN: u32 = 8;
+const SAMPLES_MIN: u32 = 4;
 /// How many intervals a young link may be silent.
-const BEATS_MISSED_YOUNG: u32 = 10;
+const BEATS_MISSED_YOUNG: u32 = 6;
 /// The shortest and longest interval a peer may announce.
 const INTERVAL_MS: (u16, u16) = (100, 2_000);
 /// How many sent heartbeats are remembered to measure the round trip.

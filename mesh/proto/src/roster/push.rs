@@ -1,8 +1,8 @@
 //! News is passed on at once: the one who learns it first tells others, each passes it on once.
 //!
-//! In a small mesh everyone is told by everyone; in a larger one each node tells `ln N + 5` random
-//! neighbours the first time it hears, so that about one in 150 is missed, and anti-entropy finds
-//! those. What was learnt from others waits some milliseconds for more of it.
+//! Own news goes to every neighbour. What others said goes, the first time it is heard, to every
+//! neighbour as long as there are at most 32; a node with more tells `ln N + 5` random ones, so that
+//! about one in 150 is missed, and anti-entropy finds those. It waits some milliseconds for more.
 
 use std::sync::Arc;
 
@@ -97,12 +97,12 @@ impl State {
         }
     }
 
-    /// Returns to how many neighbours news of others goes.
+    /// Returns to how many neighbours news of others goes: to all, unless they are very many.
     fn fanout(&self) -> usize {
-        let nodes = self.present();
-        if nodes <= PUSH_ALL {
-            return usize::MAX;
+        if self.links.len() <= PUSH_ALL {
+            return PUSH_ALL;
         }
+        let nodes = self.present();
         // ln(n) is about 0.7 log2(n); one more neighbour does no harm.
         let log2 = usize::try_from(nodes.ilog2() + 1).unwrap_or(usize::MAX);
         let fanout = (log2 * 7).div_ceil(10) + 5;
