@@ -1,7 +1,7 @@
 //! Inclusion and consistency proofs.
 //!
 //! RFC 6962 §2.1.1 and §2.1.2, and the subtree variants of the Merkle tree certificates draft that
-//! C2SP tlog-mirror uses. [`build`] needs the nodes of the tree, [`verify`] needs none: they share
+//! C2SP tlog-mirror uses. Builders need the nodes of the tree, verifiers need none: they share
 //! no code, so that a mistake in one shows in the other.
 
 mod build;
