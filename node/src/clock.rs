@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use openfang_audit::Clock;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
@@ -18,6 +19,12 @@ impl MachineClock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Clock for MachineClock {
+    fn unix_micros(&self) -> u64 {
+        self.now_micros()
     }
 }
 

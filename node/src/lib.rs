@@ -13,9 +13,15 @@ pub mod home;
 pub mod keys;
 pub mod network_state;
 pub mod notify;
+mod run;
 pub mod signal;
 pub mod tasks;
 pub mod telemetry;
+mod wire;
+
+pub use run::{GRACE, Prepared, Ready, RunError, prepare, run};
 
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The number of a node's audit log: it grows when a log cannot be continued and a new one begins.
+pub const AUDIT_EPOCH: u32 = 1;

@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use openfang_id::{AddrError, PeerAddr, SecretError, SharedSecret};
+use openfang_ofp::ticket::{Ticket, TicketParseError};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -26,6 +27,52 @@ pub struct NetworkState {
     pub secret: Option<SharedSecret>,
     /// Where to begin, newest first.
     pub peers: Vec<PeerAddr>,
+}
+
+/// Where a join leads: a ticket, or an address.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where to dial.
+    pub peers: Vec<PeerAddr>,
+    /// The secret of a ticket; `None` for an address.
+    pub secret: Option<SharedSecret>,
+}
+
+/// Why a text is neither a ticket nor an address. Never holds the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// It begins like a ticket.
+    #[error("{0}")]
+    Ticket(#[source] TicketParseError),
+    /// It does not.
+    #[error("{0}")]
+    Addr(#[source] AddrError),
+}
+
+impl Target {
+    /// Reads a ticket, `host:port` or a multiaddr.
+    ///
+    /// # Errors
+    /// When it is none of them.
+    pub fn parse(text: &str) -> Result<Self, TargetError> {
+        match text.parse::<Ticket>() {
+            Ok(ticket) => Ok(Self {
+                peers: ticket.peers().to_vec(),
+                secret: Some(ticket.secret().clone()),
+            }),
+            Err(TicketParseError::NotATicket) => Ok(Self {
+                peers: PeerAddr::parse_all(text).map_err(TargetError::Addr)?,
+                secret: None,
+            }),
+            Err(why) => Err(TargetError::Ticket(why)),
+        }
+    }
+
+    /// Whether a text holds a secret, most likely.
+    #[must_use]
+    pub fn looks_like_ticket(text: &str) -> bool {
+        !matches!(text.parse::<Ticket>(), Err(TicketParseError::NotATicket))
+    }
 }
 
 /// Why the file cannot be used.

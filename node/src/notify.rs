@@ -4,19 +4,21 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use crate::config::Lookup;
+/// Names the socket.
+pub const VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// Sends a state such as `READY=1`. Without `NOTIFY_SOCKET` nobody asked, and nothing is sent.
+/// Sends a state such as `READY=1` to the socket that [`VARIABLE`] names: a path, or `@` and an
+/// abstract name. Without one nobody asked, and nothing is sent.
 ///
 /// # Errors
 /// When the socket is named and cannot be reached.
-pub fn notify(environment: Lookup<'_>, state: &str) -> io::Result<()> {
-    let Some(name) = environment("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+pub fn notify(socket: Option<&str>, state: &str) -> io::Result<()> {
+    let Some(name) = socket.filter(|name| !name.is_empty()) else {
         return Ok(());
     };
     let address = match name.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(name.as_str())?,
+        None => SocketAddr::from_pathname(name)?,
     };
     UnixDatagram::unbound()?
         .send_to_addr(state.as_bytes(), &address)
@@ -26,18 +28,16 @@ pub fn notify(environment: Lookup<'_>, state: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zeroize::Zeroizing;
 
     #[test]
     fn the_state_reaches_the_socket() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("bound");
-        let lookup = |_name: &str| path.to_str().map(|path| Zeroizing::new(path.to_owned()));
-        notify(&lookup, "READY=1").expect("sent");
+        notify(path.to_str(), "READY=1").expect("sent");
         let mut buffer = [0; 32];
         let received = socket.recv(&mut buffer).expect("received");
         assert_eq!(&buffer[..received], b"READY=1");
-        notify(&|_name| None, "READY=1").expect("nobody asked");
+        notify(None, "READY=1").expect("nobody asked");
     }
 }

@@ -57,6 +57,16 @@ pub(super) fn check(input: Input<'_>, problems: Vec<Problem>) -> Result<Config, 
     })
 }
 
+/// Finds the API key, whatever else is wrong.
+pub(super) fn client_key(raw: &RawConfig, environment: Lookup<'_>) -> Option<ApiKey> {
+    let mut check = Check {
+        environment,
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    check.api_key(raw)
+}
+
 struct Check<'a> {
     environment: Lookup<'a>,
     problems: Vec<Problem>,

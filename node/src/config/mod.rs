@@ -206,6 +206,14 @@ pub fn load(home: &Home, environment: Lookup<'_>) -> Result<Config, ConfigErrors
     .map_err(|problems| ConfigErrors::new(&path, problems))
 }
 
+/// Reads the key a client of the daemon presents: as [`load`] would, whatever else is wrong.
+#[must_use]
+pub fn client_key(home: &Home, environment: Lookup<'_>) -> Option<ApiKey> {
+    let text = Zeroizing::new(std::fs::read_to_string(home.config()).unwrap_or_default());
+    let raw = raw::read(&text, &mut Vec::new());
+    check::client_key(&raw, environment)
+}
+
 /// Looks a variable up in the environment of this process.
 #[must_use]
 #[expect(

@@ -1,0 +1,202 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+/// Turns this machine into a node of an agent mesh.
+#[derive(Debug, Parser)]
+#[command(
+    name = "openfang",
+    version = openfang_node::VERSION,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 ok, 1 failure (audit: tampered), 2 usage (audit: unreadable), 3 not found, 4 denied,\n\
+                  5 daemon or node unreachable, 6 timeout, 64 bad configuration.\n\
+                  The home is OPENFANG_HOME, or ~/.openfang. Configuration: docs/CONFIG.md."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the home of a node: configuration, keys and a first agent. Destroys nothing.
+    Init(Init),
+    /// Print a new API key, or a new network secret.
+    Keygen {
+        /// Print a network secret instead of an API key.
+        #[arg(long)]
+        network: bool,
+    },
+    /// Run the node, in the foreground unless told otherwise.
+    Start {
+        /// Run it in the background, writing to openfang.log in the home.
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Stop the running node and wait until it is gone.
+    Stop,
+    /// Stop the node if it runs, then start it in the background.
+    Restart,
+    /// Say whether the node runs and how it is. Exit code 5 when it does not run.
+    Status(Json),
+    /// List the other nodes of the mesh.
+    Peers(Json),
+    /// Join the mesh of another node, now and after every restart.
+    Join(Join),
+    /// Print a ticket with which another node can join. It holds the network secret.
+    Ticket,
+    /// Agents: make, spawn, list, kill, restart, chat.
+    #[command(subcommand)]
+    Agent(Agent),
+    /// Send a message to an agent anywhere in the mesh and print the answer.
+    Message(Message),
+    /// The audit log of this node, read from its files.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the version of this program.
+    Version(Json),
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Json {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Init {
+    /// Ask nothing.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Begin a mesh: make a network secret too, so that `openfang ticket` works.
+    #[arg(long)]
+    pub(crate) network: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Join {
+    /// A ticket, or where a node of the mesh listens: host:port or a multiaddr.
+    #[arg(value_name = "ADDR|TICKET")]
+    pub(crate) target: String,
+    /// The environment variable that holds the network secret; needed with an address unless this
+    /// node has the secret already.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) secret_env: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Write a manifest for a new agent, and spawn it when the node runs.
+    New(NewAgent),
+    /// Spawn an agent from a manifest file; - reads stdin.
+    Spawn {
+        /// The manifest.
+        file: PathBuf,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// List the agents of the mesh.
+    List {
+        /// Only those of this node.
+        #[arg(long)]
+        local: bool,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// End an agent of this node.
+    Kill {
+        /// UUID or name.
+        agent: String,
+    },
+    /// Start an agent of this node anew.
+    Restart {
+        /// UUID or name.
+        agent: String,
+    },
+    /// Talk to an agent, line by line, until the end of input.
+    Chat {
+        /// UUID or name, with @NODE when several nodes have one of that name.
+        agent: String,
+    },
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct NewAgent {
+    /// What it is called.
+    pub(crate) name: String,
+    /// What runs it; builtin:chat when a model is configured, builtin:echo otherwise.
+    #[arg(long)]
+    pub(crate) module: Option<String>,
+    /// What it is for.
+    #[arg(long, default_value = "")]
+    pub(crate) description: String,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Message {
+    /// UUID or name, with @NODE when several nodes have one of that name.
+    pub(crate) agent: String,
+    /// The message; - reads stdin.
+    pub(crate) text: String,
+    /// Print JSON: the reply, or with --stream one event a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the answer while it is written.
+    #[arg(long)]
+    pub(crate) stream: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Check the whole log: exit code 0 intact, 1 tampered, 2 unreadable.
+    Verify(Json),
+    /// Print entries, the newest last.
+    Show(Show),
+    /// Print the whole log in one piece.
+    Export {
+        /// One JSON array, or the lines as they are.
+        #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Show {
+    /// Only entries about this agent: id or name.
+    #[arg(long)]
+    pub(crate) agent: Option<String>,
+    /// Only entries of this kind, such as auth_failed.
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) filter: Option<String>,
+    /// At most so many, the newest.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+    /// Print the lines as they are in the log.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One JSON array.
+    Json,
+    /// The lines as they are, which is what was hashed.
+    Jsonl,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Read the configuration as `start` would and report every problem.
+    Check,
+    /// Print what is in force, secrets redacted.
+    Show(Json),
+}

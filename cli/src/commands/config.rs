@@ -1,0 +1,79 @@
+//! `openfang config`: checks and shows what is in force.
+
+use openfang_node::config::Config;
+use serde_json::json;
+
+use crate::args;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::render;
+
+/// What stands for a secret that is set.
+const REDACTED: &str = "(set)";
+
+/// Runs a command of the group.
+pub(crate) fn run(command: &args::Config, context: &Context) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    for warning in &config.warnings {
+        render::message(&format!("warning: {warning}"));
+    }
+    match command {
+        args::Config::Check => render::line(&format!("{}: ok", context.home.config().display()))?,
+        args::Config::Show(json) => show(&config, json.json)?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn show(config: &Config, json: bool) -> Result<(), Failure> {
+    let set = |is: bool| if is { REDACTED } else { "" };
+    let network = &config.network;
+    let peers: Vec<String> = network.bootstrap.iter().map(ToString::to_string).collect();
+    let value = json!({
+        "api_key": set(config.api.key.is_some()),
+        "api_listen": config.api.listen.to_string(),
+        "api_require_auth_local": config.api.require_auth_local,
+        "log_level": config.log_level.as_str(),
+        "network": {
+            "enabled": network.enabled,
+            "listen_addr": network.listen.to_string(),
+            "shared_secret": set(network.secret.is_some()),
+            "bootstrap_peers": peers,
+            "node_name": network.name.as_str(),
+        },
+        "audit": {
+            "enabled": config.audit.enabled,
+            "log_path": config.audit.log_path.display().to_string(),
+            "hash_algorithm": "sha256",
+        },
+        "default_model": {
+            "provider": config.model.provider.as_deref().unwrap_or_default(),
+            "model": config.model.model.as_deref().unwrap_or_default(),
+            "api_key": set(config.model.api_key.is_some()),
+            "base_url": config.model.base_url.as_deref().unwrap_or_default(),
+        },
+    });
+    if json {
+        return Ok(render::json(&value)?);
+    }
+    let mut rows = Vec::new();
+    flatten("", &value, &mut rows);
+    for row in rows {
+        render::line(&row)?;
+    }
+    Ok(())
+}
+
+fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<String>) {
+    let serde_json::Value::Object(fields) = value else {
+        rows.push(format!("{prefix} = {value}"));
+        return;
+    };
+    for (name, value) in fields {
+        let name = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
+        flatten(&name, value, rows);
+    }
+}

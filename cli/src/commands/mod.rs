@@ -1,0 +1,40 @@
+//! One file for each command.
+
+mod agent;
+mod audit;
+mod config;
+mod detach;
+mod init;
+mod join;
+mod keygen;
+mod message;
+mod peers;
+mod start;
+mod status;
+mod stop;
+mod version;
+
+use crate::args::Command;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+
+/// Runs a command.
+pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
+    match command {
+        Command::Init(init) => init::run(&init, context),
+        Command::Keygen { network } => keygen::run(network),
+        Command::Start { detach: false } => start::run(context),
+        Command::Start { detach: true } => detach::run(context),
+        Command::Stop => stop::run(context),
+        Command::Restart => stop::if_running(context).and_then(|()| detach::run(context)),
+        Command::Status(json) => status::run(json.json, context),
+        Command::Peers(json) => peers::run(json.json, context),
+        Command::Join(join) => join::run(&join, context),
+        Command::Ticket => join::ticket(context),
+        Command::Agent(command) => agent::run(command, context),
+        Command::Message(message) => message::run(&message, context),
+        Command::Audit(command) => audit::run(command, context),
+        Command::Config(command) => config::run(&command, context),
+        Command::Version(json) => version::run(json.json),
+    }
+}

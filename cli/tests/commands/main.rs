@@ -1,0 +1,8 @@
+//! The real program, in homes of its own, on free ports.
+
+mod audit;
+mod daemon;
+mod files;
+mod harness;
+mod mesh;
+mod talk;

@@ -1,0 +1,132 @@
+//! Talking to agents.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use crate::harness::Home;
+
+#[test]
+fn an_agent_answers() {
+    let home = Home::init();
+    let daemon = home.start();
+    let answer = home.ok(&["message", "assistant", "hello there"]);
+    assert!(answer.contains("hello there"), "{answer}");
+    let reply = home.json(&["message", "assistant", "hello", "--json"]);
+    assert_eq!(reply["agent_name"], "assistant");
+    assert!(reply["audit"].is_string(), "{reply}");
+    let streamed = home.ok(&["message", "assistant", "one two", "--stream"]);
+    assert!(streamed.contains("one two"), "{streamed}");
+    let events = home.ok(&["message", "assistant", "x", "--stream", "--json"]);
+    let last = events.lines().last().expect("an event");
+    let last: serde_json::Value = serde_json::from_str(last).expect("JSON");
+    assert_eq!(last["event"], "done");
+    home.fails(
+        &["message", "nobody", "hello"],
+        3,
+        &["nobody", "unknown_agent", "openfang agent list"],
+    );
+    home.fails(&["message", "a/../b", "hello"], 2, &["points at no agent"]);
+    daemon.stop();
+}
+
+#[test]
+fn the_message_may_come_from_a_pipe() {
+    let home = Home::init();
+    let daemon = home.start();
+    let mut child = home
+        .command(&["message", "assistant", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    child
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(b"from a pipe")
+        .expect("written");
+    let out = child.wait_with_output().expect("ended");
+    assert!(
+        String::from_utf8_lossy(&out.stdout).contains("from a pipe"),
+        "{out:?}"
+    );
+    let mut child = home
+        .command(&["agent", "chat", "assistant"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    child
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(b"first\n\nsecond\n")
+        .expect("written");
+    let out = child.wait_with_output().expect("ended");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(
+        out.status.success() && text.contains("first") && text.contains("second"),
+        "{text}"
+    );
+    daemon.stop();
+}
+
+#[test]
+fn agents_are_made_spawned_listed_and_killed() {
+    let home = Home::init();
+    let out = home.run(&["agent", "new", "early"]);
+    assert!(
+        out.stderr.contains("it spawns this agent when it starts"),
+        "{out:?}"
+    );
+    let daemon = home.start();
+    let made = home.ok(&["agent", "new", "helper", "--description", "helps"]);
+    assert!(made.contains("helper"), "{made}");
+    home.fails(
+        &["agent", "new", "helper"],
+        1,
+        &["there is a manifest for helper already"],
+    );
+    home.write(
+        "other.toml",
+        "name = \"other\"\nmodule = \"builtin:echo\"\nmodle = 1\n",
+    );
+    let file = home.file("other.toml");
+    let file = file.to_str().expect("text");
+    let out = home.run(&["agent", "spawn", file]);
+    assert!(
+        out.stderr.contains("other.toml:3:1: ") && out.stderr.contains("modle"),
+        "{out:?}"
+    );
+    home.fails(&["agent", "spawn", file], 1, &["other", "duplicate_name"]);
+    let listed = home.json(&["agent", "list", "--local", "--json"]);
+    let names: Vec<&str> = listed
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|agent| agent["name"].as_str())
+        .collect();
+    assert_eq!(names, ["assistant", "early", "helper", "other"]);
+    let table = home.ok(&["agent", "list"]);
+    assert!(
+        table.starts_with("NAME") && table.lines().count() == 5,
+        "{table}"
+    );
+    home.ok(&["agent", "restart", "other"]);
+    home.ok(&["agent", "kill", "other"]);
+    home.fails(&["agent", "kill", "other"], 3, &["unknown_agent"]);
+    home.write("bad.toml", "name = \"x\"\nmodule = 7\n");
+    let bad = home.file("bad.toml");
+    home.fails(
+        &["agent", "spawn", bad.to_str().expect("text")],
+        2,
+        &["invalid_manifest"],
+    );
+    home.fails(&["agent", "spawn", "/nonexistent"], 3, &["/nonexistent"]);
+    daemon.stop();
+    let log = home.ok(&["audit", "show", "--filter", "agent_delete"]);
+    assert!(
+        log.contains("other") && !log.contains("node_start"),
+        "{log}"
+    );
+}

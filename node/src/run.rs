@@ -1,0 +1,424 @@
+//! A node from start to end.
+//!
+//! Start: the home is locked, the configuration and the keys are read ([`prepare`]), then the audit
+//! log is recovered and checked, the kernel loads the agents, the mesh starts, the API listens,
+//! `daemon.json` is written. Shutdown is the same list upwards. A start that fails half-way takes
+//! the same way back.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openfang_audit::{Event, Log};
+use openfang_id::{Keys, NodeId, NodeName};
+use openfang_kernel::{Auditor, Kernel};
+use openfang_mesh::{Mesh, StartError, Status};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{self, MachineClock, NoRandom};
+use crate::config::{Config, ConfigErrors, Lookup};
+use crate::daemon::Daemon;
+use crate::home::{HomeError, Lock};
+use crate::keys::KeyFileError;
+use crate::signal::Signals;
+use crate::tasks::{TaskFailure, Tasks};
+use crate::{AUDIT_EPOCH, VERSION, config, keys, notify, wire};
+
+/// How long turns and requests may run on once the node was told to stop.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// How long the farewell to the mesh may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long tasks have to notice that they are to end.
+const TASKS_END: Duration = Duration::from_secs(2);
+
+/// What was read before anything was started. Holds the home.
+#[derive(Debug)]
+#[must_use = "dropping it gives the home back"]
+pub struct Prepared {
+    config: Config,
+    keys: Keys,
+    model_keys: openfang_kernel::ModelKeys,
+    notify_socket: Option<zeroize::Zeroizing<String>>,
+    lock: Lock,
+}
+
+/// What a node that serves says of itself.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// How to reach it.
+    pub daemon: Daemon,
+    /// Who it is.
+    pub node_id: NodeId,
+    /// What it is called.
+    pub node_name: NodeName,
+    /// Whether the mesh is on, in words.
+    pub network: String,
+}
+
+/// Why a node did not start, or did not run to its end. Every message ends with what mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The home cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    /// No random numbers.
+    #[error("{0}\n    mend: check that getrandom(2) is allowed here")]
+    Random(#[from] NoRandom),
+    /// The audit log cannot be used.
+    #[error("{0}\n    mend: openfang audit verify says what is wrong with it")]
+    Audit(#[from] openfang_audit::OpenError),
+    /// The start could not be logged.
+    #[error("the start cannot be logged: {0}\n    mend: openfang audit verify, df -h")]
+    NotLogged(#[source] openfang_kernel::AuditError),
+    /// The kernel did not open.
+    #[error("{0}\n    mend: check the folder data in the home, df -h")]
+    Kernel(#[from] openfang_kernel::OpenError),
+    /// The mesh did not start.
+    #[error("{why}\n    mend: {}", mend_mesh(why))]
+    Mesh {
+        /// What went wrong.
+        #[from]
+        why: StartError,
+    },
+    /// The address of the API is taken.
+    #[error("api_listen {listen} is in use by another process\n    mend: openfang stop if it is an openfang daemon of another home, or api_listen = \"127.0.0.1:{}\"", other_port(*.listen))]
+    ApiInUse {
+        /// Where it would have listened.
+        listen: SocketAddr,
+    },
+    /// The API cannot listen.
+    #[error("api_listen {listen}: {why}\n    mend: api_listen = \"127.0.0.1:4200\"")]
+    ApiListen {
+        /// Where it would have listened.
+        listen: SocketAddr,
+        /// What the system said.
+        #[source]
+        why: io::Error,
+    },
+    /// `daemon.json` cannot be written.
+    #[error("daemon.json cannot be written: {0}\n    mend: df -h")]
+    Daemon(#[source] io::Error),
+    /// A part of the node failed while it ran.
+    #[error("{0}\n    mend: openfang start, and report what the log says before this")]
+    Task(#[from] TaskFailure),
+    /// Told to stop a second time.
+    #[error("ended at once: turns that ran were cut\n    mend: openfang start")]
+    Interrupted,
+}
+
+impl RunError {
+    /// Whether the configuration has to be changed: exit code 64.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Config(_))
+    }
+}
+
+fn mend_mesh(why: &StartError) -> &'static str {
+    match why {
+        StartError::InUse { .. } => {
+            "network.listen_addr = \"127.0.0.1:4201\", or end the process that listens there"
+        }
+        StartError::Listen { .. } => "network.listen_addr = \"127.0.0.1:4200\"",
+        StartError::State { .. } => "make the folder mesh in the home writable",
+        StartError::Incarnation { .. } => "remove the file that is named, then: openfang start",
+        StartError::Transport { .. } => {
+            "check /etc/resolv.conf; network.enabled = false starts without a mesh"
+        }
+    }
+}
+
+fn other_port(listen: SocketAddr) -> u16 {
+    listen.port().checked_add(1).unwrap_or(4200)
+}
+
+/// Takes the home and reads everything the node is told. Opens no port and changes nothing.
+///
+/// # Errors
+/// Whatever would keep the node from starting, with what mends it.
+pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prepared, RunError> {
+    let lock = home.lock()?;
+    let config = config::load(home, environment)?;
+    let keys = keys::load(&home.node_key())?.keys();
+    let mut model_keys = openfang_kernel::ModelKeys::default();
+    for variable in openfang_kernel::provider::key_variables() {
+        if let Some(key) = environment(variable) {
+            model_keys.insert(variable, key);
+        }
+    }
+    Ok(Prepared {
+        config,
+        keys,
+        model_keys,
+        notify_socket: environment(notify::VARIABLE),
+        lock,
+    })
+}
+
+impl Prepared {
+    /// Returns the configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns who the node is.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.keys.node_id()
+    }
+}
+
+/// Runs a node until it is told to stop; `on_ready` is called once when it serves.
+///
+/// The first wish to stop lets turns finish for [`GRACE`], leaves the mesh with a farewell and
+/// closes the audit log; the second ends at once.
+///
+/// # Errors
+/// Why it did not start, which part of it failed, or that it was ended at once.
+pub async fn run(
+    prepared: Prepared,
+    mut signals: Signals,
+    on_ready: impl FnOnce(&Ready),
+) -> Result<(), RunError> {
+    for warning in &prepared.config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut parts = Parts::default();
+    let ended = tokio::select! {
+        ended = start_and_serve(&prepared, &mut parts, on_ready) => ended,
+        wish = signals.next() => Ok(wish),
+    };
+    let reason = match &ended {
+        Ok(wish) => (*wish).to_owned(),
+        Err(why) => first_line(&why.to_string()),
+    };
+    tracing::info!(reason, "stopping");
+    tokio::select! {
+        () = parts.stop(&prepared, &reason) => {}
+        _wish = signals.next() => return Err(RunError::Interrupted),
+    }
+    tracing::info!("stopped");
+    drop(prepared.lock);
+    ended.map(|_wish| ())
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// What was started, in the order in which it was.
+#[derive(Default)]
+struct Parts {
+    log: Option<Log>,
+    auditor: Option<Auditor>,
+    kernel: Option<openfang_kernel::Owner>,
+    mesh: Option<openfang_mesh::Owner>,
+    tasks: Option<Tasks>,
+    /// Cancelled when the node shall end: by a request, or here. The API then takes no more
+    /// connections and lets running requests end.
+    shutdown: CancellationToken,
+    announced: bool,
+}
+
+/// Starts everything, then waits for the first reason to stop.
+async fn start_and_serve(
+    prepared: &Prepared,
+    parts: &mut Parts,
+    on_ready: impl FnOnce(&Ready),
+) -> Result<&'static str, RunError> {
+    let Prepared { config, keys, .. } = prepared;
+    let auditor = open_audit(prepared, parts)?;
+    auditor
+        .record(Event::node_start(VERSION))
+        .await
+        .map_err(RunError::NotLogged)?;
+    let neighbours = Arc::new(wire::MeshNeighbours::new(
+        keys.node_id(),
+        config.network.name.clone(),
+    ));
+    let (kernel, owner) = Kernel::open(
+        wire::kernel_config(config, &prepared.model_keys),
+        auditor.clone(),
+        Arc::clone(&neighbours) as Arc<dyn openfang_kernel::ports::Neighbours>,
+    )
+    .await?;
+    parts.kernel = Some(owner);
+    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone());
+    let (mesh, owner) = Mesh::start(wire::mesh_config(config, keys), Arc::new(host)).await?;
+    parts.mesh = Some(owner);
+    neighbours.attach(mesh.clone(), kernel.list());
+    if let Some(log) = &parts.log {
+        wire::announce_heads(log, &mesh);
+    }
+    let listener = listen(config.api.listen).await?;
+    let listen_addr = listener.local_addr().map_err(|why| RunError::ApiListen {
+        listen: config.api.listen,
+        why,
+    })?;
+    let shutdown = parts.shutdown.clone();
+    let state = wire::api_state(
+        prepared,
+        wire::Handles {
+            kernel,
+            mesh: mesh.clone(),
+            log: parts.log.clone(),
+            listen_addr,
+            shutdown: shutdown.clone(),
+        },
+    );
+    let mut tasks = Tasks::new();
+    let stop = shutdown.clone();
+    tasks.start("api", async move {
+        if let Err(why) = openfang_api::serve(listener, openfang_api::router(state), stop).await {
+            tracing::error!(error = %why, "the API ended");
+        }
+    });
+    let tasks = parts.tasks.insert(tasks);
+    let ready = ready(prepared, &mesh, listen_addr)?;
+    parts.announced = true;
+    announce(prepared, "READY=1");
+    on_ready(&ready);
+    tracing::info!(
+        api.listen = %listen_addr, node.id = %ready.node_id, node.name = %ready.node_name,
+        network = ready.network, "ready"
+    );
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok("POST /api/shutdown"),
+        failure = tasks.failure() => Err(failure.into()),
+        () = mesh_ended(&mut parts.mesh) => Err(TaskFailure::Ended("mesh").into()),
+    }
+}
+
+async fn mesh_ended(owner: &mut Option<openfang_mesh::Owner>) {
+    match owner {
+        Some(owner) => owner.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn open_audit(prepared: &Prepared, parts: &mut Parts) -> Result<Auditor, RunError> {
+    let Prepared { config, keys, .. } = prepared;
+    if !config.audit.enabled {
+        parts.auditor = Some(Auditor::disabled());
+        return Ok(Auditor::disabled());
+    }
+    let options = openfang_audit::Options {
+        log_path: config.audit.log_path.clone(),
+        dir: config.home.audit_dir(),
+        node: keys.node_id(),
+        key: keys.log.clone(),
+        boot: u64::from_be_bytes(clock::random()?),
+        epoch: AUDIT_EPOCH,
+    };
+    let (log, opened) = Log::open(options, Arc::new(MachineClock))?;
+    tracing::info!(audit.entries = opened.size, "audit log opened");
+    for recovered in &opened.recovered {
+        tracing::warn!(
+            bytes = recovered.bytes, kept = %recovered.kept.display(),
+            "the end of the audit log was never finished: cut off and kept"
+        );
+    }
+    let auditor = Auditor::new(log.clone());
+    parts.log = Some(log);
+    parts.auditor = Some(auditor.clone());
+    Ok(auditor)
+}
+
+async fn listen(listen: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(listen).await.map_err(|why| {
+        if why.kind() == io::ErrorKind::AddrInUse {
+            RunError::ApiInUse { listen }
+        } else {
+            RunError::ApiListen { listen, why }
+        }
+    })
+}
+
+fn ready(prepared: &Prepared, mesh: &Mesh, listen_addr: SocketAddr) -> Result<Ready, RunError> {
+    let started_at = clock::rfc3339(MachineClock.now_micros());
+    let daemon = Daemon::this(listen_addr, started_at);
+    daemon
+        .save(&prepared.config.home)
+        .map_err(RunError::Daemon)?;
+    Ok(Ready {
+        daemon,
+        node_id: prepared.keys.node_id(),
+        node_name: prepared.config.network.name.clone(),
+        network: network_text(&prepared.config, &mesh.status()),
+    })
+}
+
+fn network_text(config: &Config, status: &Status) -> String {
+    match status {
+        Status::Awake { listen, .. } => {
+            let addrs: Vec<String> = listen.iter().map(ToString::to_string).collect();
+            format!("awake at {}", addrs.join(", "))
+        }
+        Status::Asleep if !config.network.enabled => "asleep: network.enabled is false".to_owned(),
+        Status::Asleep => "asleep: no shared secret (openfang join TICKET)".to_owned(),
+    }
+}
+
+/// Tells the supervisor. A node whose supervisor does not listen runs all the same.
+fn announce(prepared: &Prepared, state: &str) {
+    let told = notify::notify(
+        prepared.notify_socket.as_ref().map(|name| name.as_str()),
+        state,
+    );
+    if let Err(why) = told {
+        tracing::warn!(error = %why, "the supervisor cannot be told {state}");
+    }
+}
+
+impl Parts {
+    /// Stops what was started, the last first. Logs what goes wrong: there is nobody to return it to.
+    async fn stop(&mut self, prepared: &Prepared, reason: &str) {
+        announce(prepared, "STOPPING=1");
+        self.shutdown.cancel();
+        if let Some(kernel) = self.kernel.take() {
+            kernel.shutdown(GRACE).await;
+        }
+        if let Some(tasks) = self.tasks.take() {
+            let late = tasks.shutdown(TASKS_END).await;
+            if late > 0 {
+                tracing::warn!(late, "tasks did not end in time");
+            }
+        }
+        if let Some(mesh) = self.mesh.take() {
+            mesh.shutdown(FAREWELL).await;
+        }
+        if self.announced
+            && let Err(why) = crate::files::remove(&prepared.config.home.daemon())
+        {
+            tracing::warn!(error = %why, "daemon.json is left behind");
+        }
+        self.close_audit(reason).await;
+    }
+
+    async fn close_audit(&mut self, reason: &str) {
+        if let Some(auditor) = self.auditor.take()
+            && let Err(why) = auditor.record(Event::node_stop(reason)).await
+        {
+            tracing::error!(error = %why, "the stop cannot be logged");
+        }
+        let Some(log) = self.log.take() else {
+            return;
+        };
+        // Closing waits for the disk.
+        match tokio::task::spawn_blocking(move || log.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::error!(error = %why, "the audit log did not close well"),
+            Err(why) => tracing::error!(error = %why, "the audit log did not close well"),
+        }
+    }
+}

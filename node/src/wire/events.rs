@@ -1,0 +1,289 @@
+//! What happens in the mesh, as entries of the audit log and lines of the log.
+//!
+//! A stranger decides how often a door is knocked at, and must not decide how fast the audit log
+//! grows: what repeats is written once a minute, with its number.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use openfang_audit::{Event, Log, Origin};
+use openfang_id::{NodeId, Transport};
+use openfang_mesh::MeshEvent;
+use openfang_ofp::roster;
+
+use crate::AUDIT_EPOCH;
+use crate::clock::MachineClock;
+
+/// For how long what repeats is gathered.
+const GATHER_MICROS: u64 = 60_000_000;
+/// How many different refusals are gathered at once; with more, a flood is written as such.
+const GATHERED_MAX: usize = 256;
+
+/// Writes down what happens in the mesh.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    log: Option<Log>,
+    gathered: Mutex<Gathered>,
+}
+
+impl Recorder {
+    pub(super) fn new(log: Option<Log>) -> Self {
+        Self {
+            log,
+            gathered: Mutex::default(),
+        }
+    }
+
+    /// Never blocks: the audit log has a queue.
+    pub(super) fn on_event(&self, event: &MeshEvent) {
+        match event {
+            MeshEvent::PeerConnected { node, transport } => {
+                let transport = transport_name(*transport);
+                tracing::info!(node.id = %node, transport, "peer connected");
+                self.record(Event::peer_connect(node, transport));
+            }
+            MeshEvent::PeerDisconnected { node, reason } => {
+                tracing::info!(node.id = %node, reason, "peer disconnected");
+            }
+            MeshEvent::PeerRefused { from, reason } => {
+                self.refused(("peer_refused", from, reason), |from, reason| {
+                    Event::peer_refused(from, reason)
+                });
+            }
+            MeshEvent::AuthFailed { from, node, reason } => {
+                let reason = reason.to_string();
+                let from = format!("{from}/p2p/{node}");
+                self.refused(("auth_failed", &from, &reason), |from, reason| {
+                    Event::auth_failed("ofp", from, reason)
+                });
+            }
+            MeshEvent::Roster(event) => self.on_roster(event),
+            other => tracing::debug!(event = ?other, "mesh event"),
+        }
+    }
+
+    fn on_roster(&self, event: &roster::Event) {
+        match event {
+            roster::Event::NodeUp { node, .. } => tracing::info!(node.id = %node, "node up"),
+            roster::Event::NodeSuspected { node } => {
+                tracing::info!(node.id = %node, "node suspected");
+            }
+            roster::Event::NodeDown { node } => tracing::warn!(node.id = %node, "node down"),
+            roster::Event::NodeLeft { node } => tracing::info!(node.id = %node, "node left"),
+            roster::Event::Inconsistent { node, why, .. } => {
+                tracing::error!(node.id = %node, why = why.as_str(), "the audit log of a node contradicts itself");
+                self.evidence(node, why.as_str());
+            }
+            roster::Event::InconsistencyReported { node, by, why } => {
+                tracing::warn!(node.id = %node, by.id = %by, why = why.as_str(), "a peer says that the audit log of a node contradicts itself");
+                self.evidence(node, &format!("{} as {by} says", why.as_str()));
+            }
+            roster::Event::RecordEquivocation { node } => {
+                tracing::error!(node.id = %node, "a node signed two different records of one version");
+                self.evidence(node, "two_records");
+            }
+            roster::Event::DuplicateIdentity { incarnation } => {
+                tracing::error!(
+                    incarnation,
+                    "another machine runs with the key of this node: give it one of its own"
+                );
+            }
+            roster::Event::Violation { node, offence } => {
+                let reason = format!("broke the protocol: {offence:?}");
+                self.refused(("violation", &node.to_string(), &reason), |from, reason| {
+                    Event::peer_refused(from, reason)
+                });
+            }
+            roster::Event::AgentsCut { announced, agents } => {
+                tracing::warn!(
+                    announced,
+                    agents,
+                    "not all agents fit into the announcement of this node"
+                );
+            }
+            roster::Event::SelfDial { addr } => {
+                tracing::info!(%addr, "an address leads to this node itself: not dialed again");
+            }
+            roster::Event::LogReplaced { node, epoch } => {
+                tracing::warn!(node.id = %node, epoch, "a node has begun another audit log");
+            }
+            // Every head is remembered and checked by the roster. An entry for each would make the
+            // logs of two nodes feed each other for ever.
+            roster::Event::HeadAccepted { node, head } => {
+                tracing::debug!(node.id = %node, size = head.checkpoint.size, "head accepted");
+            }
+            roster::Event::NodeForgotten { .. }
+            | roster::Event::Recorded { .. }
+            | roster::Event::AgentsChanged { .. }
+            | roster::Event::Linked { .. }
+            | roster::Event::Unlinked { .. }
+            | roster::Event::Refuted => tracing::debug!(?event, "roster"),
+        }
+    }
+
+    fn evidence(&self, node: &NodeId, what: &str) {
+        self.record(Event::peer_evidence(&Origin::of(node, AUDIT_EPOCH), what));
+    }
+
+    fn refused(
+        &self,
+        (kind, from, reason): (&'static str, &str, &str),
+        event: impl Fn(&str, &str) -> Event,
+    ) {
+        let now = MachineClock.now_micros();
+        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = gathered.take((kind, place(from), reason), now);
+        drop(gathered);
+        for repeats in due {
+            let Repeats {
+                kind,
+                from: key,
+                reason,
+                count,
+            } = repeats;
+            let text = match count {
+                0 => reason,
+                count => format!("{reason} ({count} more times)"),
+            };
+            // The first of a kind says exactly where it came from, later ones stand for many.
+            let from = if count == 0 { from } else { &key };
+            tracing::warn!(kind, from, reason = text, "peer turned away");
+            self.record(event(from, &text));
+        }
+    }
+
+    fn record(&self, event: Event) {
+        let Some(log) = &self.log else {
+            return;
+        };
+        let kind = event.kind();
+        let lost = move |why: &dyn std::fmt::Display| {
+            tracing::error!(error = %why, kind = kind.as_str(), "an audit entry was lost");
+        };
+        let ack = Box::new(move |outcome: Result<_, _>| {
+            if let Err(why) = outcome {
+                lost(&why);
+            }
+        });
+        if let Err(why) = log.append(event, ack) {
+            lost(&why);
+        }
+    }
+}
+
+/// Refusals that are gathered: what, from where, why.
+type Key = (&'static str, String, String);
+
+#[derive(Debug, Default)]
+struct Gathered(BTreeMap<Key, (u64, u64)>);
+
+/// A refusal to be written down, and how often it repeated.
+#[derive(Debug, PartialEq, Eq)]
+struct Repeats {
+    kind: &'static str,
+    from: String,
+    reason: String,
+    /// How often more since it was written last; 0 for the first.
+    count: u64,
+}
+
+impl Gathered {
+    /// Takes a refusal and returns what is to be written now.
+    fn take(&mut self, (kind, from, reason): (&'static str, &str, &str), now: u64) -> Vec<Repeats> {
+        let key = (kind, from.to_owned(), reason.to_owned());
+        if let Some((since, count)) = self.0.get_mut(&key) {
+            if now < since.saturating_add(GATHER_MICROS) {
+                *count += 1;
+                return Vec::new();
+            }
+            let count = std::mem::take(count) + 1;
+            *since = now;
+            return vec![repeats(key, count)];
+        }
+        if self.0.len() >= GATHERED_MAX {
+            self.0
+                .retain(|_key, (since, _count)| now < since.saturating_add(GATHER_MICROS));
+        }
+        if self.0.len() >= GATHERED_MAX {
+            let (mut key, value) = (key, (now, 0));
+            key.1 = "many addresses".to_owned();
+            if let Some((_since, count)) = self.0.get_mut(&key) {
+                *count += 1;
+                return Vec::new();
+            }
+            self.0.insert(key.clone(), value);
+            return vec![repeats(key, 1)];
+        }
+        self.0.insert(key.clone(), (now, 0));
+        vec![repeats(key, 0)]
+    }
+}
+
+fn repeats((kind, from, reason): Key, count: u64) -> Repeats {
+    Repeats {
+        kind,
+        from,
+        reason,
+        count,
+    }
+}
+
+/// The machine part of an address: the port of a stranger is another one every time.
+fn place(from: &str) -> &str {
+    if from.starts_with('/') {
+        let mut slashes = from.match_indices('/').skip(2).map(|(at, _slash)| at);
+        return slashes.next().map_or(from, |end| &from[..end]);
+    }
+    from.rsplit_once(':').map_or(from, |(host, _port)| host)
+}
+
+fn transport_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "tcp",
+        Transport::Quic => "quic",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_part_of_an_address_has_no_port() {
+        let check = |text: &str, expected: &str| assert_eq!(place(text), expected);
+        check("/ip4/192.0.2.7/udp/4200/quic-v1/p2p/x", "/ip4/192.0.2.7");
+        check("192.0.2.7:4200", "192.0.2.7");
+        check("[::1]:4200", "[::1]");
+        check("somewhere", "somewhere");
+    }
+
+    #[test]
+    fn what_repeats_is_written_once_a_minute_with_its_number() {
+        let mut gathered = Gathered::default();
+        let what = ("auth_failed", "192.0.2.7", "wrong secret");
+        let counts = |due: Vec<Repeats>| due.iter().map(|one| one.count).collect::<Vec<_>>();
+        assert_eq!(counts(gathered.take(what, 0)), [0]);
+        for at in 1..=5 {
+            assert!(counts(gathered.take(what, at)).is_empty());
+        }
+        assert_eq!(
+            counts(gathered.take(("auth_failed", "192.0.2.8", "x"), 6)),
+            [0]
+        );
+        assert_eq!(counts(gathered.take(what, GATHER_MICROS)), [6]);
+        assert!(counts(gathered.take(what, GATHER_MICROS + 1)).is_empty());
+    }
+
+    #[test]
+    fn a_flood_from_many_addresses_is_one_entry() {
+        let mut gathered = Gathered::default();
+        let mut written = 0;
+        for at in 0..10_000 {
+            written += gathered
+                .take(("auth_failed", &format!("10.0.{at}"), "x"), at)
+                .len();
+        }
+        assert_eq!(written, GATHERED_MAX + 1);
+        assert!(gathered.0.len() <= GATHERED_MAX + 8);
+    }
+}

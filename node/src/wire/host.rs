@@ -1,0 +1,123 @@
+//! The kernel and the audit log, as the mesh wants its host.
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
+use openfang_audit::{ConsistencyError, Hash, Log};
+use openfang_id::NodeId;
+use openfang_kernel::{Delivery, Kernel, TurnStream};
+use openfang_mesh::{Host, MeshEvent};
+use openfang_ofp::call::{self, Failure, Frame};
+use openfang_ofp::heads::CannotProve;
+use tokio_util::sync::CancellationToken;
+
+use super::convert;
+use super::events::Recorder;
+
+/// This node, as the mesh sees it.
+#[derive(Debug)]
+pub(crate) struct NodeHost {
+    kernel: Kernel,
+    log: Option<Log>,
+    recorder: Recorder,
+}
+
+impl NodeHost {
+    /// Joins a kernel and an audit log.
+    pub(crate) fn new(kernel: Kernel, log: Option<Log>) -> Self {
+        Self {
+            kernel,
+            recorder: Recorder::new(log.clone()),
+            log,
+        }
+    }
+}
+
+impl Host for NodeHost {
+    fn call(
+        &self,
+        from: NodeId,
+        request: call::Request,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, Frame>, Failure>> {
+        let kernel = self.kernel.clone();
+        async move {
+            let delivery = convert::delivery(from, request).map_err(|why| Failure::Refused {
+                reason: format!("the principal of the call: {why}"),
+            })?;
+            serve(kernel, delivery, cancel).await
+        }
+        .boxed()
+    }
+
+    fn prove(&self, from: u64, to: u64) -> BoxFuture<'static, Result<Vec<Hash>, CannotProve>> {
+        let Some(log) = self.log.clone() else {
+            return std::future::ready(Err(CannotProve::Range)).boxed();
+        };
+        async move {
+            // The proof is computed from the file.
+            let proved = tokio::task::spawn_blocking(move || log.consistency(from, to)).await;
+            match proved {
+                Ok(proof) => proof.map_err(|why| cannot_prove(&why)),
+                Err(why) => {
+                    tracing::error!(error = %why, "a proof of the audit log failed");
+                    Err(CannotProve::Later)
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn on_event(&self, event: MeshEvent) {
+        self.recorder.on_event(&event);
+    }
+}
+
+async fn serve(
+    kernel: Kernel,
+    delivery: Delivery,
+    cancel: CancellationToken,
+) -> Result<BoxStream<'static, Frame>, Failure> {
+    let taken = tokio::select! {
+        taken = kernel.deliver(delivery) => taken,
+        () = cancel.cancelled() => return Err(Failure::Cancelled),
+    };
+    match taken {
+        Ok(turn) => Ok(frames(turn, cancel)),
+        Err(why) => Err(convert::send_failure(&why)),
+    }
+}
+
+/// Turns events into frames. When the caller takes the call back the turn is dropped, which cuts it.
+fn frames(turn: TurnStream, cancel: CancellationToken) -> BoxStream<'static, Frame> {
+    let cancelled = futures::stream::once(async move {
+        cancel.cancelled().await;
+        None
+    });
+    let events = turn.map(Some);
+    let mut sent = 0;
+    futures::stream::select(events.boxed(), cancelled.boxed())
+        .map(move |event| match event {
+            Some(event) => convert::frame(event, &mut sent),
+            None => Frame::Failure(Failure::Cancelled),
+        })
+        .scan(false, |ended, frame| {
+            let after_the_end = std::mem::replace(ended, *ended || frame.is_last());
+            std::future::ready((!after_the_end).then_some(frame))
+        })
+        .boxed()
+}
+
+fn cannot_prove(why: &ConsistencyError) -> CannotProve {
+    match why {
+        ConsistencyError::Behind { have } => CannotProve::Behind { have: *have },
+        ConsistencyError::Damaged { seq } => CannotProve::Damaged {
+            first_bad: seq.unwrap_or_default(),
+        },
+        ConsistencyError::Range => CannotProve::Range,
+        ConsistencyError::Io(why) => {
+            tracing::warn!(error = %why, "the audit log cannot be read for a proof");
+            CannotProve::Later
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The mesh, as the kernel wants its neighbours.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use openfang_id::{AgentRef, NodeId, NodeKey, NodeName};
+use openfang_kernel::ports::{Neighbours, NodeLookup, RemoteAgent};
+use openfang_kernel::{AgentInfo, Delivery, SendError, TurnError, TurnEvent, TurnStream};
+use openfang_mesh::{CallError, Mesh, Reply};
+use openfang_ofp::call::{Failure, Frame};
+use openfang_ofp::roster::Liveness;
+
+use super::convert::{self, About, Remote};
+
+/// The neighbours of this node: nobody until the mesh is attached.
+pub(crate) struct MeshNeighbours {
+    me: NodeId,
+    name: NodeName,
+    mesh: OnceLock<Mesh>,
+}
+
+impl MeshNeighbours {
+    /// A node that knows nobody yet.
+    pub(crate) fn new(me: NodeId, name: NodeName) -> Self {
+        Self {
+            me,
+            name,
+            mesh: OnceLock::new(),
+        }
+    }
+
+    /// Connects the mesh, once, and announces the agents that were there before it.
+    pub(crate) fn attach(&self, mesh: Mesh, agents: Vec<AgentInfo>) {
+        let mesh = self.mesh.get_or_init(|| mesh);
+        mesh.set_agents(agents.into_iter().map(convert::ad).collect());
+    }
+
+    fn remote(&self, id: NodeId) -> Remote {
+        let name = self.mesh.get().and_then(|mesh| {
+            let view = mesh.view();
+            let node = view.node(&id)?;
+            Some(node.record.record().name.clone())
+        });
+        Remote { id, name }
+    }
+}
+
+impl fmt::Debug for MeshNeighbours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MeshNeighbours({})", self.name)
+    }
+}
+
+impl Neighbours for MeshNeighbours {
+    fn directory(&self) -> Vec<RemoteAgent> {
+        let Some(mesh) = self.mesh.get() else {
+            return Vec::new();
+        };
+        let view = mesh.view();
+        let others = view
+            .nodes
+            .iter()
+            .filter(|node| node.liveness != Liveness::Me);
+        others.flat_map(convert::remote_agents).collect()
+    }
+
+    fn me(&self) -> (NodeId, NodeName) {
+        (self.me, self.name.clone())
+    }
+
+    fn node(&self, key: &NodeKey) -> NodeLookup {
+        let here = match key {
+            NodeKey::Id(id) => *id == self.me,
+            NodeKey::Name(name) => *name == self.name,
+        };
+        // A name of one's own is always this node, even when another one carries it too.
+        if here {
+            return NodeLookup::Here;
+        }
+        let Some(mesh) = self.mesh.get() else {
+            return NodeLookup::Unknown;
+        };
+        let view = mesh.view();
+        let found: Vec<_> = match key {
+            NodeKey::Id(id) => view.node(id).into_iter().collect(),
+            NodeKey::Name(name) => view
+                .nodes
+                .iter()
+                .filter(|node| node.record.record().name == *name)
+                .collect(),
+        };
+        match found.as_slice() {
+            [] => NodeLookup::Unknown,
+            [node] => NodeLookup::Known {
+                id: node.id,
+                name: node.record.record().name.clone(),
+                reachable: node.liveness.is_reachable(),
+            },
+            several => NodeLookup::Ambiguous(several.iter().map(|node| node.id).collect()),
+        }
+    }
+
+    fn call(
+        &self,
+        node: NodeId,
+        call: Delivery,
+    ) -> BoxFuture<'static, Result<TurnStream, SendError>> {
+        let about = About {
+            node: self.remote(node),
+            agent: AgentRef {
+                agent: call.agent.clone(),
+                node: Some(NodeKey::Id(node)),
+            },
+            message_bytes: call.message.len(),
+            depth: call.path.len(),
+            deadline: call.deadline,
+        };
+        let mesh = self.mesh.get().cloned();
+        Box::pin(async move {
+            let Some(mesh) = mesh else {
+                return Err(convert::call_error(CallError::Asleep, &about));
+            };
+            match mesh.call(node, convert::request(call)).await {
+                Ok(reply) => Ok(events(reply, about)),
+                Err(CallError::Failed(
+                    failure
+                    @ (Failure::AgentFailed { .. } | Failure::Cancelled | Failure::TimedOut),
+                )) => {
+                    let failed = TurnEvent::Failed(convert::turn_error(failure, &about));
+                    Ok(TurnStream::from_stream(futures::stream::iter([failed])))
+                }
+                Err(why) => Err(convert::call_error(why, &about)),
+            }
+        })
+    }
+
+    fn publish(&self, agents: Vec<AgentInfo>) {
+        if let Some(mesh) = self.mesh.get() {
+            mesh.set_agents(agents.into_iter().map(convert::ad).collect());
+        }
+    }
+}
+
+/// Turns the pieces of an answer into events. Dropping the stream drops the reply: that cancels.
+fn events(reply: Reply, about: About) -> TurnStream {
+    TurnStream::from_stream(translate(reply, about))
+}
+
+fn translate(
+    frames: impl futures::Stream<Item = Result<Frame, CallError>> + Send + 'static,
+    about: About,
+) -> impl futures::Stream<Item = TurnEvent> + Send + 'static {
+    let mut text = String::new();
+    frames.map(move |piece| match piece {
+        Ok(frame) => convert::event(frame, &mut text, &about),
+        Err(CallError::Failed(failure)) => TurnEvent::Failed(convert::turn_error(failure, &about)),
+        Err(CallError::TimedOut) => TurnEvent::Failed(TurnError::TimedOut {
+            after: about.deadline,
+        }),
+        Err(why) => TurnEvent::Failed(TurnError::NotDelivered(Box::new(convert::call_error(
+            why, &about,
+        )))),
+    })
+}
