@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use openfang_audit::{Event, Log};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
-use openfang_kernel::Kernel;
+use openfang_kernel::{Auditor, Kernel};
 use openfang_mesh::Mesh;
 use openfang_schema::ws;
 use tokio::time::Instant;
@@ -115,6 +115,7 @@ const USERS_MAX: usize = 1024;
 /// The state of the routes, and what the API counts.
 pub(crate) struct App {
     pub(crate) state: State,
+    auditor: Auditor,
     /// Held while the whole log is read: one verification at a time.
     pub(crate) verifying: tokio::sync::Mutex<()>,
     failures: Failures,
@@ -128,8 +129,13 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(state: State) -> Self {
+        let auditor = state
+            .audit
+            .clone()
+            .map_or_else(Auditor::disabled, Auditor::new);
         Self {
             state,
+            auditor,
             verifying: tokio::sync::Mutex::new(()),
             failures: Failures::new(),
             started: Instant::now(),
@@ -182,7 +188,8 @@ impl App {
                 1 => word.to_owned(),
                 count => format!("{word}, {count} times"),
             };
-            self.note(Event::auth_failed("api", &entry.from, &reason));
+            self.auditor
+                .note(Event::auth_failed("api", &entry.from, &reason));
         }
     }
 
@@ -202,39 +209,17 @@ impl App {
             }
             users.insert(client, now);
         }
-        self.note(Event::api_key(&client.to_string(), &request()));
-    }
-
-    /// Logs something that has happened and cannot be refused any more.
-    fn note(&self, event: Event) {
-        let Some(log) = &self.state.audit else {
-            return;
-        };
-        let ack = |outcome| {
-            if let Err(error) = outcome {
-                tracing::error!(%error, "an audit entry was lost");
-            }
-        };
-        if let Err(error) = log.append(event, Box::new(ack)) {
-            tracing::error!(%error, "an audit entry was lost");
-        }
+        self.auditor
+            .note(Event::api_key(&client.to_string(), &request()));
     }
 
     /// Logs something that is about to be done, and waits until that is durable.
     ///
     /// Cancel safety: when this is dropped the entry may be written all the same.
     pub(crate) async fn record(&self, event: Event) -> Result<(), ApiError> {
-        let Some(log) = &self.state.audit else {
-            return Ok(());
-        };
-        let (done, outcome) = tokio::sync::oneshot::channel();
-        let ack = |result| ignore_gone(done.send(result));
-        log.append(event, Box::new(ack))
-            .map_err(|error| not_logged(&error))?;
-        match outcome.await {
-            Ok(Ok(_seq)) => Ok(()),
-            Ok(Err(error)) => Err(not_logged(&error)),
-            Err(gone) => Err(not_logged(&gone)),
+        match self.auditor.record(event).await {
+            Ok(_seq) => Ok(()),
+            Err(error) => Err(not_logged(&error)),
         }
     }
 
@@ -270,9 +255,6 @@ impl Drop for SocketGuard {
         }
     }
 }
-
-/// For an answer whose asker may have gone away.
-fn ignore_gone<T>(_sent: Result<(), T>) {}
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

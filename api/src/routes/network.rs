@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use openfang_audit::Event;
 use openfang_id::{PeerAddr, SharedSecret};
-use openfang_mesh::Ticket;
+use openfang_mesh::{Epoch, Ticket};
 use openfang_schema::{ErrorCode, JoinReply, JoinRequest, PeersReply, SecretText, TicketReply};
 
 use super::{Answer, AppState, ok};
@@ -13,6 +13,9 @@ use crate::error::ApiError;
 use crate::extract::{Body, Caller};
 use crate::state::{JoinStore, KeepError, Membership};
 use crate::{peers, wire};
+
+/// The number of a secret that comes without one, as in a configuration.
+const FIRST_EPOCH: Epoch = Epoch(1);
 
 /// `GET /api/peers`
 pub(crate) async fn peers(State(app): AppState) -> Answer {
@@ -32,10 +35,11 @@ pub(crate) async fn join(
     Caller(principal): Caller,
     Body(request): Body<JoinRequest>,
 ) -> Answer {
-    let membership = membership(&request)?;
+    let (membership, epoch) = membership(&request)?;
     let what = format!("network.bootstrap_peers network.shared_secret: join by {principal}");
     app.record(Event::config_change(&what)).await?;
     let Membership { peers, secret } = membership.clone();
+    let secret = secret.map(|secret| (epoch, secret));
     let joined = app.state.mesh.join(peers, secret).await?;
     keep(Arc::clone(&app.state.persist), membership).await?;
     ok(&JoinReply {
@@ -58,19 +62,23 @@ pub(crate) async fn ticket(State(app): AppState, Caller(principal): Caller) -> A
 }
 
 /// Reads a ticket, or an address with an optional secret.
-fn membership(request: &JoinRequest) -> Result<Membership, ApiError> {
+fn membership(request: &JoinRequest) -> Result<(Membership, Epoch), ApiError> {
     match (&request.ticket, &request.addr) {
         (Some(ticket), None) if request.secret.is_none() => {
             let ticket: Ticket = ticket.expose().trim().parse()?;
-            Ok(Membership {
+            let membership = Membership {
                 peers: ticket.peers().to_vec(),
                 secret: Some(ticket.secret().clone()),
-            })
+            };
+            Ok((membership, ticket.epoch()))
         }
-        (None, Some(addr)) => Ok(Membership {
-            peers: PeerAddr::parse_all(addr)?,
-            secret: request.secret.as_ref().map(secret).transpose()?,
-        }),
+        (None, Some(addr)) => {
+            let membership = Membership {
+                peers: PeerAddr::parse_all(addr)?,
+                secret: request.secret.as_ref().map(secret).transpose()?,
+            };
+            Ok((membership, FIRST_EPOCH))
+        }
         (Some(_), _) | (None, None) => Err(ApiError::new(
             ErrorCode::InvalidBody,
             "Give either a ticket, or an addr with an optional secret.",

@@ -1,0 +1,68 @@
+//! The audit routes.
+
+use serde_json::json;
+
+use crate::node::{KEYED, start};
+
+#[tokio::test]
+async fn the_latest_entries_are_given_with_the_lines_that_were_hashed() {
+    let node = start(KEYED).await;
+    for name in ["a", "b", "c"] {
+        node.echo(name).await;
+    }
+    let body = node.get("/api/audit/recent?n=2").send().await.is_ok();
+    let entries = body["entries"].as_array().expect("entries");
+    assert_eq!(entries.len(), 2);
+    let total = body["total"].as_u64().expect("a number");
+    assert_eq!(entries[1]["seq"], total - 1, "the newest is the last");
+    assert_eq!(entries[1]["action"], "agent_create");
+    assert_eq!(entries[1]["detail"], "c");
+    assert_eq!(entries[1]["outcome"], "ok");
+    let line = entries[1]["line"].as_str().expect("a line");
+    let leaf = openfang_audit::tree::leaf_hash(line.as_bytes());
+    assert_eq!(entries[1]["hash"], leaf.to_string(), "anyone can check it");
+    let same = node.get("/api/audit/recent?limit=2").send().await.is_ok();
+    assert_eq!(
+        same["entries"], body["entries"],
+        "both names of the parameter"
+    );
+    let none = node.get("/api/audit/recent?n=0").send().await.is_ok();
+    assert_eq!(none["entries"], json!([]));
+    node.get("/api/audit/recent?n=100000").send().await.is_ok();
+}
+
+#[tokio::test]
+async fn an_altered_log_is_told_with_the_entry() {
+    let node = start(KEYED).await;
+    node.echo("a").await;
+    node.echo("b").await;
+    let body = node.get("/api/audit/verify").send().await.is_ok();
+    assert_eq!(body["valid"], true, "{body}");
+    assert_eq!(body["tip_hash"].as_str().map(str::len), Some(64));
+    let text = std::fs::read_to_string(&node.log_path).expect("the log");
+    let at = text
+        .lines()
+        .position(|line| line.contains("agent_create"))
+        .expect("an entry");
+    let altered = text.replacen("agent_create", "agent_crea7e", 1);
+    std::fs::write(&node.log_path, altered).expect("written");
+    let body = node.get("/api/audit/verify").send().await.is_ok();
+    assert_eq!(body["valid"], false, "{body}");
+    assert_eq!(body["first_bad_seq"], at);
+    assert_eq!(body["kind"], "altered");
+    assert!(
+        body["error"]
+            .as_str()
+            .is_some_and(|it| it.contains("entry")),
+        "{body}"
+    );
+    let health = node
+        .get("/api/health")
+        .from(crate::node::ELSEWHERE)
+        .send()
+        .await;
+    assert_eq!(
+        health.is_ok(),
+        json!({"status": "degraded", "version": "0.0.0-test"})
+    );
+}

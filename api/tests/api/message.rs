@@ -1,0 +1,209 @@
+//! A message and its answer, in one piece and as a stream.
+
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+
+use crate::node::{Answer, KEYED, start};
+
+const MESSAGE: &str = "/api/agents/echo/message";
+const STREAM: &str = "/api/agents/echo/message/stream";
+
+/// The events of a stream: name and data.
+fn events(answer: &Answer) -> Vec<(String, Value)> {
+    let text = answer.text();
+    let blocks = text
+        .split("\n\n")
+        .filter(|block| block.starts_with("event: "));
+    blocks
+        .map(|block| {
+            let mut lines = block.lines();
+            let name = lines.next().and_then(|line| line.strip_prefix("event: "));
+            let data = lines.next().and_then(|line| line.strip_prefix("data: "));
+            let data = serde_json::from_str(data.expect("data")).expect("JSON");
+            (name.expect("a name").to_owned(), data)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_message_is_answered() {
+    let node = start(KEYED).await;
+    let id = node.echo("echo").await;
+    let answer = node
+        .post(MESSAGE, &json!({"message": "hello"}))
+        .send()
+        .await;
+    let mut body = answer.is_ok();
+    let response = body["response"].take();
+    assert!(
+        response.as_str().is_some_and(|it| it.contains("hello")),
+        "{response}"
+    );
+    let audit = body["audit"].take();
+    assert!(
+        audit
+            .as_str()
+            .is_some_and(|it| it.contains(".openfang.mesh/audit/0#")),
+        "{audit}"
+    );
+    assert_eq!(
+        body,
+        json!({
+            "response": null, "input_tokens": 0, "output_tokens": 0, "iterations": 1,
+            "agent_id": id, "agent_name": "echo", "audit": null,
+            "node": {"id": node.id.to_string(), "name": "node-1"},
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_message_is_logged_in_and_out_on_every_way_in() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    node.post(MESSAGE, &json!({"message": "a"}))
+        .send()
+        .await
+        .is_ok();
+    node.settle_log().await;
+    let plain = (
+        node.logged("message_in").len(),
+        node.logged("message_out").len(),
+    );
+    node.post(STREAM, &json!({"message": "b"}))
+        .key()
+        .send()
+        .await;
+    node.settle_log().await;
+    let both = (
+        node.logged("message_in").len(),
+        node.logged("message_out").len(),
+    );
+    assert!(plain.0 >= 1, "a message is logged");
+    assert_eq!(
+        both,
+        (2 * plain.0, 2 * plain.1),
+        "a stream is logged the same"
+    );
+    let users: Vec<_> = node
+        .logged("message_in")
+        .into_iter()
+        .map(|line| line.user)
+        .collect();
+    assert_eq!(users[0].as_deref(), Some("api:loopback"));
+    assert_eq!(users[users.len() - 1].as_deref(), Some("api:key"));
+    let lines = node.logged("message_in");
+    assert!(
+        lines.iter().all(|line| !line.raw.contains("\"b\"")),
+        "no content in the log"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_is_chunks_and_a_last_event_with_the_whole() {
+    let node = start(KEYED).await;
+    let id = node.echo("echo").await;
+    let answer = node.post(STREAM, &json!({"message": "hello"})).send().await;
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    assert_eq!(answer.header("x-accel-buffering"), Some("no"));
+    let events = events(&answer);
+    let (last, chunks) = events.split_last().expect("events");
+    assert!(!chunks.is_empty());
+    let mut text = String::new();
+    for (name, data) in chunks {
+        assert_eq!(name, "chunk");
+        assert_eq!(data["done"], false);
+        text.push_str(data["content"].as_str().expect("a text"));
+    }
+    assert_eq!(last.0, "done");
+    assert_eq!(last.1["done"], true);
+    assert_eq!(
+        last.1["usage"],
+        json!({"input_tokens": 0, "output_tokens": 0})
+    );
+    assert_eq!(last.1["response"], text);
+    assert_eq!(last.1["agent_id"], id);
+}
+
+#[tokio::test]
+async fn an_error_before_the_first_event_is_a_plain_one() {
+    let node = start(KEYED).await;
+    let ghost = node.post(
+        "/api/agents/ghost/message/stream",
+        &json!({"message": "hi"}),
+    );
+    ghost.send().await.is_error(404, "unknown_agent");
+    // An agent whose model has no key fails before it says anything.
+    let toml = "name = \"mute\"\nmodule = \"builtin:chat\"\n";
+    let spawned = node
+        .post("/api/agents", &json!({"manifest_toml": toml}))
+        .send()
+        .await;
+    assert_eq!(spawned.status.as_u16(), 201, "{}", spawned.text());
+    for path in [
+        "/api/agents/mute/message",
+        "/api/agents/mute/message/stream",
+    ] {
+        let answer = node.post(path, &json!({"message": "hi"})).send().await;
+        let body = answer.is_error(502, "model_failed");
+        assert_eq!(body["reason"], "model_no_key");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_leaves_the_agent_free() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    let response = node
+        .post(STREAM, &json!({"message": "hi"}))
+        .send_open()
+        .await;
+    let mut body = response.into_body().into_data_stream();
+    body.next().await.expect("a first event").expect("bytes");
+    drop(body);
+    node.post(MESSAGE, &json!({"message": "again"}))
+        .send()
+        .await
+        .is_ok();
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_checked() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    let post = |body: &Value| node.post(MESSAGE, body);
+    let plain = json!({"message": "hi"});
+    let named = json!({"message": "hi", "idempotency_key": "a"});
+    post(&plain)
+        .header("idempotency-key", "a")
+        .send()
+        .await
+        .is_ok();
+    post(&named).send().await.is_ok();
+    post(&named)
+        .header("idempotency-key", "a")
+        .send()
+        .await
+        .is_ok();
+    let differing = post(&named).header("idempotency-key", "b");
+    differing.send().await.is_error(400, "ambiguous_request");
+    let twice = post(&plain).header("idempotency-key", "a");
+    let twice = twice.header("idempotency-key", "a");
+    twice.send().await.is_error(400, "ambiguous_request");
+    let empty = post(&plain).header("idempotency-key", "");
+    empty.send().await.is_error(400, "invalid_parameter");
+    let long = post(&plain).header("idempotency-key", &"x".repeat(256));
+    long.send().await.is_error(400, "invalid_parameter");
+}
+
+#[tokio::test]
+async fn a_sender_is_bounded() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    let named = json!({"message": "hi", "sender_id": "42", "sender_name": "Ada"});
+    node.post(MESSAGE, &named).send().await.is_ok();
+    let long = json!({"message": "hi", "sender_name": "x".repeat(300)});
+    node.post(MESSAGE, &long)
+        .send()
+        .await
+        .is_error(413, "too_large");
+}

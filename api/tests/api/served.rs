@@ -1,0 +1,157 @@
+//! The server on a socket: what only a connection can show.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::{KEYED, Node, Setup, start};
+
+/// A node that answers on a socket.
+pub(crate) struct Served {
+    pub(crate) node: Node,
+    pub(crate) addr: SocketAddr,
+    stop: CancellationToken,
+    task: JoinSet<Result<(), openfang_api::ServeError>>,
+}
+
+pub(crate) async fn serve(setup: Setup) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let node = start(setup).await;
+    let stop = CancellationToken::new();
+    let mut task = JoinSet::new();
+    task.spawn(openfang_api::serve(
+        listener,
+        node.router.clone(),
+        stop.clone(),
+    ));
+    Served {
+        node,
+        addr,
+        stop,
+        task,
+    }
+}
+
+impl Served {
+    /// Ends the server in order, and waits for that.
+    pub(crate) async fn stop(mut self) {
+        self.node.shutdown.cancel();
+        self.stop.cancel();
+        let ended = self.task.join_next().await.expect("one task");
+        ended.expect("no panic").expect("in order");
+    }
+}
+
+/// Sends bytes and reads to the end of the connection.
+async fn exchange(addr: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(addr).await.expect("connected");
+    stream.write_all(bytes).await.expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("read");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn requests_are_answered_on_a_socket() {
+    let served = serve(KEYED).await;
+    let request = "GET /api/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = exchange(served.addr, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(
+        answer.ends_with("{\"status\":\"ok\",\"version\":\"0.0.0-test\"}"),
+        "{answer}"
+    );
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn the_peer_of_a_socket_is_known() {
+    let served = serve(KEYED).await;
+    // The router was told 127.0.0.1:4200; the socket is on loopback, so that its Host decides.
+    let own = "GET /api/version HTTP/1.1\r\nHost: 127.0.0.1:4200\r\nConnection: close\r\n\r\n";
+    let answer = exchange(served.addr, own.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let foreign = "GET /api/version HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    let answer = exchange(served.addr, foreign.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    let absolute = "GET http://evil.example/api/version HTTP/1.1\r\nHost: 127.0.0.1:4200\r\n\
+                    Connection: close\r\n\r\n";
+    let answer = exchange(served.addr, absolute.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    let old = "GET /api/version HTTP/1.0\r\nHost: 127.0.0.1:4200\r\n\r\n";
+    let answer = exchange(served.addr, old.as_bytes()).await;
+    assert!(answer.contains(" 401 "), "{answer}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn smuggled_lengths_are_refused() {
+    let served = serve(KEYED).await;
+    let both = "POST /api/agents HTTP/1.1\r\nHost: 127.0.0.1:4200\r\nContent-Length: 4\r\n\
+                Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n\
+                GET /api/status HTTP/1.1\r\nHost: 127.0.0.1:4200\r\n\r\n";
+    let answer = exchange(served.addr, both.as_bytes()).await;
+    assert_eq!(
+        answer.matches("HTTP/1.1 ").count(),
+        1,
+        "one answer: {answer}"
+    );
+    assert!(!answer.contains("\"uptime_seconds\""), "{answer}");
+    let twice = "GET /api/health HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\
+                 Content-Length: 5\r\nConnection: close\r\n\r\n";
+    let answer = exchange(served.addr, twice.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let huge = format!(
+        "GET /api/health HTTP/1.1\r\nX: {}\r\n\r\n",
+        "x".repeat(100_000)
+    );
+    let mut stream = TcpStream::connect(served.addr).await.expect("connected");
+    // The server may close before everything is sent; either way it does not answer with success.
+    let sent = stream.write_all(huge.as_bytes()).await;
+    let mut answer = [0; 12];
+    let read = stream.read(&mut answer).await;
+    assert!(sent.is_err() || read.is_err() || &answer[..12] != b"HTTP/1.1 200");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_lets_the_running_request_end_and_closes_the_connection() {
+    let served = serve(KEYED).await;
+    served.node.echo("echo").await;
+    let mut stream = TcpStream::connect(served.addr).await.expect("connected");
+    let body = "{\"message\":\"hello\"}";
+    let head = format!(
+        "POST /api/agents/echo/message HTTP/1.1\r\nHost: 127.0.0.1:4200\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    // The handler is running once it asks for the body.
+    let mut first = vec![0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream
+        .read_exact(&mut first)
+        .await
+        .expect("asked for the body");
+    served.stop.cancel();
+    stream.write_all(body.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    stream
+        .read_to_end(&mut answer)
+        .await
+        .expect("read to the end");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_stopped_server_takes_no_connection() {
+    let served = serve(KEYED).await;
+    let addr = served.addr;
+    served.stop().await;
+    assert!(TcpStream::connect(addr).await.is_err());
+}
