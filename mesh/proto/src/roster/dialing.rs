@@ -22,6 +22,8 @@ const DIAL_LOST: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_secs(5);
 /// How long the node with the higher id leaves a new acquaintance to the other.
 const YIELD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+/// How long a link of another's choice is safe from being closed for a newcomer.
+const SHED_AFTER: Duration = Duration::from_secs(3);
 /// Before a target without an address is looked at again.
 const NO_ADDR: Duration = Duration::from_secs(30);
 /// Spreads the first dials of a node that starts.
@@ -37,7 +39,8 @@ impl State {
         if let Some(dial) = connected.dial {
             self.dialer.succeeded(dial, &connected.peer);
         }
-        if key == self.me || self.gone || self.links.len() >= LINKS_MAX {
+        let full = self.links.len() >= LINKS_MAX && !self.shed();
+        if key == self.me || self.gone || full {
             self.turn_away(connected, key == self.me);
             return;
         }
@@ -62,6 +65,21 @@ impl State {
             let at = link.silent_at(self.links.loss());
             self.timers.set_earlier(Timer::Silence, at);
         }
+    }
+
+    /// Closes the oldest link that this node did not ask for, so that a newcomer finds a place:
+    /// those who came before have learnt of others. Returns whether there was one.
+    fn shed(&mut self) -> bool {
+        let old = |since| self.now.since(since) >= SHED_AFTER;
+        let links = self.links.iter();
+        let shed = links
+            .filter(|(_, link)| !link.dialed && old(link.since))
+            .min_by_key(|(id, link)| (link.since, *id));
+        let shed = shed.map(|(id, _)| id);
+        if let Some(id) = shed {
+            self.close(id, CloseReason::Surplus);
+        }
+        shed.is_some()
     }
 
     fn turn_away(&mut self, connected: &Connected, is_self: bool) {
@@ -354,22 +372,35 @@ impl State {
                 !self.is_linked(&key) && (gone || lost || self.is_pick(&key))
             }
             Target::Entry(number) => {
-                let Some(entry) = self.dialer.entry(number) else {
-                    return false;
-                };
-                let Some(key) = entry.node.map(|node| *node.as_bytes()) else {
-                    return true;
-                };
-                let lives = self.table.get(&key);
-                let lives = lives.is_some_and(|node| node.liveness == Liveness::Alive);
-                let flying = self.dialer.is_flying(Target::Node(key));
-                let wait = self.is_linked(&key) || (lives && !self.full) || flying;
+                let wait = self.is_served(number);
                 if wait {
                     self.timers.set(Timer::Dial(target), self.now + NO_ADDR);
                 }
-                !wait
+                !wait && self.dialer.entry(number).is_some()
             }
         }
+    }
+
+    /// Tells whether a bootstrap entry has done its work for now: the node it leads to is linked, or
+    /// being dialed, or, in a large mesh, lives and is known to others.
+    fn is_served(&self, number: u32) -> bool {
+        let Some(entry) = self.dialer.entry(number) else {
+            return false;
+        };
+        let served = |key: &Key, liveness: Liveness| {
+            let lives = liveness == Liveness::Alive && !self.full;
+            lives || self.is_linked(key) || self.dialer.is_flying(Target::Node(*key))
+        };
+        if let Some(node) = entry.node {
+            let key = node.as_bytes();
+            let known = self.table.get(key).map(|node| node.liveness);
+            return served(key, known.unwrap_or(Liveness::Dead));
+        }
+        self.table.iter().any(|(key, node)| {
+            let mut announced = node.record.record().addrs.iter();
+            let same = announced.any(|addr| entry.addrs.iter().any(|known| known.addr == *addr));
+            same && served(key, node.liveness)
+        })
     }
 
     fn start_dial(&mut self, target: Target) {
