@@ -185,17 +185,14 @@ impl Kernel {
             .as_deref()
             .and_then(|cause| cause.parse().ok());
         let arrived = delivery.check(me.0)?;
-        let agent = self
-            .0
-            .registry
-            .find(&key)
-            .ok_or_else(|| SendError::UnknownAgent {
-                looked_for: AgentRef {
-                    agent: key,
-                    node: None,
-                },
-                where_looked: Looked::Here(me.1),
-            })?;
+        let agent = self.0.registry.find(&key);
+        let agent = agent.ok_or(SendError::UnknownAgent {
+            looked_for: AgentRef {
+                agent: key,
+                node: None,
+            },
+            where_looked: Looked::Here(me.1),
+        })?;
         if let Err(reason) = &agent.body {
             let (name, reason) = (agent.name.clone(), reason.clone());
             return Err(SendError::NotRunning { name, reason });

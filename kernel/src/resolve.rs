@@ -172,3 +172,131 @@ fn anywhere(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::Alone;
+    use crate::{AgentState, Delivery, TurnStream};
+    use futures::future::BoxFuture;
+    use openfang_id::NodeSeed;
+
+    struct Known(Vec<RemoteAgent>);
+
+    fn id(seed: u8) -> NodeId {
+        NodeSeed::from_bytes([seed; 32]).keys().node_id()
+    }
+
+    fn agent(seed: u8, reachable: bool) -> RemoteAgent {
+        RemoteAgent {
+            node: id(seed),
+            node_name: "far".parse().expect("a name"),
+            reachable,
+            id: AgentId::from_random([seed; 16]),
+            name: "scribe".parse().expect("a name"),
+            description: String::new(),
+            tags: Vec::new(),
+            tools: Vec::new(),
+            state: AgentState::Running,
+            module: String::new(),
+        }
+    }
+
+    impl Neighbours for Known {
+        fn directory(&self) -> Vec<RemoteAgent> {
+            self.0.clone()
+        }
+
+        fn me(&self) -> (NodeId, NodeName) {
+            (id(0), "here".parse().expect("a name"))
+        }
+
+        fn node(&self, key: &NodeKey) -> NodeLookup {
+            match key {
+                NodeKey::Name(name) if name.as_str() == "far" => {
+                    NodeLookup::Ambiguous(self.0.iter().map(|agent| agent.node).collect())
+                }
+                NodeKey::Name(_) => NodeLookup::Unknown,
+                NodeKey::Id(wanted) => match self.0.iter().find(|agent| agent.node == *wanted) {
+                    Some(agent) => NodeLookup::Known {
+                        id: *wanted,
+                        name: agent.node_name.clone(),
+                        reachable: agent.reachable,
+                    },
+                    None => NodeLookup::Unknown,
+                },
+            }
+        }
+
+        fn call(
+            &self,
+            node: NodeId,
+            call: Delivery,
+        ) -> BoxFuture<'static, Result<TurnStream, SendError>> {
+            Alone::new(node, self.me().1).call(node, call)
+        }
+
+        fn publish(&self, _agents: Vec<crate::AgentInfo>) {}
+    }
+
+    fn find(to: &str, known: &Known) -> Result<Target, SendError> {
+        let to = to.parse().expect("a reference");
+        resolve(&to, &Registry::default(), known)
+    }
+
+    fn node_of(found: Result<Target, SendError>) -> NodeId {
+        match found.expect("found") {
+            Target::There { node, .. } => node,
+            here @ Target::Here { .. } => panic!("{here:?}"),
+        }
+    }
+
+    #[test]
+    fn a_name_that_several_nodes_have_means_the_same_everywhere() {
+        let mut all = vec![agent(1, true), agent(2, true), agent(3, true)];
+        all.sort_by_key(|agent| agent.node);
+        let lowest = all[0].node;
+        for turn in 0..3 {
+            all.rotate_left(turn);
+            assert_eq!(node_of(find("scribe", &Known(all.clone()))), lowest);
+        }
+        for agent in &mut all {
+            agent.reachable = agent.node != lowest;
+        }
+        let next = all
+            .iter()
+            .map(|agent| agent.node)
+            .filter(|node| *node != lowest)
+            .min();
+        assert_eq!(Some(node_of(find("scribe", &Known(all)))), next);
+        let gone = find("scribe", &Known(vec![agent(1, false)]));
+        assert!(
+            matches!(gone, Err(SendError::Unreachable { .. })),
+            "{gone:?}"
+        );
+    }
+
+    #[test]
+    fn an_exact_reference_means_its_node_and_no_other() {
+        let known = Known(vec![agent(1, true), agent(2, false)]);
+        assert_eq!(node_of(find(&format!("scribe@{}", id(1)), &known)), id(1));
+        assert_eq!(node_of(find(&format!("unheard@{}", id(1)), &known)), id(1));
+        let check = |to: &str, code: &str| {
+            assert_eq!(
+                find(to, &known).expect_err("not found").code(),
+                code,
+                "{to}"
+            );
+        };
+        check(&format!("scribe@{}", id(2)), "node_unreachable");
+        check(&format!("scribe@{}", id(9)), "unknown_node");
+        check("scribe@far", "ambiguous_node");
+        check("scribe@moon", "unknown_node");
+        check("nobody", "unknown_agent");
+        let found = find("scribe", &known).expect("found");
+        assert!(
+            found.names().contains(&"scribe@far".to_owned()),
+            "{found:?}"
+        );
+    }
+}

@@ -8,6 +8,7 @@ use openfang_audit::{Call, Cause, Event, Outcome};
 use openfang_id::{AgentId, NodeId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::delivery::Arrived;
 use crate::handle::Kernel;
@@ -38,6 +39,11 @@ pub(crate) struct Job {
 
 /// Runs a turn to its end, and tells the caller how it ended.
 pub(crate) async fn run(job: Job) {
+    let span = tracing::info_span!("turn", agent.id = %job.agent.id, agent.name = %job.agent.name, session = job.arrived.session);
+    run_in_span(job).instrument(span).await;
+}
+
+async fn run_in_span(job: Job) {
     let cut = job.kernel.cut_token();
     let ended = tokio::select! {
         biased;
@@ -145,7 +151,7 @@ impl Job {
                     todo.extend(machine.handle(In::ToolDone { output, is_error }));
                 }
                 Some(Out::LogDenied(call)) => {
-                    tracing::info!(agent.id = %self.agent.id, tool = call.tool, "a tool was refused");
+                    tracing::info!(tool = call.tool, "a tool was refused");
                     self.record(Event::cap_denied(&self.agent.id, &call.tool))
                         .await?;
                 }
@@ -214,7 +220,7 @@ impl Job {
                 } => last = error,
             }
         }
-        tracing::warn!(agent.id = %self.agent.id, code = last.code(), "no model answered: {last}");
+        tracing::warn!(code = last.code(), "no model answered: {last}");
         Ok(machine.handle(In::ModelFailed(last)))
     }
 
@@ -268,7 +274,11 @@ impl Job {
                     for out in machine.handle(In::Text(text)) {
                         match out {
                             Out::Show(event) => self.show(event).await?,
-                            other => return Ok(Asked::Ended(vec![other])),
+                            other @ (Out::AskModel
+                            | Out::RunTool(_)
+                            | Out::LogDenied(_)
+                            | Out::Done(_)
+                            | Out::Failed(_)) => return Ok(Asked::Ended(vec![other])),
                         }
                     }
                 }

@@ -188,8 +188,11 @@ impl Call<'_> {
     }
 
     fn unreachable(&self, why: &reqwest::Error) -> Failure {
+        if !why.is_connect() {
+            return Failure::retryable(ModelError::Cut);
+        }
         let mut cause = why.source();
-        let mut reason = "the connection broke".to_owned();
+        let mut reason = String::new();
         while let Some(deeper) = cause {
             reason = deeper.to_string();
             cause = deeper.source();

@@ -459,7 +459,8 @@ mod tests {
 
     /// Every call is answered by the tool messages that follow it, in its order.
     fn check_transcript(messages: &[Message]) -> Result<(), TestCaseError> {
-        prop_assert!(matches!(messages[0], Message::User { .. }));
+        let begins = matches!(messages[0], Message::User { .. });
+        prop_assert!(begins);
         let mut open = VecDeque::new();
         for message in &messages[1..] {
             match message {
@@ -469,7 +470,7 @@ mod tests {
                     open.extend(calls.iter().map(|call| call.id.clone()));
                 }
                 Message::Tool { call_id, .. } => {
-                    prop_assert_eq!(open.pop_front().as_ref(), Some(call_id))
+                    prop_assert_eq!(open.pop_front(), Some(call_id.clone()))
                 }
             }
         }

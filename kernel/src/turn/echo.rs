@@ -92,7 +92,8 @@ mod tests {
             };
             prop_assert!(out.len() > 3);
             prop_assert_eq!(&answer.response, &shown);
-            prop_assert!(shown.ends_with(&format!("You said: {message}")));
+            let said = format!("You said: {message}");
+            prop_assert!(shown.ends_with(&said));
             prop_assert!(shown.contains("parrot") && shown.contains("alpha") && shown.contains(&node.to_string()));
             prop_assert!(shown.contains("without a language model"));
             prop_assert_eq!(turn.handle(start), []);

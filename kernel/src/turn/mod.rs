@@ -171,9 +171,11 @@ mod tests {
     fn a_long_text_is_cut_at_characters() {
         let text = "é".repeat(CHUNK_BYTES_MAX);
         let pieces: Vec<String> = chunks(&text)
-            .filter_map(|out| match out {
-                Out::Show(TurnEvent::Chunk { text }) => Some(text),
-                _other => None,
+            .map(|out| {
+                let Out::Show(TurnEvent::Chunk { text }) = out else {
+                    panic!("not a chunk: {out:?}");
+                };
+                text
             })
             .collect();
         assert_eq!(pieces.len(), 2);

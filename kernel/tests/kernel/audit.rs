@@ -1,0 +1,168 @@
+//! The audit log: what is in it, in which order, and that nothing happens that cannot be.
+
+use openfang_audit::Kind;
+use openfang_kernel::{KillError, Principal, SendError, SpawnError, TurnEvent};
+use serde_json::json;
+
+use crate::support::{
+    Fake, Plan, Recorder, Reply, answer, calls, chat, echo, failure, last_message, manifest, node,
+    says,
+};
+
+/// A model that calls one tool and then repeats what it was told.
+async fn caller(tool: &'static str, arguments: serde_json::Value) -> Fake {
+    Fake::script(move |_, request| {
+        let last = last_message(request);
+        match last["role"].as_str() {
+            Some("tool") => Reply::Stream(says(last["content"].as_str().unwrap_or_default())),
+            _other => Reply::Stream(calls(tool, &arguments)),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn everything_an_agent_does_is_logged_before_it_is_done() {
+    let model = caller("system_time", json!({})).await;
+    let node = node(&model).await;
+    let agent = node.spawn(&chat("clock", "\"system_time\"")).await;
+    node.ask("clock", "canary-question").await;
+    node.kernel
+        .kill(agent.id, &Principal::cli())
+        .await
+        .expect("dies");
+    let expected = [
+        Kind::AgentCreate,
+        Kind::MessageIn,
+        Kind::ModelCall,
+        Kind::ModelCall,
+        Kind::ToolInvoke,
+        Kind::ToolInvoke,
+        Kind::ModelCall,
+        Kind::ModelCall,
+        Kind::MessageIn,
+        Kind::AgentDelete,
+    ];
+    assert_eq!(node.log.kinds(), expected);
+    let models = node.log.text(Kind::ModelCall);
+    assert!(
+        models[0].contains("custom/test-model") && models[0].contains("#1\""),
+        "{models:?}"
+    );
+    assert!(
+        models[1].contains("#2\"") && models[1].contains("duration_us: Some("),
+        "{models:?}"
+    );
+    let all: String = Kind::ALL
+        .iter()
+        .flat_map(|kind| node.log.text(*kind))
+        .collect();
+    assert!(
+        !all.contains("canary"),
+        "neither prompts nor keys are logged: {all}"
+    );
+}
+
+#[tokio::test]
+async fn a_tool_that_is_not_granted_is_refused_and_logged() {
+    let model = caller("memory_store", json!({ "key": "k", "value": "v" })).await;
+    let node = node(&model).await;
+    node.spawn(&chat("plain", "")).await;
+    let events = node.ask("plain", "hi").await;
+    assert!(answer(&events).starts_with("Refused:"), "{events:?}");
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, TurnEvent::ToolEnd { is_error: true, .. }))
+    );
+    let denied = node.log.text(Kind::CapDenied);
+    assert!(
+        denied.len() == 1 && denied[0].contains("memory_store"),
+        "{denied:?}"
+    );
+    assert_eq!(node.log.text(Kind::ToolInvoke).len(), 0);
+}
+
+#[tokio::test]
+async fn a_narrower_grant_is_refused_and_logged() {
+    let model = caller("memory_store", json!({ "key": "secret", "value": "v" })).await;
+    let node = node(&model).await;
+    node.spawn(
+        "name = \"n\"\n[capabilities]\ntools = [\"memory_store\"]\nmemory_write = [\"public*\"]\n",
+    )
+    .await;
+    let events = node.ask("n", "hi").await;
+    assert_eq!(
+        answer(&events),
+        "refused: memory_write does not grant this key"
+    );
+    assert!(node.log.text(Kind::ToolInvoke)[1].contains("denied: memory_write"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_logged_is_not_done() {
+    let model = caller("memory_store", json!({ "key": "k", "value": "v" })).await;
+    let node = node(&model).await;
+    let agent = node.spawn(&chat("keeper", "\"memory_*\"")).await;
+
+    node.log.refuse(Kind::ToolInvoke);
+    assert_eq!(failure(&node.ask("keeper", "hi").await), "not_logged");
+    assert_eq!(model.requests().len(), 1);
+
+    node.log.refuse(Kind::ModelCall);
+    assert_eq!(failure(&node.ask("keeper", "hi").await), "not_logged");
+    assert_eq!(model.requests().len(), 1);
+
+    node.log.refuse(Kind::MessageIn);
+    let refused = node.send("keeper", "hi").await.map(|_| ());
+    assert!(
+        matches!(refused, Err(SendError::NotLogged(_))),
+        "{refused:?}"
+    );
+
+    node.log.refuse(Kind::AgentCreate);
+    let refused = node
+        .kernel
+        .spawn(manifest(&echo("other")), &Principal::cli())
+        .await;
+    assert!(
+        matches!(refused, Err(SpawnError::NotLogged(_))),
+        "{refused:?}"
+    );
+
+    node.log.refuse(Kind::AgentDelete);
+    let refused = node.kernel.kill(agent.id, &Principal::cli()).await;
+    assert!(
+        matches!(refused, Err(KillError::NotLogged(_))),
+        "{refused:?}"
+    );
+
+    node.log.refuse(Kind::ConfigChange);
+    let refused = node.kernel.restart(agent.id, &Principal::cli()).await;
+    assert!(
+        matches!(refused, Err(KillError::NotLogged(_))),
+        "{refused:?}"
+    );
+
+    let (home, _) = node.stop().await;
+    let node = Plan::with(&model.base_url())
+        .start_in(home, Recorder::new())
+        .await;
+    let list = node.kernel.list();
+    assert_eq!(list.len(), 1, "neither spawned nor killed");
+    let database =
+        rusqlite::Connection::open(node.home.path().join("data/openfang.db")).expect("opens");
+    let keys: i64 = database
+        .query_row("SELECT count(*) FROM memory", [], |row| row.get(0))
+        .expect("counted");
+    assert_eq!(keys, 0, "the tool did not run");
+}
+
+#[tokio::test]
+async fn a_denial_that_cannot_be_logged_ends_the_turn() {
+    let model = caller("memory_store", json!({ "key": "k", "value": "v" })).await;
+    let node = node(&model).await;
+    node.spawn(&chat("plain", "")).await;
+    node.log.refuse(Kind::CapDenied);
+    assert_eq!(failure(&node.ask("plain", "hi").await), "not_logged");
+}
