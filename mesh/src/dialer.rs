@@ -1,18 +1,20 @@
 //! Dials under way: which address belongs to which dial of the roster, and how each one ended.
 //!
-//! Where the peer is known, the swarm races its addresses itself. Where it is not, libp2p dials one
-//! address at a time; then each address is a dial of its own here, the later ones with a delay, and
-//! the first that succeeds is the one.
+//! The addresses of one peer are raced: the best first, the others with a delay each, at once when
+//! one before has failed, and not at all once one has succeeded. Best is TCP on this machine and in
+//! private networks, QUIC elsewhere. Near by, TCP carries more calls (measured: `docs/BENCHMARKS.md`),
+//! and the system tells at once when the process at the other end has died, which over QUIC only
+//! silence shows; far away, a lost packet holds up every call over TCP and one over QUIC.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use libp2p::core::transport::TransportError;
+use libp2p::Swarm;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
-use libp2p::{Multiaddr, Swarm};
-use openfang_id::{NetAddr, NodeId, PeerAddr};
+use openfang_id::{Host, NetAddr, NodeId, PeerAddr, Transport};
 use openfang_ofp::gate::Refusal;
 use openfang_ofp::roster::{DialFailure, DialId};
 use tokio::time::Instant;
@@ -22,8 +24,8 @@ use crate::addrs;
 use crate::behaviour::Behaviour;
 use crate::transport::{Fail, GateFail, fail_of};
 
-/// The head start of the first address of an unknown peer, as the swarm's own racing has it.
-const STAGGER: Duration = Duration::from_millis(30);
+/// The head start of each address before the next one (RFC 8305, section 5, recommends 250 ms).
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// How a dial went on.
 #[derive(Debug)]
@@ -47,8 +49,7 @@ pub(crate) struct Failure {
 
 #[derive(Debug, Default)]
 struct Attempt {
-    addrs: Vec<PeerAddr>,
-    under_way: Vec<ConnectionId>,
+    under_way: Vec<(ConnectionId, PeerAddr)>,
     waiting: Vec<(Instant, PeerAddr)>,
     failures: Vec<Failure>,
     won: bool,
@@ -67,30 +68,29 @@ impl Dialer {
         &mut self,
         swarm: &mut Swarm<Behaviour>,
         dial: DialId,
-        peer_addrs: Vec<PeerAddr>,
+        mut peer_addrs: Vec<PeerAddr>,
     ) -> Progress {
-        let node = peer_addrs.first().and_then(|first| first.node);
-        let same = node.filter(|node| peer_addrs.iter().all(|addr| addr.node == Some(*node)));
+        let now = Instant::now();
+        peer_addrs.sort_by_key(|peer| place(&peer.addr));
+        let delay = |peer: &PeerAddr| match place(&peer.addr) {
+            Place::Best | Place::Good => Duration::ZERO,
+            Place::Last => FAR_STAGGER,
+        };
+        let mut at = now;
+        let mut waiting = Vec::new();
+        for peer in peer_addrs {
+            waiting.push((at + delay(&peer), peer));
+            at += STAGGER;
+        }
+        // Alone, an address waits for nothing.
+        if let Some((first, _)) = waiting.first_mut() {
+            *first = now;
+        }
         let mut attempt = Attempt {
-            addrs: peer_addrs.clone(),
+            waiting,
             ..Attempt::default()
         };
-        match same {
-            Some(node) => {
-                let addresses = peer_addrs.iter().map(|peer| addrs::multiaddr(&peer.addr));
-                let opts = DialOpts::peer_id(addrs::peer_id(&node))
-                    .addresses(addresses.collect())
-                    .condition(PeerCondition::Always)
-                    .build();
-                self.dial(swarm, dial, &mut attempt, (opts, &peer_addrs));
-            }
-            None => {
-                let now = Instant::now();
-                let delays = std::iter::successors(Some(now), |at| Some(*at + STAGGER));
-                attempt.waiting = delays.zip(peer_addrs).collect();
-                self.dial_waiting(swarm, dial, &mut attempt, now);
-            }
-        }
+        self.dial_waiting(swarm, dial, &mut attempt, now);
         self.settle(dial, attempt)
     }
 
@@ -123,7 +123,7 @@ impl Dialer {
         let dial = self.by_connection.remove(&connection)?;
         let attempt = self.attempts.get_mut(&dial)?;
         let first = !std::mem::replace(&mut attempt.won, true);
-        attempt.under_way.retain(|other| *other != connection);
+        attempt.under_way.retain(|(other, _)| *other != connection);
         attempt.waiting.clear();
         if attempt.under_way.is_empty() {
             self.attempts.remove(&dial);
@@ -144,8 +144,11 @@ impl Dialer {
         let Some(mut attempt) = self.attempts.remove(&dial) else {
             return Progress::Pending;
         };
-        attempt.under_way.retain(|other| *other != connection);
-        let failures = explain(error, &attempt.addrs);
+        let (failed, under_way): (Vec<_>, Vec<_>) = std::mem::take(&mut attempt.under_way)
+            .into_iter()
+            .partition(|(other, _)| *other == connection);
+        attempt.under_way = under_way;
+        let failures = failed.iter().map(|(_, peer)| explain(error, peer));
         attempt.failures.extend(failures);
         // The head start is over when its address has failed.
         if let Some((at, _)) = attempt.waiting.first().cloned() {
@@ -174,24 +177,15 @@ impl Dialer {
                     .build(),
                 None => DialOpts::unknown_peer_id().address(address).build(),
             };
-            self.dial(swarm, dial, attempt, (opts, std::slice::from_ref(&peer)));
-        }
-    }
-
-    fn dial(
-        &mut self,
-        swarm: &mut Swarm<Behaviour>,
-        dial: DialId,
-        attempt: &mut Attempt,
-        (opts, peer_addrs): (DialOpts, &[PeerAddr]),
-    ) {
-        let connection = opts.connection_id();
-        match swarm.dial(opts) {
-            Ok(()) => {
-                attempt.under_way.push(connection);
-                self.by_connection.insert(connection, dial);
+            let connection = opts.connection_id();
+            match swarm.dial(opts) {
+                Ok(()) => {
+                    attempt.under_way.push((connection, peer));
+                    self.by_connection.insert(connection, dial);
+                    break;
+                }
+                Err(why) => attempt.failures.push(explain(&why, &peer)),
             }
-            Err(why) => attempt.failures.extend(explain(&why, peer_addrs)),
         }
     }
 
@@ -210,44 +204,52 @@ impl Dialer {
     }
 }
 
-/// Says what happened at each address of a dial that failed.
-fn explain(error: &DialError, peer_addrs: &[PeerAddr]) -> Vec<Failure> {
-    let all = |why: &AddrFailure| {
-        let one = |addr: &PeerAddr| Failure {
-            addr: addr.clone(),
-            why: why.clone(),
-            gate: None,
-        };
-        peer_addrs.iter().map(one).collect::<Vec<_>>()
+/// How early an address is dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Best,
+    Good,
+    Last,
+}
+
+fn place(addr: &NetAddr) -> Place {
+    let near = match &addr.host {
+        Host::Ip(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        Host::Ip(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local(),
+        // Names in a configuration are mostly those of a local network.
+        Host::Name(_) => true,
     };
-    match error {
-        DialError::Transport(errors) => {
-            let one = |(at, error): &(Multiaddr, TransportError<io::Error>)| {
-                let addr = addrs::net_addr(at)?;
-                let expected = peer_addrs.iter().find(|peer| peer.addr == addr);
-                let addr = expected.cloned().unwrap_or(PeerAddr { addr, node: None });
-                let fail = fail_of(error);
-                let gate = match fail {
-                    Some(Fail::Gate(gate)) => Some(*gate),
-                    Some(_) | None => None,
-                };
-                let why = fail.map_or_else(|| AddrFailure::Network(error.to_string()), classify);
-                Some(Failure { addr, why, gate })
-            };
-            errors.iter().filter_map(one).collect()
-        }
-        DialError::LocalPeerId { .. } => all(&AddrFailure::Itself),
-        DialError::WrongPeerId { obtained, .. } => match addrs::node_id(obtained) {
-            Some(found) => all(&AddrFailure::OtherNode { found }),
-            None => all(&AddrFailure::Network(
-                "another kind of node answered".to_owned(),
-            )),
-        },
-        DialError::NoAddresses => all(&AddrFailure::Itself),
-        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => {
-            all(&AddrFailure::Network(error.to_string()))
-        }
+    match (near, addr.transport) {
+        (true, Transport::Tcp) | (false, Transport::Quic) => Place::Best,
+        (true, Transport::Quic) => Place::Good,
+        (false, Transport::Tcp) => Place::Last,
     }
+}
+
+/// Says what happened at the address of a dial that failed.
+fn explain(error: &DialError, peer: &PeerAddr) -> Failure {
+    let (why, gate) = match error {
+        DialError::Transport(errors) => {
+            let fail = errors.iter().find_map(|(_, error)| fail_of(error));
+            let gate = match fail {
+                Some(Fail::Gate(gate)) => Some(*gate),
+                Some(_) | None => None,
+            };
+            let other = || AddrFailure::Network(error.to_string());
+            (fail.map_or_else(other, classify), gate)
+        }
+        // The swarm does not dial its own addresses.
+        DialError::LocalPeerId { .. } | DialError::NoAddresses => (AddrFailure::Itself, None),
+        DialError::WrongPeerId { obtained, .. } => match addrs::node_id(obtained) {
+            Some(found) => (AddrFailure::OtherNode { found }, None),
+            None => (AddrFailure::Network(error.to_string()), None),
+        },
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Denied { .. } => {
+            (AddrFailure::Network(error.to_string()), None)
+        }
+    };
+    let addr = peer.clone();
+    Failure { addr, why, gate }
 }
 
 fn classify(fail: &Fail) -> AddrFailure {
@@ -297,5 +299,26 @@ impl Failure {
     /// Returns who did not let this node in.
     pub(crate) fn node(&self) -> Option<NodeId> {
         self.gate.map(|gate| gate.node).or(self.addr.node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_by_tcp_comes_first_and_far_away_quic() {
+        let check = |text: &str, expected: Place| {
+            let addr: NetAddr = text.parse().expect("an address");
+            assert_eq!(place(&addr), expected, "{text}");
+        };
+        check("/ip4/127.0.0.1/tcp/1", Place::Best);
+        check("/ip4/127.0.0.1/udp/1/quic-v1", Place::Good);
+        check("/ip4/10.1.2.3/tcp/1", Place::Best);
+        check("/ip6/fd00::1/tcp/1", Place::Best);
+        check("/dns/node-b/tcp/1", Place::Best);
+        check("/ip4/192.0.2.7/tcp/1", Place::Last);
+        check("/ip4/192.0.2.7/udp/1/quic-v1", Place::Best);
+        check("/ip6/2001:db8::1/tcp/1", Place::Last);
     }
 }

@@ -61,8 +61,7 @@ pub(crate) async fn bind(
         connections.spawn(connection);
     })
     .with_idle_connection_timeout(IDLE_TIMEOUT)
-    .with_substream_upgrade_protocol_override(Version::V1Lazy)
-    .with_smart_dial();
+    .with_substream_upgrade_protocol_override(Version::V1Lazy);
     let mut swarm = Swarm::new(
         transport,
         Behaviour::new(&config.limits, calls),

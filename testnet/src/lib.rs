@@ -1,1 +1,9 @@
 //! Simulator, process testnets, scenarios and benchmarks.
+//!
+//! Everything that shows that a mesh works, from outside: [`cluster`] runs real nodes as processes,
+//! [`demo`] is the main job end to end, [`bench`] measures beside the bare thing. Nothing depends on
+//! this crate.
+
+pub mod bench;
+pub mod cluster;
+pub mod demo;

@@ -107,7 +107,7 @@ impl Dialer {
     }
 
     /// Returns where a node may be reached: where it answered last, where it says it is, where it
-    /// was configured; QUIC before TCP.
+    /// was configured; TCP before QUIC, because its end shows at once.
     pub(crate) fn addrs_of(&self, node: &NodeId, announced: &[NetAddr]) -> Vec<PeerAddr> {
         let good = self.good.get(node.as_bytes()).map(|(_, addrs)| addrs);
         let configured = self.entries.values();
@@ -128,7 +128,7 @@ impl Dialer {
                 });
             }
         }
-        addrs.sort_by_key(|addr| addr.addr.transport != Transport::Quic);
+        addrs.sort_by_key(|addr| addr.addr.transport != Transport::Tcp);
         addrs
     }
 
@@ -258,7 +258,7 @@ fn group(addrs: Vec<PeerAddr>) -> Vec<Vec<PeerAddr>> {
         }
     }
     for group in &mut groups {
-        group.sort_by_key(|addr| addr.addr.transport != Transport::Quic);
+        group.sort_by_key(|addr| addr.addr.transport != Transport::Tcp);
         group.truncate(ADDRS_MAX);
     }
     groups

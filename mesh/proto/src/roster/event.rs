@@ -111,7 +111,7 @@ pub enum Out {
         /// The message; at most [`FRAME_BYTES_MAX`](super::FRAME_BYTES_MAX) bytes.
         bytes: Vec<u8>,
     },
-    /// Dial these addresses of one peer: race them, QUIC first, and keep the first that succeeds.
+    /// Dial these addresses of one peer: race them in this order, and keep the first that succeeds.
     Dial {
         /// The number to report the outcome under.
         dial: DialId,

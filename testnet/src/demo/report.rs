@@ -1,0 +1,175 @@
+//! What the demonstration shows: a line while each step works, a table at the end.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::cast::Cast;
+use super::steps::Failure;
+
+/// One step that held.
+#[derive(Debug)]
+struct Step {
+    name: &'static str,
+    detail: String,
+    took: Duration,
+}
+
+/// Collects and prints the steps.
+#[derive(Debug)]
+pub(super) struct Report {
+    json: bool,
+    steps: Vec<Step>,
+    current: &'static str,
+    started: tokio::time::Instant,
+    step_started: tokio::time::Instant,
+}
+
+impl Report {
+    /// Starts an empty one.
+    pub(super) fn new(json: bool) -> Self {
+        let now = tokio::time::Instant::now();
+        Self {
+            json,
+            steps: Vec::new(),
+            current: "start",
+            started: now,
+            step_started: now,
+        }
+    }
+
+    /// Says what is being tried.
+    pub(super) fn begin(&mut self, name: &'static str) {
+        self.current = name;
+        self.step_started = tokio::time::Instant::now();
+        if !self.json {
+            line(&format!("… {name}"));
+        }
+    }
+
+    /// Says that it held, and what was seen.
+    pub(super) fn held(&mut self, detail: impl Into<String>) {
+        let step = Step {
+            name: self.current,
+            detail: detail.into(),
+            took: self.step_started.elapsed(),
+        };
+        if self.json {
+            line(&json!({ "step": step.name, "held": true, "detail": step.detail, "ms": millis(step.took) }).to_string());
+        } else {
+            line(&format!("  ✓ {} ({} ms)", step.detail, millis(step.took)));
+        }
+        self.steps.push(step);
+    }
+
+    /// Says something beside the steps.
+    pub(super) fn remark(&self, text: &str) {
+        if self.json {
+            line(&json!({ "remark": text }).to_string());
+        } else {
+            line(&format!("  {text}"));
+        }
+    }
+
+    /// Ends with a failure.
+    pub(super) fn failed(&self, failure: &Failure) -> ExitCode {
+        if self.json {
+            line(
+                &json!({ "step": self.current, "held": false, "detail": failure.to_string() })
+                    .to_string(),
+            );
+            line(&json!({ "ok": false, "steps": self.steps.len(), "ms": millis(self.started.elapsed()) }).to_string());
+        } else {
+            line(&format!("  ✗ {}: {failure}", self.current));
+            line(&format!("\n{} steps held before it.", self.steps.len()));
+        }
+        ExitCode::FAILURE
+    }
+
+    /// Ends before anything was tried.
+    pub(super) fn cannot_start(&self, why: &std::io::Error) -> ExitCode {
+        self.failed(&Failure::claim(why.to_string()))
+    }
+
+    /// Ends with a success.
+    pub(super) fn done(&self) -> ExitCode {
+        if self.json {
+            line(&json!({ "ok": true, "steps": self.steps.len(), "ms": millis(self.started.elapsed()) }).to_string());
+            return ExitCode::SUCCESS;
+        }
+        self.table();
+        line(&format!(
+            "\nAll {} steps held, in {:.1} s.",
+            self.steps.len(),
+            self.started.elapsed().as_secs_f64()
+        ));
+        ExitCode::SUCCESS
+    }
+
+    /// Ends with a success and leaves the nodes running.
+    pub(super) fn kept(&mut self, cast: &mut Cast, folder: &Path) -> ExitCode {
+        if !self.json {
+            self.table();
+            line("\nThe nodes are still running:");
+        }
+        for node in cast.nodes() {
+            self.say_how_to_talk(node);
+            // Dropping the handle of a child that is left running would kill it.
+            std::mem::forget(node.leave_running());
+        }
+        self.remark(&format!(
+            "their homes: {}; stop one: kill -TERM its pid",
+            folder.display()
+        ));
+        self.done()
+    }
+
+    fn say_how_to_talk(&self, node: &crate::cluster::Node) {
+        let base = node
+            .api()
+            .map(|client| client.base().to_owned())
+            .unwrap_or_default();
+        let pid = node.pid().map(|pid| pid.to_string()).unwrap_or_default();
+        if self.json {
+            line(&json!({ "node": node.name, "api": base, "api_key": node.key(), "home": node.home(), "pid": pid }).to_string());
+        } else {
+            line(&format!(
+                "{} (pid {pid})\n  curl -H 'Authorization: Bearer {}' {base}/api/agents",
+                node.name,
+                node.key()
+            ));
+        }
+    }
+
+    fn table(&self) {
+        let width = self
+            .steps
+            .iter()
+            .map(|step| step.name.chars().count())
+            .max()
+            .unwrap_or(0);
+        line("");
+        for step in &self.steps {
+            line(&format!(
+                "{:<width$}  {:>7} ms  {}",
+                step.name,
+                millis(step.took),
+                step.detail
+            ));
+        }
+    }
+}
+
+fn millis(time: Duration) -> u128 {
+    time.as_millis()
+}
+
+/// Prints one line; a reader that went away is not a failure of the demonstration.
+fn line(text: &str) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        tracing::debug!("nobody reads the report");
+    }
+}
