@@ -9,6 +9,7 @@
 //! `routes` → kernel or mesh → `wire` or `error` (JSON).
 
 mod auth;
+mod calls;
 mod cors;
 mod edge;
 mod error;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{AuthConfig, Denial};
+use crate::calls::Calls;
 use crate::error::{ApiError, not_logged};
 use crate::failures::{Client, Entry, Failures};
 
@@ -116,6 +117,7 @@ const USERS_MAX: usize = 1024;
 pub(crate) struct App {
     pub(crate) state: State,
     auditor: Auditor,
+    pub(crate) calls: Arc<Calls>,
     /// Held while the whole log is read: one verification at a time.
     pub(crate) verifying: tokio::sync::Mutex<()>,
     failures: Failures,
@@ -136,6 +138,7 @@ impl App {
         Self {
             state,
             auditor,
+            calls: Arc::default(),
             verifying: tokio::sync::Mutex::new(()),
             failures: Failures::new(),
             started: Instant::now(),

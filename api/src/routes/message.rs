@@ -15,6 +15,7 @@ use openfang_schema::{ErrorBody, Phase, event};
 use super::{Answer, AppState, ok};
 use crate::error::ApiError;
 use crate::extract::{Agent, Caller, Message};
+use crate::state::App;
 use crate::wire;
 
 /// How long the first event may take before the stream begins without it; until then an error is
@@ -28,26 +29,27 @@ const UNBUFFERED: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("no"),
 );
 
-/// `POST /api/agents/{id}/message`. A caller that goes away cancels the turn.
+/// `POST /api/agents/{id}/message`. A caller that goes away cancels the turn, unless the message has an
+/// idempotency key.
 pub(crate) async fn send(
     State(app): AppState,
     Caller(principal): Caller,
     Agent(agent): Agent,
     message: Message,
 ) -> Answer {
-    let turn = begin(&app.state, agent, principal, message).await?;
+    let turn = begin(&app, agent, principal, message).await?;
     let done = turn.finish().await?;
     ok(&wire::reply(done))
 }
 
-/// `POST /api/agents/{id}/message/stream`. A caller that goes away cancels the turn.
+/// `POST /api/agents/{id}/message/stream`. The same.
 pub(crate) async fn stream(
     State(app): AppState,
     Caller(principal): Caller,
     Agent(agent): Agent,
     message: Message,
 ) -> Answer {
-    let mut turn = begin(&app.state, agent, principal, message).await?;
+    let mut turn = begin(&app, agent, principal, message).await?;
     let first = match tokio::time::timeout(FIRST_EVENT_WAIT, turn.next()).await {
         Ok(Some(TurnEvent::Failed(error))) => return Err(error.into()),
         Ok(Some(first)) => sse(first),
@@ -58,7 +60,7 @@ pub(crate) async fn stream(
 }
 
 async fn begin(
-    state: &crate::State,
+    app: &App,
     agent: AgentRef,
     principal: Principal,
     message: Message,
@@ -69,7 +71,12 @@ async fn begin(
         sender: message.sender,
         ..Outgoing::new(message.text, principal)
     };
-    Ok(state.kernel.send(agent, outgoing).await?)
+    let kernel = app.state.kernel.clone();
+    let sent = async move { kernel.send(agent, outgoing).await };
+    Ok(match call_id {
+        Some(id) => app.calls.run(id, sent).await?,
+        None => sent.await?,
+    })
 }
 
 fn events(first: Event, turn: TurnStream) -> Response {

@@ -167,6 +167,38 @@ async fn a_reader_that_goes_away_leaves_the_agent_free() {
 }
 
 #[tokio::test]
+async fn a_message_with_an_idempotency_key_runs_once() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    let send = |text: &str, key: &str| {
+        let ask = node.post(MESSAGE, &json!({ "message": text }));
+        ask.header("idempotency-key", key).send()
+    };
+    let first = send("hello", "a").await.is_ok();
+    node.settle_log().await;
+    let logged = node.logged("message_in").len();
+    assert_eq!(
+        send("hello", "a").await.is_ok(),
+        first,
+        "the same answer, entry and all"
+    );
+    let streamed = node.post(STREAM, &json!({"message": "hello", "idempotency_key": "a"}));
+    let streamed = events(&streamed.send().await);
+    let last = &streamed.last().expect("events").1;
+    assert_eq!(last["response"], first["response"]);
+    assert_eq!(last["audit"], first["audit"]);
+    node.settle_log().await;
+    assert_eq!(node.logged("message_in").len(), logged, "it ran once");
+    // Another key, another text and another caller are other calls.
+    send("hello", "b").await.is_ok();
+    send("other", "a").await.is_ok();
+    let keyed = node.post(MESSAGE, &json!({"message": "hello"})).key();
+    keyed.header("idempotency-key", "a").send().await.is_ok();
+    node.settle_log().await;
+    assert_eq!(node.logged("message_in").len(), 4 * logged);
+}
+
+#[tokio::test]
 async fn an_idempotency_key_is_checked() {
     let node = start(KEYED).await;
     node.echo("echo").await;

@@ -12,6 +12,7 @@ use crate::node::{KEY, Setup};
 use crate::served::{Served, serve};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Opened = Result<(Socket, Response<Option<Vec<u8>>>), Error>;
 
 /// A node where requests of this machine need the key, so that each way to bring it is seen to work.
 const STRICT: Setup = Setup {
@@ -19,11 +20,7 @@ const STRICT: Setup = Setup {
     ..crate::node::KEYED
 };
 
-async fn open(
-    served: &Served,
-    path: &str,
-    headers: &[(&'static str, &str)],
-) -> Result<(Socket, Response<Option<Vec<u8>>>), Error> {
+async fn open(served: &Served, path: &str, headers: &[(&'static str, &str)]) -> Opened {
     let url = format!("ws://{}{path}", served.addr);
     let mut request = url.into_client_request().expect("a request");
     for (name, value) in headers {
@@ -47,7 +44,9 @@ async fn read(socket: &mut Socket) -> Value {
         match socket.next().await.expect("open").expect("readable") {
             Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
             Message::Ping(_) | Message::Pong(_) => {}
-            other => panic!("unexpected: {other:?}"),
+            other @ (Message::Binary(_) | Message::Close(_) | Message::Frame(_)) => {
+                panic!("unexpected: {other:?}")
+            }
         }
     }
 }
@@ -70,7 +69,7 @@ async fn say(socket: &mut Socket, text: impl Into<String>) {
     socket.send(Message::Text(text.into())).await.expect("sent");
 }
 
-fn status(result: Result<(Socket, Response<Option<Vec<u8>>>), Error>) -> u16 {
+fn status(result: Opened) -> u16 {
     match result {
         Err(Error::Http(response)) => response.status().as_u16(),
         Err(other) => panic!("no answer: {other}"),
