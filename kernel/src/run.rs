@@ -7,7 +7,7 @@ use std::time::Duration;
 use openfang_audit::{Call, Cause, Event, Outcome};
 use openfang_id::{AgentId, NodeId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use crate::delivery::Arrived;
@@ -20,6 +20,9 @@ use crate::turn::{
     Answer, Chat, Echo, In, Machine, Out, Place, Rules, TOOL_CALLS_MAX, ToolCall, recent,
 };
 use crate::{ModelError, TurnDone, TurnError, TurnEvent, clock};
+
+/// How long a caller that has not read the events before may take to make room for the last one.
+const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// A message that was taken, and all its turn needs.
 #[derive(Debug)]
@@ -72,8 +75,8 @@ async fn run_in_span(job: Job) {
     } = job;
     // The agent is free again before its caller can know that it has ended.
     drop((places, running));
-    if events.send(last).await.is_err() {
-        tracing::debug!("the caller of a turn went away before its end");
+    if timeout(LAST_WORD, events.send(last)).await.is_err() {
+        tracing::debug!("the caller of a turn did not read its end");
     }
 }
 

@@ -263,6 +263,52 @@ mod tests {
         thread.join();
     }
 
+    #[tokio::test]
+    async fn what_an_agent_keeps_is_bounded() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (store, thread) = Store::open(dir.path()).expect("opens");
+        let one = agent(1, "one");
+        store.insert_agent(one.clone()).await.expect("stored");
+        for key in 0..memory::KEYS_MAX {
+            let stored = store.memory_set(one.id, &key.to_string(), "v", 8).await;
+            assert_eq!(stored, Ok(Stored::Yes));
+        }
+        assert_eq!(
+            store.memory_set(one.id, "more", "v", 8).await,
+            Ok(Stored::Full)
+        );
+        assert_eq!(store.memory_set(one.id, "5", "w", 8).await, Ok(Stored::Yes));
+        for number in 0..1010 {
+            let message = Message::User {
+                text: number.to_string(),
+            };
+            store
+                .append(one.id, "main", vec![message], 9)
+                .await
+                .expect("stored");
+            let message = Message::User {
+                text: String::new(),
+            };
+            store
+                .append(one.id, &format!("session {number}"), vec![message], 9)
+                .await
+                .expect("stored");
+        }
+        let history = store.history(one.id, "main", 5000).await.expect("read");
+        assert_eq!(history.len(), 1000);
+        assert_eq!(history[0], Message::User { text: "10".into() });
+        let kept = store
+            .history(one.id, "session 1009", 1)
+            .await
+            .expect("read");
+        assert_eq!(kept.len(), 1);
+        let forgotten = store.history(one.id, "session 0", 1).await.expect("read");
+        assert_eq!(forgotten, []);
+        store.close().await;
+        assert_eq!(store.memory_keys(one.id).await, Err(StoreError::Closed));
+        thread.join();
+    }
+
     #[test]
     fn a_database_of_newer_software_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");

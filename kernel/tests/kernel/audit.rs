@@ -1,12 +1,19 @@
 //! The audit log: what is in it, in which order, and that nothing happens that cannot be.
 
-use openfang_audit::Kind;
-use openfang_kernel::{KillError, Principal, SendError, SpawnError, TurnEvent};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use openfang_audit::{AppendError, Cause, Clock, Kind, Log, Options};
+use openfang_id::{AgentRef, NodeSeed};
+use openfang_kernel::{
+    AuditError, Auditor, Kernel, KillError, Principal, SendError, SpawnError, TurnEvent,
+};
 use serde_json::json;
 
 use crate::support::{
-    Fake, Plan, Recorder, Reply, answer, calls, chat, echo, failure, last_message, manifest, node,
-    says,
+    Fake, Plan, Recorder, Reply, Wire, answer, calls, chat, echo, failure, from_api, last_message,
+    manifest, node, quick_limits, says,
 };
 
 /// A model that calls one tool and then repeats what it was told.
@@ -165,4 +172,87 @@ async fn a_denial_that_cannot_be_logged_ends_the_turn() {
     node.spawn(&chat("plain", "")).await;
     node.log.refuse(Kind::CapDenied);
     assert_eq!(failure(&node.ask("plain", "hi").await), "not_logged");
+}
+
+struct Frozen;
+
+impl Clock for Frozen {
+    fn unix_micros(&self) -> u64 {
+        1_795_294_798_000_000
+    }
+}
+
+fn open_log(home: &std::path::Path) -> Log {
+    let keys = NodeSeed::from_bytes([1; 32]).keys();
+    let options = Options {
+        log_path: home.join("audit.jsonl"),
+        dir: home.join("audit.d"),
+        node: keys.node_id(),
+        key: keys.log,
+        boot: 1,
+        epoch: 1,
+    };
+    Log::open(options, Arc::new(Frozen))
+        .expect("the log opens")
+        .0
+}
+
+#[tokio::test]
+async fn the_real_log_holds_every_message_before_its_answer_is_seen() {
+    let home = tempfile::tempdir().expect("a folder");
+    let log = open_log(home.path());
+    let config = crate::support::config(home.path(), "http://127.0.0.1:9/v1", quick_limits());
+    let alone = Wire::new().node("alpha");
+    let opened = Kernel::open(config, Auditor::new(log.clone()), alone).await;
+    let (kernel, owner) = opened.expect("the kernel opens");
+    let spawned = kernel
+        .spawn(manifest(&echo("parrot")), &Principal::cli())
+        .await;
+    let agent = spawned.expect("spawned");
+    let ask = async |number: usize| {
+        let to = AgentRef::from(agent.id);
+        let stream = kernel
+            .send(to, from_api(&number.to_string()))
+            .await
+            .expect("taken");
+        let done = stream.finish().await.expect("answered");
+        let cause: Cause = done.cause.expect("logged").parse().expect("a cause");
+        assert!(cause.seq < log.size(), "durable before the answer");
+        cause.seq
+    };
+    let mut seqs = join_all((0..300).map(ask)).await;
+    seqs.sort_unstable();
+    seqs.dedup();
+    assert_eq!(seqs.len(), 300);
+    owner.shutdown(Duration::from_secs(30)).await;
+    log.close().expect("closed");
+    let lines = std::fs::read_to_string(home.path().join("audit.jsonl")).expect("the file");
+    assert_eq!(
+        lines.matches("\"ev\":\"message_in\"").count(),
+        600,
+        "each message and its end"
+    );
+    assert_eq!(lines.matches("\"ev\":\"agent_create\"").count(), 1);
+    let late = Auditor::new(log)
+        .record(openfang_audit::Event::node_stop("late"))
+        .await;
+    assert_eq!(late, Err(AuditError::Append(AppendError::Closed)));
+}
+
+#[tokio::test]
+async fn with_the_log_switched_off_everything_works_and_nothing_is_named() {
+    let home = tempfile::tempdir().expect("a folder");
+    let config = crate::support::config(home.path(), "http://127.0.0.1:9/v1", quick_limits());
+    let alone = Wire::new().node("alpha");
+    let opened = Kernel::open(config, Auditor::disabled(), alone).await;
+    let (kernel, _owner) = opened.expect("the kernel opens");
+    let agent = kernel
+        .spawn(manifest(&echo("parrot")), &Principal::cli())
+        .await
+        .expect("spawned");
+    let stream = kernel
+        .send(agent.id.into(), from_api("hi"))
+        .await
+        .expect("taken");
+    assert_eq!(stream.finish().await.expect("answered").cause, None);
 }

@@ -131,6 +131,17 @@ async fn nobody_listening_is_told_from_no_answer() {
         "model_unreachable"
     );
 
+    let model = Fake::replies([Reply::Stream(says("no TLS here"))]).await;
+    let node = Plan::with(&model.base_url().replace("http:", "https:"))
+        .start()
+        .await;
+    node.spawn(&chat("thinker", "")).await;
+    assert_eq!(
+        failure(&node.ask("thinker", "hi").await),
+        "model_unreachable"
+    );
+    assert_eq!(model.requests().len(), 0);
+
     let model = Fake::replies([Reply::Silent(vec![])]).await;
     let mut plan = Plan::with(&model.base_url());
     plan.limits.model = ModelLimits {

@@ -1,0 +1,76 @@
+//! An audit log that can fail.
+
+use std::sync::{Arc, Mutex};
+
+use openfang_audit::{Ack, AppendError, Event, Kind, Origin, Seq};
+use openfang_id::NodeSeed;
+use openfang_kernel::Sink;
+
+/// An audit log in memory, which refuses the kinds it is told to.
+#[derive(Clone)]
+pub(crate) struct Recorder(Arc<RecorderInner>);
+
+struct RecorderInner {
+    origin: Origin,
+    events: Mutex<Vec<Event>>,
+    refused: Mutex<Vec<Kind>>,
+}
+
+impl Recorder {
+    pub(crate) fn new() -> Self {
+        let node = NodeSeed::from_bytes([9; 32]).keys().node_id();
+        Self(Arc::new(RecorderInner {
+            origin: Origin::of(&node, 1),
+            events: Mutex::default(),
+            refused: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn refuse(&self, kind: Kind) {
+        self.0.refused.lock().expect("no panic").push(kind);
+    }
+
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
+        self.0
+            .events
+            .lock()
+            .expect("no panic")
+            .iter()
+            .map(Event::kind)
+            .collect()
+    }
+
+    /// Everything that was written, as text.
+    pub(crate) fn text(&self, kind: Kind) -> Vec<String> {
+        let events = self.0.events.lock().expect("no panic");
+        events
+            .iter()
+            .filter(|event| event.kind() == kind)
+            .map(|event| format!("{event:?}"))
+            .collect()
+    }
+}
+
+impl Sink for Recorder {
+    fn append(&self, event: Event, ack: Ack) -> Result<(), AppendError> {
+        if self
+            .0
+            .refused
+            .lock()
+            .expect("no panic")
+            .contains(&event.kind())
+        {
+            return Err(AppendError::Full);
+        }
+        let mut events = self.0.events.lock().expect("no panic");
+        events.push(event);
+        let seq = Seq(events.len() as u64 - 1);
+        drop(events);
+        ack(Ok(seq));
+        Ok(())
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.0.origin
+    }
+}
