@@ -77,23 +77,31 @@ impl Failure {
         if !body.candidates.is_empty() {
             what = format!("{what}: {}", body.candidates.join(", "));
         }
+        let what = what.trim_end_matches('.');
         let failure = Self::new(exit_of(body.code), format!("{what} ({})", body.code));
-        match (&body.hint, body.code) {
-            (Some(hint), _code) => failure.mend(hint.clone()),
-            (None, ErrorCode::KeyRequired | ErrorCode::InvalidKey) => failure.mend(
-                "set api_key in config.toml to the key of the running node, or OPENFANG_API_KEY; after a change: openfang restart",
-            ),
-            (None, ErrorCode::UnknownAgent) => failure.mend("openfang agent list"),
-            (None, ErrorCode::Unreachable | ErrorCode::UnknownNode) => {
-                failure.mend("openfang peers")
-            }
-            (None, ErrorCode::NetworkAsleep) => {
-                failure.mend("openfang join TICKET, or put what `openfang keygen --network` prints into network.shared_secret")
-            }
-            (None, _other) => failure,
+        match mend_of(body.code).or(body.hint.as_deref()) {
+            Some(mend) => failure.mend(mend),
+            None => failure,
         }
     }
 }
+
+/// Returns the command that mends it, where there is one: the API says what a program would do.
+fn mend_of(code: ErrorCode) -> Option<&'static str> {
+    const MENDS: &[(ErrorCode, &str)] = &[
+        (ErrorCode::KeyRequired, MEND_KEY),
+        (ErrorCode::InvalidKey, MEND_KEY),
+        (ErrorCode::UnknownAgent, "openfang agent list"),
+        (ErrorCode::Unreachable, "openfang peers"),
+        (ErrorCode::UnknownNode, "openfang peers"),
+        (ErrorCode::NetworkAsleep, MEND_ASLEEP),
+    ];
+    let found = MENDS.iter().find(|(known, _mend)| *known == code);
+    found.map(|(_code, mend)| *mend)
+}
+
+const MEND_KEY: &str = "set api_key in config.toml to the key of the running node, or OPENFANG_API_KEY; after a change: openfang restart";
+const MEND_ASLEEP: &str = "openfang join TICKET, or put what `openfang keygen --network` prints into network.shared_secret and: openfang restart";
 
 fn exit_of(code: ErrorCode) -> Exit {
     const NOT_FOUND: &[ErrorCode] = &[

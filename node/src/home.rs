@@ -154,6 +154,12 @@ impl Home {
         self.0.join("config.toml")
     }
 
+    /// Hashes of the configuration at the last start.
+    #[must_use]
+    pub fn fingerprint(&self) -> PathBuf {
+        self.0.join("config.seen")
+    }
+
     /// The seed of the node's keys.
     #[must_use]
     pub fn node_key(&self) -> PathBuf {

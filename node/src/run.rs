@@ -5,6 +5,7 @@
 //! `daemon.json` is written. Shutdown is the same list upwards. A start that fails half-way takes
 //! the same way back.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, MachineClock, NoRandom};
-use crate::config::{Config, ConfigErrors, Lookup};
+use crate::config::{Config, ConfigErrors, Fingerprint, Lookup};
 use crate::daemon::Daemon;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
@@ -30,8 +31,8 @@ use crate::{AUDIT_EPOCH, VERSION, config, keys, notify, wire};
 pub const GRACE: Duration = Duration::from_secs(10);
 /// How long the farewell to the mesh may take.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long tasks have to notice that they are to end.
-const TASKS_END: Duration = Duration::from_secs(2);
+/// How long a part has to end when its grace is over: more is a fault, and does not keep the node.
+const PART_END: Duration = Duration::from_secs(3);
 
 /// What was read before anything was started. Holds the home.
 #[derive(Debug)]
@@ -103,9 +104,15 @@ pub enum RunError {
         #[source]
         why: io::Error,
     },
-    /// `daemon.json` cannot be written.
-    #[error("daemon.json cannot be written: {0}\n    mend: df -h")]
-    Daemon(#[source] io::Error),
+    /// A file of the home cannot be written.
+    #[error("{file} cannot be written: {why}\n    mend: df -h")]
+    Write {
+        /// Its name.
+        file: &'static str,
+        /// What the system said.
+        #[source]
+        why: io::Error,
+    },
     /// A part of the node failed while it ran.
     #[error("{0}\n    mend: openfang start, and report what the log says before this")]
     Task(#[from] TaskFailure),
@@ -237,10 +244,7 @@ async fn start_and_serve(
 ) -> Result<&'static str, RunError> {
     let Prepared { config, keys, .. } = prepared;
     let auditor = open_audit(prepared, parts)?;
-    auditor
-        .record(Event::node_start(VERSION))
-        .await
-        .map_err(RunError::NotLogged)?;
+    log_start(config, &auditor).await?;
     let neighbours = Arc::new(wire::MeshNeighbours::new(
         keys.node_id(),
         config.network.name.clone(),
@@ -299,6 +303,32 @@ async fn start_and_serve(
     }
 }
 
+/// Logs the start, and what of the configuration changed since the last one.
+async fn log_start(config: &Config, auditor: &Auditor) -> Result<(), RunError> {
+    auditor
+        .record(Event::node_start(VERSION))
+        .await
+        .map_err(RunError::NotLogged)?;
+    let before = Fingerprint::load(&config.home);
+    if before.as_ref() == Some(&config.fingerprint) {
+        return Ok(());
+    }
+    if let Some(before) = before {
+        let changes = config.fingerprint.changes(&before).join(" ");
+        auditor
+            .record(Event::config_change(&format!("config.toml: {changes}")))
+            .await
+            .map_err(RunError::NotLogged)?;
+    }
+    config
+        .fingerprint
+        .save(&config.home)
+        .map_err(|why| RunError::Write {
+            file: "config.seen",
+            why,
+        })
+}
+
 async fn mesh_ended(owner: &mut Option<openfang_mesh::Owner>) {
     match owner {
         Some(owner) => owner.ended().await,
@@ -349,7 +379,10 @@ fn ready(prepared: &Prepared, mesh: &Mesh, listen_addr: SocketAddr) -> Result<Re
     let daemon = Daemon::this(listen_addr, started_at);
     daemon
         .save(&prepared.config.home)
-        .map_err(RunError::Daemon)?;
+        .map_err(|why| RunError::Write {
+            file: "daemon.json",
+            why,
+        })?;
     Ok(Ready {
         daemon,
         node_id: prepared.keys.node_id(),
@@ -380,22 +413,30 @@ fn announce(prepared: &Prepared, state: &str) {
     }
 }
 
+/// Waits for the end of a part, and goes on without it when it does not come.
+async fn within(limit: Duration, part: &'static str, end: impl Future<Output = ()>) {
+    match tokio::time::timeout(limit, end).await {
+        Ok(()) => tracing::debug!(part, "stopped"),
+        Err(_late) => tracing::error!(part, "did not stop in time: left behind"),
+    }
+}
+
 impl Parts {
     /// Stops what was started, the last first. Logs what goes wrong: there is nobody to return it to.
     async fn stop(&mut self, prepared: &Prepared, reason: &str) {
         announce(prepared, "STOPPING=1");
         self.shutdown.cancel();
         if let Some(kernel) = self.kernel.take() {
-            kernel.shutdown(GRACE).await;
+            within(GRACE + PART_END, "kernel", kernel.shutdown(GRACE)).await;
         }
         if let Some(tasks) = self.tasks.take() {
-            let late = tasks.shutdown(TASKS_END).await;
+            let late = tasks.shutdown(PART_END).await;
             if late > 0 {
                 tracing::warn!(late, "tasks did not end in time");
             }
         }
         if let Some(mesh) = self.mesh.take() {
-            mesh.shutdown(FAREWELL).await;
+            within(FAREWELL + PART_END, "mesh", mesh.shutdown(FAREWELL)).await;
         }
         if self.announced
             && let Err(why) = crate::files::remove(&prepared.config.home.daemon())

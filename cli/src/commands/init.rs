@@ -156,8 +156,10 @@ fn config_text(
         "# true asks callers on this machine for the key, too.\napi_require_auth_local = false\n",
     );
     text.push_str("# error, warn, info, debug or trace\nlog_level = \"info\"\n\n[network]\n");
-    text.push_str("# Where other nodes connect. 0.0.0.0:4200 lets other machines reach it.\n");
-    text.push_str("listen_addr = \"127.0.0.1:4200\"\n");
+    text.push_str(
+        "# Where other nodes connect: on this machine, at the port of api_listen. 0.0.0.0:4200 lets other machines reach it.\n",
+    );
+    text.push_str("# listen_addr = \"127.0.0.1:4200\"\n");
     text.push_str("# The secret all nodes of one mesh share: openfang keygen --network. Without one the mesh sleeps;\n# `openfang join` stores the secret of the mesh it joins in network.toml.\n");
     match secret {
         Some(secret) => {

@@ -26,6 +26,11 @@ pub(crate) fn run(args: &Join, context: &Context) -> Result<Exit, Failure> {
         )
         .mend("copy what `openfang ticket` prints on a node of the mesh, or host:port")
     })?;
+    if !context.config()?.network.enabled {
+        let what = "network.enabled is false in config.toml: the mesh sleeps, whatever is joined";
+        return Err(Failure::new(Exit::Failure, what)
+            .mend("network.enabled = true in config.toml, then: openfang restart"));
+    }
     if context.home.held_by()?.is_some() {
         running(&target, &args.target, secret.as_ref(), context)
     } else {
@@ -111,9 +116,6 @@ fn stopped(
         "stored in {}: the node does not run; it joins when it starts (openfang start)",
         context.home.network_state().display()
     ));
-    if !config.network.enabled {
-        render::message("warning: network.enabled is false in config.toml: the mesh stays asleep");
-    }
     Ok(Exit::Ok)
 }
 

@@ -17,7 +17,8 @@ pub(crate) fn run(as_json: bool, context: &Context) -> Result<Exit, Failure> {
     if as_json {
         render::json(&status)?;
     } else {
-        show(&status)?;
+        let disabled = context.config().is_ok_and(|config| !config.network.enabled);
+        show(&status, disabled)?;
     }
     Ok(Exit::Ok)
 }
@@ -38,7 +39,7 @@ fn stopped(as_json: bool, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Unreachable)
 }
 
-fn show(status: &Status) -> Result<(), Failure> {
+fn show(status: &Status, disabled: bool) -> Result<(), Failure> {
     let network = &status.network;
     let network_text = if network.enabled {
         format!(
@@ -47,6 +48,8 @@ fn show(status: &Status) -> Result<(), Failure> {
             network.connected_peers,
             network.total_peers
         )
+    } else if disabled {
+        "asleep: network.enabled is false in config.toml".to_owned()
     } else {
         let why = network.hint.as_deref().unwrap_or("no shared secret");
         format!("asleep: {why}")

@@ -117,14 +117,38 @@ fn a_port_of_the_mesh_in_use_is_named() {
     home.write(
         "config.toml",
         &config.replace(
-            "\nlisten_addr = \"127.0.0.1:4200\"",
-            &format!("\nlisten_addr = \"{address}\""),
+            "# listen_addr = \"127.0.0.1:4200\"",
+            &format!("listen_addr = \"{address}\""),
         ),
     );
     home.fails(
         &["start"],
         1,
         &["in use by another process", "network.listen_addr"],
+    );
+}
+
+#[test]
+fn a_changed_configuration_is_logged_by_its_keys() {
+    let home = Home::init();
+    home.start().stop();
+    home.start().stop();
+    let shown = || home.ok(&["audit", "show", "--filter", "config_change"]);
+    assert_eq!(shown(), "", "nothing has changed");
+    let config = home.read("config.toml");
+    home.write(
+        "config.toml",
+        &config
+            .replace("log_level = \"info\"", "log_level = \"debug\"")
+            .replace("[audit]", "[audit]\nhash_algorithm = \"sha256\""),
+    );
+    home.start().stop();
+    home.start().stop();
+    let log = shown();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(
+        log.contains("target=config.toml: audit.hash_algorithm log_level"),
+        "{log}"
     );
 }
 

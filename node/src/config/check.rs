@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use openfang_id::{ApiKey, NodeName, PeerAddr, SecretError, SharedSecret};
+use openfang_kernel::provider;
 use zeroize::Zeroizing;
 
+use super::fingerprint::Fingerprint;
 use super::problem::{Place, Problem, ProblemKind};
 use super::raw::{Found, RawConfig};
 use super::{Api, Audit, Config, LogLevel, Lookup, Model, Network};
@@ -40,8 +42,9 @@ pub(super) fn check(input: Input<'_>, problems: Vec<Problem>) -> Result<Config, 
     };
     let api = check.api(&raw);
     let log_level = check.log_level(raw.log_level.as_ref());
-    let network = check.network(&raw, stored);
+    let network = check.network(&raw, stored, api.listen.port());
     let audit = check.audit(home, &raw);
+    let fingerprint = Fingerprint::new(&raw.hashes);
     let model = check.model(raw);
     if !check.problems.is_empty() {
         return Err(check.problems);
@@ -54,6 +57,7 @@ pub(super) fn check(input: Input<'_>, problems: Vec<Problem>) -> Result<Config, 
         audit,
         model,
         warnings: check.warnings,
+        fingerprint,
     })
 }
 
@@ -80,7 +84,7 @@ impl Check<'_> {
             place: Place::Environment("OPENFANG_LISTEN"),
         });
         let written = from_environment.as_ref().or(raw.api_listen.as_ref());
-        let listen = self.listen("api_listen", written);
+        let listen = self.listen("api_listen", written, DEFAULT_LISTEN);
         let problems_before = self.problems.len();
         let key = self.api_key(raw);
         let key_is_bad = self.problems.len() > problems_before;
@@ -177,8 +181,11 @@ impl Check<'_> {
         })
     }
 
-    fn network(&mut self, raw: &RawConfig, stored: Option<NetworkState>) -> Network {
-        let listen = self.listen("network.listen_addr", raw.network_listen_addr.as_ref());
+    fn network(&mut self, raw: &RawConfig, stored: Option<NetworkState>, api_port: u16) -> Network {
+        // One port to open and to remember: that of the API, here over QUIC.
+        let default = SocketAddr::new(DEFAULT_LISTEN.ip(), api_port);
+        let written = raw.network_listen_addr.as_ref();
+        let listen = self.listen("network.listen_addr", written, default);
         let written = self.one_of(
             ("network.shared_secret", raw.shared_secret.as_ref()),
             ("network.shared_secret_env", raw.shared_secret_env.as_ref()),
@@ -300,9 +307,18 @@ impl Check<'_> {
             }
             Some(written.value)
         };
+        let provider_place = raw.model_provider.as_ref().map(|found| found.place);
         let provider = text("default_model.provider", raw.model_provider);
         let model = text("default_model.model", raw.model_name);
         let variable = text("default_model.api_key_env", raw.model_api_key_env);
+        if let (Some(provider), Some(place), None) =
+            (&provider, provider_place, &raw.model_base_url)
+            && !provider.is_empty()
+            && provider::find(provider).is_none_or(|known| known.base_url.is_none())
+        {
+            let found = provider.clone();
+            self.problem(place, ProblemKind::Provider { found });
+        }
         let mut api_key = None;
         if let Some(variable) = variable {
             api_key = (self.environment)(&variable).filter(|key| !key.is_empty());
@@ -320,9 +336,14 @@ impl Check<'_> {
         }
     }
 
-    fn listen(&mut self, name: &'static str, written: Option<&Found<String>>) -> SocketAddr {
+    fn listen(
+        &mut self,
+        name: &'static str,
+        written: Option<&Found<String>>,
+        default: SocketAddr,
+    ) -> SocketAddr {
         let Some(written) = written else {
-            return DEFAULT_LISTEN;
+            return default;
         };
         let text = match written.value.strip_prefix("localhost:") {
             Some(port) => format!("127.0.0.1:{port}"),
@@ -331,7 +352,7 @@ impl Check<'_> {
         text.parse().unwrap_or_else(|_not_an_address| {
             let found = written.value.clone();
             self.problem(written.place, ProblemKind::Listen { name, found });
-            DEFAULT_LISTEN
+            default
         })
     }
 

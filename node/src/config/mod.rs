@@ -5,6 +5,7 @@
 //! file or the environment again. The format is described in `docs/CONFIG.md`.
 
 mod check;
+mod fingerprint;
 mod problem;
 mod raw;
 
@@ -19,6 +20,7 @@ use crate::files;
 use crate::home::Home;
 use crate::network_state::NetworkState;
 
+pub use fingerprint::Fingerprint;
 pub use problem::{ConfigErrors, Place, Problem, ProblemKind};
 pub use raw::{known_keys, refused_keys};
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub model: Model,
     /// What is not wrong, and still most likely not meant.
     pub warnings: Vec<String>,
+    /// What was written, as hashes, to notice a change from one start to the next.
+    pub fingerprint: Fingerprint,
 }
 
 /// The HTTP API.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use openfang_id::{AddrError, NameError, SecretError};
+use openfang_kernel::provider;
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,6 +155,12 @@ pub enum ProblemKind {
         /// What was written.
         found: String,
     },
+    /// A provider whose address nobody knows.
+    #[error("`default_model.provider` {found:?} is not a known provider, and there is no base_url")]
+    Provider {
+        /// What was written.
+        found: String,
+    },
     /// What `openfang join` stored cannot be used.
     #[error("what `openfang join` stored cannot be used: {0}")]
     StoredState(String),
@@ -256,6 +263,7 @@ impl ProblemKind {
             Self::Empty { name } => format!("give `{}` a value, or remove the line", last(name)),
             Self::NoHome { .. } => "write the whole path".to_owned(),
             Self::Url { .. } => "base_url = \"http://127.0.0.1:8080/v1\"".to_owned(),
+            Self::Provider { found } => mend_provider(found),
             Self::StoredState(_why) => {
                 "remove the file, then join again: openfang join TICKET".to_owned()
             }
@@ -282,6 +290,16 @@ fn mend_secret(name: &str, why: SecretError) -> String {
         | SecretError::Whitespace
         | SecretError::WrongKind(_) => format!("make one: {kind}"),
     }
+}
+
+fn mend_provider(found: &str) -> String {
+    let likeness = |name: &str| strsim::jaro_winkler(name, found);
+    let known = provider::PROVIDERS
+        .iter()
+        .filter(|known| known.base_url.is_some());
+    let nearest = known.max_by(|a, b| likeness(a.name).total_cmp(&likeness(b.name)));
+    let name = nearest.map_or("openai", |known| known.name);
+    format!("provider = \"{name}\", or base_url = \"http://127.0.0.1:8080/v1\"")
 }
 
 fn last(name: &str) -> &str {

@@ -4,8 +4,10 @@
 //! [`RawConfig`]. The file is walked rather than deserialised, because a deserialiser stops at its
 //! first error and an operator wants to see all of them at once.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
@@ -45,6 +47,8 @@ pub(crate) struct RawConfig {
     pub(crate) model_name: Option<Found<String>>,
     pub(crate) model_api_key_env: Option<Found<String>>,
     pub(crate) model_base_url: Option<Found<String>>,
+    /// The hash of every value as it is written, to notice a change.
+    pub(crate) hashes: BTreeMap<&'static str, [u8; 32]>,
 }
 
 type Texts = Found<Vec<Found<String>>>;
@@ -201,6 +205,9 @@ impl Walk<'_> {
     fn put(&mut self, key: &Key, value: &Spanned<DeValue<'_>>) {
         let name = key.name.to_owned();
         let place = self.place(value.span());
+        let written = self.text.get(value.span()).unwrap_or_default();
+        let hash = Sha256::digest(written.as_bytes());
+        self.raw.hashes.insert(key.name, hash.into());
         match (&key.slot, value.get_ref()) {
             (Slot::Text(slot), DeValue::String(text)) => {
                 *slot(&mut self.raw) = Some(found(text.to_string(), place));

@@ -62,6 +62,18 @@ fn an_empty_file_is_a_safe_node() {
 }
 
 #[test]
+fn the_mesh_listens_on_loopback_at_the_port_of_the_api() {
+    let listen = |text: &str| Case::new(text).config().network.listen.to_string();
+    assert_eq!(listen("api_listen = \"127.0.0.1:4300\""), "127.0.0.1:4300");
+    let wide = Case::new("api_listen = \"0.0.0.0:4300\"").with("OPENFANG_API_KEY", SECRET);
+    assert_eq!(wide.config().network.listen.to_string(), "127.0.0.1:4300");
+    assert_eq!(
+        listen("api_listen = \"127.0.0.1:1\"\n[network]\nlisten_addr = \"0.0.0.0:2\""),
+        "0.0.0.0:2"
+    );
+}
+
+#[test]
 fn every_key_is_read() {
     let case = Case::new(
         r#"
@@ -208,6 +220,10 @@ const WRONG: &[(&str, &str)] = &[
     (
         "[default_model]\nprovider = \"\"",
         "config.toml:2:12: `default_model.provider` is empty",
+    ),
+    (
+        "[default_model]\nprovider = \"opnai\"",
+        "config.toml:2:12: `default_model.provider` \"opnai\" is not a known provider, and there is no base_url",
     ),
     (
         "[default_model]\nmodel = []",
