@@ -286,23 +286,31 @@ pub(crate) fn audit_entry(line: Line) -> schema::AuditEntry {
 
 /// The judgement over the log.
 pub(crate) fn audit_verify(verdict: &Verdict) -> schema::AuditVerify {
-    let valid = |entries, tip_hash| schema::AuditVerify {
+    let valid = |entries, unsigned_entries, tip_hash| schema::AuditVerify {
         valid: true,
         entries,
+        unsigned_entries,
         tip_hash,
         first_bad_seq: None,
         kind: None,
         error: None,
     };
     match verdict {
-        Verdict::Empty => valid(0, String::new()),
-        Verdict::Intact { entries, root, .. } => valid(*entries, root.to_string()),
+        Verdict::Empty => valid(0, 0, String::new()),
+        Verdict::Intact {
+            entries,
+            root,
+            unsigned,
+            head: _,
+            torn_bytes: _,
+        } => valid(*entries, *unsigned, root.to_string()),
         Verdict::Tampered {
             first_bad_seq,
             kind,
         } => schema::AuditVerify {
             valid: false,
             entries: first_bad_seq.unwrap_or_default(),
+            unsigned_entries: 0,
             tip_hash: String::new(),
             first_bad_seq: *first_bad_seq,
             kind: Some(damage_word(*kind).to_owned()),

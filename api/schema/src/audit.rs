@@ -43,6 +43,9 @@ pub struct AuditVerify {
     pub valid: bool,
     /// Entries checked.
     pub entries: u64,
+    /// How many of them were written after the last signed head: of these only the order and the form
+    /// can be checked.
+    pub unsigned_entries: u64,
     /// Root hash of what was checked; empty when it could not be computed.
     pub tip_hash: String,
     /// The first entry that is not what was written.

@@ -296,13 +296,14 @@ fn a_failed_verification_names_the_entry() {
         &AuditVerify {
             valid: false,
             entries: 9,
+            unsigned_entries: 0,
             tip_hash: String::new(),
             first_bad_seq: Some(4),
             kind: Some("altered".to_owned()),
             error: Some("Entry 4 is not what was written.".to_owned()),
         },
         &json!({
-            "valid": false, "entries": 9, "tip_hash": "", "first_bad_seq": 4,
+            "valid": false, "entries": 9, "unsigned_entries": 0, "tip_hash": "", "first_bad_seq": 4,
             "kind": "altered", "error": "Entry 4 is not what was written."
         }),
     );

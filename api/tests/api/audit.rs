@@ -36,8 +36,10 @@ async fn an_altered_log_is_told_with_the_entry() {
     let node = start(KEYED).await;
     node.echo("a").await;
     node.echo("b").await;
+    node.signed().await;
     let body = node.get("/api/audit/verify").send().await.is_ok();
     assert_eq!(body["valid"], true, "{body}");
+    assert_eq!(body["unsigned_entries"], 0, "{body}");
     assert_eq!(body["tip_hash"].as_str().map(str::len), Some(64));
     let text = std::fs::read_to_string(&node.log_path).expect("the log");
     let at = text

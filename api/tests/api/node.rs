@@ -282,6 +282,20 @@ impl Node {
         auditor.record(event).await.expect("durable");
     }
 
+    /// Waits until every entry is covered by a signed head.
+    pub(crate) async fn signed(&self) {
+        let log = self.log.as_ref().expect("a log");
+        let (sender, mut heads) = tokio::sync::watch::channel(0);
+        log.on_head(Box::new(move |head| {
+            sender.send_replace(head.checkpoint.size);
+        }));
+        let now = log.head().map_or(0, |head| head.checkpoint.size);
+        if now < log.size() {
+            let covered = heads.wait_for(|size| *size >= log.size()).await;
+            covered.expect("the log is open");
+        }
+    }
+
     /// Ends the node in order.
     pub(crate) async fn stop(mut self) {
         if let Some((kernel, mesh)) = self.owners.take() {
