@@ -64,6 +64,13 @@ need_compilers() {
     need_apt cc gcc libc6-dev
 }
 
+# What the tour of the README is run with: a network namespace of its own, and curl.
+need_tour() {
+    need_apt ip iproute2
+    need_apt unshare util-linux
+    need_apt curl curl
+}
+
 need_nextest() { need_cargo nextest 0.9.151 --no-default-features --features default-no-update; }
 need_deny() { need_cargo deny 0.20.2; }
 

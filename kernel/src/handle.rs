@@ -194,7 +194,7 @@ impl Kernel {
             where_looked: Looked::Here(me.1),
         })?;
         if let Err(reason) = &agent.body {
-            let (name, reason) = (agent.name.clone(), reason.clone());
+            let (name, reason) = (agent.name.clone(), reason.to_string());
             return Err(SendError::NotRunning { name, reason });
         }
         let busy = |_none| SendError::Busy {

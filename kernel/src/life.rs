@@ -9,7 +9,7 @@ use openfang_id::{AgentId, AgentKey};
 
 use crate::handle::Kernel;
 use crate::manifest::MANIFEST_BYTES_MAX;
-use crate::registry::{Agent, Body, Module};
+use crate::registry::{Agent, Body, Module, Unusable};
 use crate::store::StoredAgent;
 use crate::{
     AgentInfo, KillError, Manifest, OpenError, Principal, Restarted, SpawnError, StoreError, clock,
@@ -144,9 +144,9 @@ pub(crate) async fn bring_back(kernel: &Kernel) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn read_body(text: &str, name: &str) -> Result<Body, String> {
-    let (manifest, _) = Manifest::parse(text, name).map_err(|why| why.to_string())?;
-    let module = Module::find(&manifest.module).map_err(|why| why.to_string())?;
+fn read_body(text: &str, name: &str) -> Result<Body, Unusable> {
+    let (manifest, _) = Manifest::parse(text, name)?;
+    let module = Module::find(&manifest.module)?;
     Ok(Body { manifest, module })
 }
 

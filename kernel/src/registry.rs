@@ -14,7 +14,7 @@ use crate::config::{Limits, ModelConfig};
 use crate::meter::Meter;
 use crate::policy::Grants;
 use crate::store::StoredAgent;
-use crate::{AgentInfo, AgentState, Manifest, SpawnError, TurnError};
+use crate::{AgentInfo, AgentState, Manifest, ManifestError, SpawnError, TurnError};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -54,13 +54,24 @@ pub(crate) struct Body {
     pub(crate) module: Module,
 }
 
+/// Why an agent that is stored cannot run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    /// Its manifest cannot be read any more.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// What runs it is not there.
+    #[error(transparent)]
+    Module(#[from] SpawnError),
+}
+
 /// An agent while the node runs.
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) id: AgentId,
     pub(crate) name: AgentName,
     /// Or why it cannot run.
-    pub(crate) body: Result<Body, String>,
+    pub(crate) body: Result<Body, Unusable>,
     pub(crate) grants: Grants,
     /// How many messages it may have at a time, waiting ones included.
     pub(crate) places: Arc<Semaphore>,
@@ -110,7 +121,7 @@ impl Drop for Running {
 }
 
 impl Agent {
-    pub(crate) fn new(stored: &StoredAgent, body: Result<Body, String>, limits: &Limits) -> Self {
+    pub(crate) fn new(stored: &StoredAgent, body: Result<Body, Unusable>, limits: &Limits) -> Self {
         let (grants, places) = match &body {
             // It keeps nothing between messages: only the node bounds how many it has.
             Ok(body) if body.module == Module::Echo => (Grants::of(&body.manifest), limits.turns),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use openfang_audit::verify::Verdict;
 use openfang_audit::{AppendError, Clock, Event, Log, Message, Options, Outcome, Seq};
 use openfang_id::{AgentId, Keys, NodeSeed};
 use serde_json::{Value, json};
@@ -113,10 +114,11 @@ fn verify(folder: &Path, keys: &Keys, bytes: u64) -> Result<Value, BenchError> {
     let took = started.elapsed();
     log.close()
         .map_err(|why| BenchError::Wrong(why.to_string()))?;
+    let intact = matches!(report.verdict, Verdict::Intact { .. });
     #[expect(clippy::cast_precision_loss, reason = "a size in bytes")]
     let rate = bytes as f64 / took.as_secs_f64() / 1e6;
     Ok(
-        json!({ "verdict": format!("{:?}", report.verdict), "bytes": bytes, "mb_per_second": rate.round() }),
+        json!({ "intact": intact, "bytes": bytes, "mb_per_second": rate.round() }),
     )
 }
 

@@ -105,7 +105,7 @@ impl Host for Echo {
 /// Two nodes of one mesh in this process, joined over a real socket.
 struct Pair {
     caller: Mesh,
-    callee: NodeId,
+    callee: Mesh,
     agent: AgentId,
     owners: Vec<Owner>,
     _folder: tempfile::TempDir,
@@ -151,7 +151,7 @@ impl Pair {
         .await?;
         Ok(Self {
             caller,
-            callee: target,
+            callee,
             agent,
             owners: vec![callee_owner, caller_owner],
             _folder: folder,
@@ -159,7 +159,7 @@ impl Pair {
     }
 
     async fn measure(&self, callers: usize, each: usize) -> Result<Samples, BenchError> {
-        let (callee, agent) = (self.callee, self.agent);
+        let (callee, agent) = (self.callee.node_id(), self.agent);
         side_by_side(callers, each, |caller| {
             let mesh = self.caller.clone();
             async move {
