@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -19,6 +19,7 @@ use openfang_mesh::{Config, Host, Limits, Listen, Mesh, MeshEvent, Owner, Status
 use openfang_ofp::call::{CallId, End, Failure, Frame, Request};
 use openfang_ofp::gate::Epoch;
 use openfang_ofp::heads::CannotProve;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 struct NoOp;

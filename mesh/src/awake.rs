@@ -80,6 +80,10 @@ pub(crate) enum Done {
 }
 
 /// One thing that happened.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack of one turn; boxing would allocate for every event"
+)]
 enum Turn {
     Swarm(SwarmEvent<behaviour::Event>),
     Message(links::Inbound),
@@ -215,6 +219,12 @@ impl Awake {
         }
         (self.changed, self.stale, self.shown_at) = (false, false, now);
         let view = self.state.view();
+        for join in std::mem::take(&mut self.joins) {
+            match linked(&view, &join) {
+                Some(joined) => join.succeed(joined),
+                None => self.joins.push(join),
+            }
+        }
         self.swarm
             .behaviour_mut()
             .admission_mut()
@@ -303,23 +313,7 @@ impl Awake {
     /// Begins a join.
     pub(crate) fn join(&mut self, addrs: Vec<PeerAddr>, reply: JoinReply, before: Before) {
         let join = Join::new(addrs.clone(), reply, before);
-        let linked = self.state.view().nodes.into_iter().find_map(|node| {
-            let link = node.link?;
-            let joined = Joined {
-                node: node.id,
-                transport: link.transport,
-                addr: PeerAddr {
-                    addr: link.addr?,
-                    node: Some(node.id),
-                },
-            };
-            let asked = join.matching(&joined)?.clone();
-            Some(Joined {
-                addr: asked,
-                ..joined
-            })
-        });
-        if let Some(joined) = linked {
+        if let Some(joined) = linked(&self.state.view(), &join) {
             return join.succeed(joined);
         }
         self.joins.push(join);
@@ -339,15 +333,16 @@ impl Awake {
         }
     }
 
-    /// Ends the joins that have failed, and says whether the mesh is to sleep again.
-    pub(crate) fn end_joins(&mut self) -> bool {
+    /// Takes out the joins that have failed and undoes them. Says whether the mesh is to sleep again;
+    /// the joins are to be answered after that.
+    pub(crate) fn failed_joins(&mut self) -> (Vec<Join>, bool) {
         let now = Instant::now();
         let (over, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.joins)
             .into_iter()
             .partition(|join| join.is_over(now));
         self.joins = waiting;
         let mut sleep = false;
-        for join in over {
+        for join in &over {
             let kept = &self.base.config.bootstrap;
             let forget: Vec<NetAddr> = join
                 .addrs()
@@ -361,21 +356,21 @@ impl Awake {
                 }
                 Before::Awake(_) => {}
             }
-            join.fail();
             self.tell_roster(In::DropBootstrap(forget));
         }
-        sleep
+        (over, sleep)
     }
 
-    /// Leaves the mesh and ends everything. In order: say farewell and take no more calls, let running
-    /// calls end, write what is queued, close the connections, store the roster, end the tasks.
+    /// Leaves the mesh and ends everything. In order: take no more calls, let running calls end, say
+    /// farewell, write what is queued, close the connections, store the roster, end the tasks. The
+    /// farewell comes after the calls because the others close their connections when they hear it.
     pub(crate) async fn leave(mut self: Box<Self>, grace: Duration) {
         let service = Arc::clone(&self.service);
         self.leaving = true;
-        self.tell_roster(In::Leave);
-        self.publish();
         let drained = service.drain(grace);
         self.run_until(drained).await;
+        self.tell_roster(In::Leave);
+        self.publish();
         self.base.peers.retire().await;
         for link in self.links.values_mut() {
             link.finish();
@@ -415,6 +410,26 @@ impl Awake {
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it is looked whether they are.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
+
+/// Finds the member that a join has asked for among those that are connected: by its id, by the
+/// address of the connection, or by an address it announces.
+fn linked(view: &View, join: &Join) -> Option<Joined> {
+    view.nodes.iter().find_map(|node| {
+        let link = node.link.as_ref()?;
+        let asked = join.addrs().find(|asked| {
+            let announced = || node.record.record().addrs.contains(&asked.addr);
+            match asked.node {
+                Some(expected) => expected == node.id,
+                None => link.addr.as_ref() == Some(&asked.addr) || announced(),
+            }
+        })?;
+        Some(Joined {
+            node: node.id,
+            transport: link.transport,
+            addr: asked.clone(),
+        })
+    })
+}
 
 /// Returns the addresses of members, whose connections have places of their own.
 fn known_ips(view: &View) -> BTreeSet<std::net::IpAddr> {

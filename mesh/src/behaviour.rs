@@ -166,7 +166,7 @@ impl NetworkBehaviour for Behaviour {
             }
             _ => {}
         }
-        self.limits.on_swarm_event(event.clone());
+        self.limits.on_swarm_event(event);
         self.blocked.on_swarm_event(event);
     }
 

@@ -24,8 +24,10 @@ use crate::addrs;
 use crate::behaviour::Behaviour;
 use crate::transport::{Fail, GateFail, fail_of};
 
-/// The head start of each address before the next one (RFC 8305, section 5, recommends 250 ms).
-const STAGGER: Duration = Duration::from_millis(250);
+/// How much later each next address is dialled.
+const STAGGER: Duration = Duration::from_millis(30);
+/// How much longer TCP waits for QUIC over the Internet: Happy Eyeballs (RFC 8305 §5).
+const FAR_STAGGER: Duration = Duration::from_millis(250);
 
 /// How a dial went on.
 #[derive(Debug)]

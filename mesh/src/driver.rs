@@ -196,10 +196,13 @@ impl Driver {
         let Some(awake) = &mut self.awake else {
             return;
         };
-        let sleep_again = awake.end_joins();
+        let (failed, sleep_again) = awake.failed_joins();
         awake.publish();
         if sleep_again {
             self.fall_asleep();
+        }
+        for join in failed {
+            join.fail();
         }
     }
 

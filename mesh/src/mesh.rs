@@ -237,8 +237,8 @@ impl Mesh {
 }
 
 impl Owner {
-    /// Leaves the mesh: tells the others, takes no more calls, lets running ones finish within
-    /// `grace`, closes every connection and ends every task.
+    /// Leaves the mesh: takes no more calls, lets running ones finish within `grace`, tells the others,
+    /// closes every connection and ends every task.
     pub async fn shutdown(mut self, grace: Duration) {
         let (reply, done) = oneshot::channel();
         let command = Command::Shutdown { grace, reply };

@@ -62,7 +62,9 @@ pub(crate) struct Service {
     in_flight_max: u32,
     rate_max: NonZeroU32,
     closing: AtomicBool,
-    idle: Notify,
+    /// Calls of all peers that are not answered yet.
+    unanswered: AtomicU32,
+    answered: Notify,
 }
 
 #[derive(Default)]
@@ -85,12 +87,30 @@ struct Load {
     rate: DefaultDirectRateLimiter,
 }
 
-/// The right to run one call; given back when dropped.
-struct InFlight(Arc<Load>);
+/// The right to run one call; given back when its answer is written.
+struct InFlight {
+    service: Arc<Service>,
+    load: Arc<Load>,
+}
+
+impl InFlight {
+    fn new(service: &Arc<Service>, load: &Arc<Load>) -> (Self, u32) {
+        let before = load.in_flight.fetch_add(1, Ordering::Relaxed);
+        service.unanswered.fetch_add(1, Ordering::SeqCst);
+        let place = Self {
+            service: Arc::clone(service),
+            load: Arc::clone(load),
+        };
+        (place, before)
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.load.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.service.unanswered.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.service.answered.notify_waiters();
+        }
     }
 }
 
@@ -104,29 +124,30 @@ impl Service {
             in_flight_max: limits.calls_in_flight_per_peer,
             rate_max: limits.calls_per_second_per_peer,
             closing: AtomicBool::new(false),
-            idle: Notify::new(),
+            unanswered: AtomicU32::new(0),
+            answered: Notify::new(),
         })
     }
 
-    /// Takes no more calls, and waits until those that run have ended; cancels them after `grace`.
+    /// Takes no more calls, and waits until those that run are answered; cancels them after `grace`.
     pub(crate) async fn drain(&self, grace: Duration) {
         self.closing.store(true, Ordering::SeqCst);
-        if timeout(grace, self.emptied()).await.is_err() {
+        if timeout(grace, self.all_answered()).await.is_err() {
             let running: Vec<Arc<Run>> = self.lock().running.values().cloned().collect();
             for run in running {
                 run.cancel.cancel();
             }
-            crate::ignore_gone(timeout(CANCEL_GRACE, self.emptied()).await);
+            crate::ignore_gone(timeout(CANCEL_GRACE, self.all_answered()).await);
         }
     }
 
-    async fn emptied(&self) {
+    async fn all_answered(&self) {
         loop {
-            let changed = self.idle.notified();
-            if self.lock().running.is_empty() {
+            let answered = self.answered.notified();
+            if self.unanswered.load(Ordering::SeqCst) == 0 {
                 return;
             }
-            changed.await;
+            answered.await;
         }
     }
 
@@ -146,12 +167,11 @@ impl Service {
         Arc::clone(load)
     }
 
-    fn admit(&self, load: &Arc<Load>) -> Result<InFlight, Failure> {
-        if self.closing.load(Ordering::Relaxed) {
+    fn admit(self: &Arc<Self>, load: &Arc<Load>) -> Result<InFlight, Failure> {
+        let (place, before) = InFlight::new(self, load);
+        if self.closing.load(Ordering::SeqCst) {
             return Err(Failure::ShuttingDown);
         }
-        let before = load.in_flight.fetch_add(1, Ordering::Relaxed);
-        let place = InFlight(Arc::clone(load));
         if before >= self.in_flight_max || load.rate.check().is_err() {
             return Err(Failure::Busy {
                 retry_after_ms: RETRY_AFTER_MS,
@@ -169,16 +189,11 @@ impl Service {
                 tracing::warn!(call.id = %key.call, error = %why, "a frame is not kept");
             }
         }
-        let ended = frames.last().is_some_and(|frame| frame.is_last());
-        if ended {
+        if frames.last().is_some_and(|frame| frame.is_last()) {
             calls.running.remove(key);
         }
-        let emptied = calls.running.is_empty();
         drop(calls);
         run.progress.notify_waiters();
-        if ended && emptied {
-            self.idle.notify_waiters();
-        }
     }
 }
 

@@ -3,13 +3,15 @@
 mod common;
 
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Plan, collect, eventually, name, pair, request, tcp};
+use common::{Node, Plan, collect, eventually, name, pair, request, tcp};
 use futures::StreamExt as _;
-use openfang_id::{AgentKey, NodeSeed, Transport};
+use openfang_id::{AgentKey, NodeId, NodeSeed, Transport};
 use openfang_mesh::{CallError, Limits};
 use openfang_ofp::call::{CallId, Failure, REQUEST_BYTES_MAX};
+use openfang_ofp::roster::Liveness;
+use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_comes_in_pieces_and_in_order() {
@@ -123,8 +125,8 @@ async fn too_many_calls_are_told_to_come_back() {
     });
     let mut held = Box::pin(futures::future::join_all(held));
     let refused = async {
-        loop {
-            let third = mesh.call(node, request(9, "hang"));
+        for n in 9.. {
+            let third = mesh.call(node, request(n, "hang"));
             match tokio::time::timeout(Duration::from_millis(50), third).await {
                 Ok(Err(CallError::Busy { retry_after })) => return retry_after,
                 Ok(other) => panic!("{other:?}"),
@@ -132,6 +134,7 @@ async fn too_many_calls_are_told_to_come_back() {
                 Err(_elapsed) => {}
             }
         }
+        panic!("never busy");
     };
     let retry_after = tokio::select! {
         retry_after = refused => retry_after,
@@ -225,10 +228,7 @@ async fn running_calls_may_end_before_a_node_leaves() {
     let id = b.id();
     let leaving = b.shutdown();
     let answered = async {
-        eventually("it says farewell first", || {
-            a.liveness(id) == Some(openfang_ofp::roster::Liveness::Left)
-        })
-        .await;
+        refused_as_closing(&a, id).await;
         host.steps.add_permits(1);
         collect(reply).await
     };
@@ -237,4 +237,18 @@ async fn running_calls_may_end_before_a_node_leaves() {
         (chunks, ended),
         (vec!["1".to_owned()], Ok("done".to_owned()))
     );
+    eventually("it has left", || a.liveness(id) == Some(Liveness::Left)).await;
+}
+
+/// Calls until the node says that it takes no more.
+async fn refused_as_closing(a: &Node, id: NodeId) {
+    for n in 100.. {
+        match a.mesh.call(id, request(n, "hello")).await {
+            Ok(_answered) => {}
+            Err(why) => {
+                assert_eq!(why, CallError::Failed(Failure::ShuttingDown));
+                return;
+            }
+        }
+    }
 }

@@ -74,10 +74,10 @@ fn head_of(node: &Node, of: NodeId) -> Option<HeadView> {
 }
 
 fn accepted(node: &Node, of: NodeId) -> Option<u64> {
-    match head_of(node, of) {
-        Some(HeadView::Consistent { size, .. }) => Some(size),
-        _other => None,
-    }
+    let Some(HeadView::Consistent { size, .. }) = head_of(node, of) else {
+        return None;
+    };
+    Some(size)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

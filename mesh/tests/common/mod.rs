@@ -63,10 +63,7 @@ impl TestHost {
     }
 
     pub fn any_roster_event(&self, wanted: impl Fn(&Event) -> bool) -> bool {
-        self.any_event(|event| match event {
-            MeshEvent::Roster(event) => wanted(event),
-            _other => false,
-        })
+        self.any_event(|event| matches!(event, MeshEvent::Roster(event) if wanted(event)))
     }
 
     pub fn runs_of(&self, id: CallId) -> u32 {
