@@ -117,9 +117,7 @@ fn verify(folder: &Path, keys: &Keys, bytes: u64) -> Result<Value, BenchError> {
     let intact = matches!(report.verdict, Verdict::Intact { .. });
     #[expect(clippy::cast_precision_loss, reason = "a size in bytes")]
     let rate = bytes as f64 / took.as_secs_f64() / 1e6;
-    Ok(
-        json!({ "intact": intact, "bytes": bytes, "mb_per_second": rate.round() }),
-    )
+    Ok(json!({ "intact": intact, "bytes": bytes, "mb_per_second": rate.round() }))
 }
 
 /// The clock of the entries.
