@@ -2,7 +2,7 @@
 //!
 //! Commands speak HTTP to the running daemon, which they find by `daemon.json` in the home; `start`
 //! is the daemon itself; `init`, `keygen`, `config` and `audit` work on the files. Data goes to
-//! stdout, messages to stderr. Exit codes: see [`error::Exit`].
+//! stdout, messages to stderr. Exit codes stand in `openfang --help`.
 
 mod args;
 mod client;

@@ -2,7 +2,7 @@
 //!
 //! The only crate that constructs the mesh, the kernel and the API and connects them, and the only
 //! one besides the command line that reads the environment and files of the operator. It has no
-//! logic of its own: [`prepare`] reads what the node was told and takes its home, [`run`] starts
+//! logic of its own: [`prepare`] reads what the node was told and takes its home, [`run()`] starts
 //! the parts in order and stops them in the reverse order.
 
 pub mod clock;
