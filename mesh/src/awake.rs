@@ -367,8 +367,13 @@ impl Awake {
     pub(crate) async fn leave(mut self: Box<Self>, grace: Duration) {
         let service = Arc::clone(&self.service);
         self.leaving = true;
+        let busy = service.is_busy();
         let drained = service.drain(grace);
         self.run_until(drained).await;
+        if busy {
+            // A connection that ends takes with it what the other end has received and not yet read.
+            self.run_until(tokio::time::sleep(READ_GRACE)).await;
+        }
         self.tell_roster(In::Leave);
         self.publish();
         self.base.peers.retire().await;
@@ -406,6 +411,8 @@ impl Awake {
     }
 }
 
+/// How long callers have to read the last answers before their connections are closed.
+const READ_GRACE: Duration = Duration::from_millis(250);
 /// How long the last messages may take to be written, and connections to be closed.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it is looked whether they are.

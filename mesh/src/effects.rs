@@ -1,12 +1,17 @@
 //! Carrying out what the roster wants.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openfang_ofp::roster::{CloseReason, Event, In, LinkId, Out};
 
 use crate::awake::{Awake, Done};
 use crate::links::{Ended, EndedWhy};
 use crate::{MeshEvent, ShortId};
+
+/// How long a connection that is given up stays for the calls that run on it. Those that take longer
+/// go on over another.
+const PARTING: Duration = Duration::from_secs(1);
 
 impl Awake {
     pub(crate) fn carry_out(&mut self, out: Out) {
@@ -114,19 +119,21 @@ impl Awake {
             return;
         };
         match why {
-            EndedWhy::Closed => {
-                // The roster wanted it closed, and the last message is written.
-                let peer = self.base.peers.peer(open.peer);
-                open.on_written();
+            // Either end wants the connection closed, and its last message is written.
+            EndedWhy::Closed | EndedWhy::PeerClosed => {
+                let (peer, connection) = (self.base.peers.peer(open.peer), open.connection);
+                if matches!(why, EndedWhy::Closed) {
+                    open.on_written();
+                }
                 if !self.leaving {
-                    let connection = open.connection;
                     self.tasks.spawn(async move {
                         peer.retire(link).await;
+                        tokio::time::sleep(PARTING).await;
                         Done::Retired(connection)
                     });
                 }
             }
-            EndedWhy::PeerClosed | EndedWhy::Open(_) | EndedWhy::Io(_) | EndedWhy::Frame(_) => {
+            EndedWhy::Open(_) | EndedWhy::Io(_) | EndedWhy::Frame(_) => {
                 let reason = why.to_string();
                 open.on_written();
                 self.close(link, &reason);

@@ -129,6 +129,11 @@ impl Service {
         })
     }
 
+    /// Says whether calls are not answered yet.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.unanswered.load(Ordering::SeqCst) > 0
+    }
+
     /// Takes no more calls, and waits until those that run are answered; cancels them after `grace`.
     pub(crate) async fn drain(&self, grace: Duration) {
         self.closing.store(true, Ordering::SeqCst);
@@ -144,7 +149,7 @@ impl Service {
     async fn all_answered(&self) {
         loop {
             let answered = self.answered.notified();
-            if self.unanswered.load(Ordering::SeqCst) == 0 {
+            if !self.is_busy() {
                 return;
             }
             answered.await;

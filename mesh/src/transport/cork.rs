@@ -21,8 +21,10 @@ enum Owed {
     Nothing,
     /// Bytes were written and no flush was asked for since.
     Written,
-    /// A flush was asked for in this turn of the task; it waits for the next.
-    Deferred,
+    /// A flush was asked for in this turn of the task; it waits for the next. `quiet`: nothing was read
+    /// or written since. Who asks again then does nothing but flush, as a connection that closes, and
+    /// is not kept waiting.
+    Deferred { quiet: bool },
     /// The turn in which the flush was asked for is over.
     Due,
 }
@@ -44,8 +46,15 @@ impl<C> Cork<C> {
 
     /// The multiplexer is waiting for the peer: its turn ends here.
     fn on_turn_over(&mut self) {
-        if self.owed == Owed::Deferred {
+        if matches!(self.owed, Owed::Deferred { .. }) {
             self.owed = Owed::Due;
+        }
+    }
+
+    /// Bytes are read or written.
+    fn on_traffic(&mut self) {
+        if let Owed::Deferred { quiet } = &mut self.owed {
+            *quiet = false;
         }
     }
 }
@@ -56,6 +65,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Cork<C> {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        self.on_traffic();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if polled.is_pending() {
             self.on_turn_over();
@@ -70,6 +80,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Cork<C> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.on_traffic();
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
         match (&polled, self.owed) {
             (Poll::Pending, _) => self.on_turn_over(),
@@ -81,12 +92,12 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Cork<C> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.owed {
-            Owed::Written | Owed::Deferred => {
-                self.owed = Owed::Deferred;
+            Owed::Written | Owed::Deferred { quiet: false } => {
+                self.owed = Owed::Deferred { quiet: true };
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Owed::Nothing | Owed::Due => {
+            Owed::Nothing | Owed::Due | Owed::Deferred { quiet: true } => {
                 let polled = Pin::new(&mut self.io).poll_flush(cx);
                 if polled.is_ready() {
                     self.owed = Owed::Nothing;
@@ -190,7 +201,6 @@ mod tests {
             assert!(Pin::new(&mut cork).poll_write(&mut cx, b"frame").is_ready());
             assert!(Pin::new(&mut cork).poll_flush(&mut cx).is_pending());
         }
-        assert!(Pin::new(&mut cork).poll_flush(&mut cx).is_pending());
         assert!(
             Pin::new(&mut cork)
                 .poll_read(&mut cx, &mut [0; 8])
@@ -198,6 +208,17 @@ mod tests {
         );
         assert_eq!((cork.io.written, cork.io.flushes), (50, 0));
 
+        assert!(Pin::new(&mut cork).poll_flush(&mut cx).is_ready());
+        assert_eq!(cork.io.flushes, 1);
+    }
+
+    #[test]
+    fn who_does_nothing_but_flush_is_served() {
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let mut cork = Cork::new(Sink::default());
+        assert!(Pin::new(&mut cork).poll_write(&mut cx, b"last").is_ready());
+        assert!(Pin::new(&mut cork).poll_flush(&mut cx).is_pending());
         assert!(Pin::new(&mut cork).poll_flush(&mut cx).is_ready());
         assert_eq!(cork.io.flushes, 1);
     }
