@@ -21,7 +21,7 @@ use crate::state::App;
 
 /// Who is at the other end of the socket, as far as an address tells.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin(pub(crate) Client);
+pub(crate) struct Peer(pub(crate) Client);
 
 /// The layer.
 pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -76,7 +76,7 @@ async fn guarded(app: &Arc<App>, route: &str, mut request: Request, next: Next) 
                 app.on_key_used(client, || format!("{} {route}", request.method()));
             }
             request.extensions_mut().insert(access);
-            request.extensions_mut().insert(Origin(client));
+            request.extensions_mut().insert(Peer(client));
         }
     }
     next.run(request).await

@@ -27,9 +27,15 @@ pub(crate) type Answer = Result<Response, ApiError>;
 
 /// Makes a JSON answer.
 fn json(status: StatusCode, body: &impl Serialize) -> Answer {
-    let bytes = serde_json::to_vec(body)
+    json_of_about(0, status, body)
+}
+
+/// Makes a JSON answer of about so many bytes: a long one is written without moving it as it grows.
+fn json_of_about(bytes: usize, status: StatusCode, body: &impl Serialize) -> Answer {
+    let mut out = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut out, body)
         .map_err(|error| ApiError::internal("Writing the answer", &error))?;
-    Ok((status, [(CONTENT_TYPE, JSON)], bytes).into_response())
+    Ok((status, [(CONTENT_TYPE, JSON)], out).into_response())
 }
 
 /// Makes a JSON answer with status 200.

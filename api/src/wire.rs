@@ -2,7 +2,7 @@
 
 use openfang_audit::verify::{DamageKind, Verdict};
 use openfang_audit::{Line, rfc3339};
-use openfang_id::{AgentKey, AgentRef};
+use openfang_id::{AgentKey, AgentRef, NodeId};
 use openfang_kernel::{AgentInfo, AgentState, Listed, ManifestWarning, TurnDone};
 use openfang_schema as schema;
 use openfang_schema::NodeRef;
@@ -34,8 +34,32 @@ fn unless_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// An agent of the mesh, as a list has it.
-pub(crate) fn summary(agent: Listed) -> schema::AgentSummary {
+/// Agents of the mesh, as a list has them. Those of one node follow each other, so that its id is
+/// written once: base58 costs more than all the rest of an entry.
+pub(crate) fn summaries(agents: Vec<Listed>) -> Vec<schema::AgentSummary> {
+    let mut last: Option<(NodeId, NodeRef)> = None;
+    let one = |agent: Listed| {
+        let node = match &last {
+            Some((id, node)) if *id == agent.node => node.clone(),
+            Some(_) | None => {
+                let node = node_ref(&agent);
+                last = Some((agent.node, node.clone()));
+                node
+            }
+        };
+        summary(agent, node)
+    };
+    agents.into_iter().map(one).collect()
+}
+
+fn node_ref(agent: &Listed) -> NodeRef {
+    NodeRef {
+        id: agent.node.to_string(),
+        name: agent.node_name.to_string(),
+    }
+}
+
+fn summary(agent: Listed, node: NodeRef) -> schema::AgentSummary {
     let running = agent.state == AgentState::Running;
     let local = agent.local.is_some();
     let mut summary = schema::AgentSummary {
@@ -53,10 +77,7 @@ pub(crate) fn summary(agent: Listed) -> schema::AgentSummary {
         description: agent.description,
         tags: agent.tags,
         tools: agent.tools,
-        node: NodeRef {
-            id: agent.node.to_string(),
-            name: agent.node_name.to_string(),
-        },
+        node,
         local,
         reachable: agent.reachable,
     };
@@ -109,7 +130,8 @@ fn local_summary(info: AgentInfo, node: NodeRef) -> schema::AgentSummary {
 /// An agent, as its own page has it.
 pub(crate) fn detail(agent: Listed) -> schema::AgentDetail {
     let version = agent.local.as_ref().map(|info| info.version.clone());
-    let summary = summary(agent);
+    let node = node_ref(&agent);
+    let summary = summary(agent, node);
     let model = match (&summary.model_provider, &summary.model_name) {
         (Some(provider), Some(model)) => Some(schema::ModelRef {
             provider: provider.clone(),

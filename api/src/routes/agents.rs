@@ -7,10 +7,13 @@ use openfang_kernel::Manifest;
 use openfang_schema::{AgentKilled, AgentRestarted, AgentSummary, Spawned};
 use serde::Deserialize;
 
-use super::{Answer, AppState, json, ok};
+use super::{Answer, AppState, json, json_of_about, ok};
 use crate::error::ApiError;
 use crate::extract::{Agent, Caller, ManifestText, Params};
 use crate::wire;
+
+/// About how long an entry of the list is; 450 bytes with a short description.
+const ENTRY_BYTES: usize = 512;
 
 /// Which agents are listed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -34,15 +37,9 @@ pub(crate) struct ListParams {
 pub(crate) async fn list(State(app): AppState, Params(params): Params<ListParams>) -> Answer {
     let agents: Vec<AgentSummary> = match params.scope {
         Scope::Local => wire::local_agents(&app.state),
-        Scope::Mesh => app
-            .state
-            .kernel
-            .directory()
-            .into_iter()
-            .map(wire::summary)
-            .collect(),
+        Scope::Mesh => wire::summaries(app.state.kernel.directory()),
     };
-    ok(&agents)
+    json_of_about(agents.len() * ENTRY_BYTES, StatusCode::OK, &agents)
 }
 
 /// `POST /api/agents`

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use openfang_schema::{ErrorCode, ws};
 
 use super::AppState;
-use crate::edge::Origin;
+use crate::edge::Peer;
 use crate::error::ApiError;
 use crate::extract::{Agent, Caller, MESSAGE_BODY_BYTES_MAX};
 use crate::wire;
@@ -20,7 +20,7 @@ use session::Session;
 /// `GET /api/agents/{id}/ws`. Of the offered subprotocols only `bearer` is chosen, never the key.
 pub(crate) async fn open(
     State(app): AppState,
-    Extension(Origin(client)): Extension<Origin>,
+    Extension(Peer(client)): Extension<Peer>,
     Caller(principal): Caller,
     Agent(agent): Agent,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,

@@ -1,9 +1,13 @@
 //! A message and its answer, in one piece and as a stream.
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 
-use crate::node::{Answer, KEYED, start};
+use crate::node::{Answer, KEYED, Node, start};
 
 const MESSAGE: &str = "/api/agents/echo/message";
 const STREAM: &str = "/api/agents/echo/message/stream";
@@ -149,21 +153,93 @@ async fn an_error_before_the_first_event_is_a_plain_one() {
     }
 }
 
+/// An agent whose model takes a request and never answers, and the socket of that model.
+async fn slow(node: &Node) -> TcpListener {
+    let model = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let addr = model.local_addr().expect("an address");
+    let toml = format!(
+        "name = \"slow\"\nmodule = \"builtin:chat\"\n[model]\nprovider = \"here\"\n\
+         model = \"m\"\nbase_url = \"http://{addr}/v1\"\n"
+    );
+    let spawned = node.post("/api/agents", &json!({"manifest_toml": toml}));
+    let spawned = spawned.send().await;
+    assert_eq!(spawned.status.as_u16(), 201, "{}", spawned.text());
+    model
+}
+
+async fn is_busy(node: &Node) -> bool {
+    let body = node.get("/api/agents/slow").send().await.is_ok();
+    body["is_inferencing"].as_bool().expect("a truth")
+}
+
+/// Sends until the model has been asked, and gives back what is still under way.
+macro_rules! until_asked {
+    ($model:expr, $sent:expr) => {
+        tokio::select! {
+            asked = $model.accept() => asked.expect("asked").0,
+            _ = $sent => panic!("answered before the model was asked"),
+        }
+    };
+}
+
 #[tokio::test]
-async fn a_reader_that_goes_away_leaves_the_agent_free() {
+async fn a_caller_who_goes_away_cancels_the_turn() {
     let node = start(KEYED).await;
-    node.echo("echo").await;
-    let response = node
-        .post(STREAM, &json!({"message": "hi"}))
-        .send_open()
-        .await;
+    let model = slow(&node).await;
+    for path in [
+        "/api/agents/slow/message",
+        "/api/agents/slow/message/stream",
+    ] {
+        let mut sent = Box::pin(node.post(path, &json!({"message": "hi"})).send_open());
+        let _asked = until_asked!(model, &mut sent);
+        assert!(is_busy(&node).await);
+        drop(sent);
+        while is_busy(&node).await {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_with_an_idempotency_key_may_go_away() {
+    let node = start(KEYED).await;
+    let model = slow(&node).await;
+    let body = json!({"message": "hi", "idempotency_key": "a"});
+    let path = "/api/agents/slow/message";
+    let mut sent = Box::pin(node.post(path, &body).send_open());
+    let mut asked = until_asked!(model, &mut sent);
+    drop(sent);
+    // The turn is still there to be answered, and whoever asks again is given the answer.
+    let again = node.post(path, &body).send();
+    let answer = "data: {\"choices\":[{\"delta\":{\"content\":\"late\"},\
+                  \"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\n\r\n",
+        answer.len()
+    );
+    asked.write_all(head.as_bytes()).await.expect("sent");
+    asked.write_all(answer.as_bytes()).await.expect("sent");
+    assert_eq!(again.await.is_ok()["response"], "late");
+}
+
+#[tokio::test]
+async fn a_stream_begins_without_its_first_event_when_that_takes_long() {
+    let node = start(KEYED).await;
+    let model = slow(&node).await;
+    let ask = node.post("/api/agents/slow/message/stream", &json!({"message": "hi"}));
+    let mut sent = Box::pin(ask.send_open());
+    let _asked = until_asked!(model, &mut sent);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    let response = sent.await;
+    assert_eq!(response.status().as_u16(), 200);
     let mut body = response.into_body().into_data_stream();
-    body.next().await.expect("a first event").expect("bytes");
-    drop(body);
-    node.post(MESSAGE, &json!({"message": "again"}))
-        .send()
-        .await
-        .is_ok();
+    let first = body.next().await.expect("an event").expect("bytes");
+    let first = String::from_utf8_lossy(&first).into_owned();
+    assert!(
+        first.starts_with("event: phase\ndata: {\"phase\":\"waiting\""),
+        "{first}"
+    );
 }
 
 #[tokio::test]

@@ -245,3 +245,23 @@ async fn an_open_socket_is_told_that_the_node_stops() {
     }
     served.stop().await;
 }
+
+#[tokio::test]
+async fn a_silent_client_is_let_go() {
+    let served = serve(STRICT).await;
+    served.node.echo("echo").await;
+    let mut socket = open_keyed(&served).await;
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(30 * 60 + 1)).await;
+    match socket.next().await {
+        Some(Ok(Message::Close(Some(frame)))) => {
+            assert_eq!(
+                (u16::from(frame.code), frame.reason.as_str()),
+                (1001, "idle")
+            );
+        }
+        other => panic!("not a farewell: {other:?}"),
+    }
+    tokio::time::resume();
+    served.stop().await;
+}
