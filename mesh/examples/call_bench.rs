@@ -1,5 +1,5 @@
-//! Measures calls between two nodes of this process over loopback, beside a raw echo on the same kind
-//! of connection. `cargo run --release -p openfang-mesh --example call_bench [SECONDS]`
+//! Measures joins and calls between nodes of this process over loopback.
+//! `cargo run --release -p openfang-mesh --example call_bench [SECONDS]`
 
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
@@ -109,6 +109,36 @@ async fn pair(transport: Transport, dir: &std::path::Path) -> ((Mesh, Owner), (M
     ((a, a_owner), (b, b_owner))
 }
 
+/// How long it takes from the question to an authenticated connection.
+async fn measure_joins(transport: Transport, dir: &std::path::Path) {
+    let start = |seed: u8| {
+        let dir = dir.join(seed.to_string());
+        Mesh::start(config(seed, transport, Vec::new(), dir), Arc::new(NoOp))
+    };
+    let (a, a_owner) = start(1).await.expect("started");
+    let mut took = Vec::new();
+    for seed in 10..30 {
+        let (b, b_owner) = start(seed).await.expect("started");
+        let Status::Awake { listen, .. } = b.status() else {
+            panic!("asleep");
+        };
+        let addr = listen[0].clone();
+        let at = Instant::now();
+        let joined = a.join(vec![PeerAddr { addr, node: None }], None).await;
+        joined.expect("joined");
+        took.push(at.elapsed());
+        b_owner.shutdown(Duration::from_secs(1)).await;
+    }
+    a_owner.shutdown(Duration::from_secs(1)).await;
+    took.sort_unstable();
+    println!(
+        "{transport:?} connect and authenticate: p50 {:?}, longest of {} {:?}",
+        took[took.len() / 2],
+        took.len(),
+        took[took.len() - 1]
+    );
+}
+
 async fn measure(mesh: &Mesh, to: NodeId, callers: usize, time: Duration) -> (f64, [u128; 3]) {
     static ID: AtomicU64 = AtomicU64::new(0);
     let began = Instant::now();
@@ -146,6 +176,7 @@ fn main() {
     runtime.block_on(async {
         for transport in [Transport::Tcp, Transport::Quic] {
             let dir = std::env::temp_dir().join(format!("call-bench-{}", std::process::id()));
+            measure_joins(transport, &dir).await;
             let ((a, a_owner), (b, b_owner)) = pair(transport, &dir).await;
             for callers in [1, 8, 64, 256] {
                 let (rate, [p50, p99, p999]) = measure(&b, a.node_id(), callers, time).await;

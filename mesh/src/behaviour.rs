@@ -17,6 +17,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, allow_block_list, connection_limits};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::admission::Admission;
 use crate::config::Limits;
@@ -39,6 +40,8 @@ pub(crate) struct Event {
 pub(crate) struct Behaviour {
     limits: connection_limits::Behaviour,
     blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    /// Until when.
+    blocked_until: BTreeMap<PeerId, Instant>,
     admission: Admission,
     calls: mpsc::Sender<InboundCall>,
     openers: BTreeMap<ConnectionId, Opener>,
@@ -55,6 +58,7 @@ impl Behaviour {
         Self {
             limits: connection_limits::Behaviour::new(connections),
             blocked: allow_block_list::Behaviour::default(),
+            blocked_until: BTreeMap::new(),
             admission: Admission::new(limits.clone()),
             calls,
             openers: BTreeMap::new(),
@@ -65,6 +69,21 @@ impl Behaviour {
     /// Returns the bounds on connections that are being set up.
     pub(crate) fn admission_mut(&mut self) -> &mut Admission {
         &mut self.admission
+    }
+
+    /// Closes every connection of a peer and lets it in again only then.
+    pub(crate) fn block(&mut self, peer: PeerId, until: Instant) {
+        self.blocked.block_peer(peer);
+        self.blocked_until.insert(peer, until);
+    }
+
+    /// Lets those in again whose time is over. Asked whenever someone is at the door.
+    fn unblock(&mut self) {
+        let now = Instant::now();
+        let over = self.blocked_until.extract_if(.., |_, until| *until <= now);
+        for (peer, _) in over {
+            self.blocked.unblock_peer(peer);
+        }
     }
 
     /// Takes the queue that asks this connection for substreams; once per connection.
@@ -112,6 +131,7 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.admission.on_settled(id);
+        self.unblock();
         self.limits
             .handle_established_inbound_connection(id, peer, local, remote)?;
         self.blocked
@@ -126,6 +146,7 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.unblock();
         self.limits
             .handle_pending_outbound_connection(id, peer, addresses, role)?;
         self.blocked

@@ -38,6 +38,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a call that has begun waits for another connection. A node that was gone for longer has
 /// most likely been restarted, and then no longer knows the call.
 const RESUME_PATIENCE: Duration = Duration::from_secs(20);
+/// Between two attempts to take a call up again; doubled up to 1.3 s while they lead nowhere.
+const RESUME_PAUSE: Duration = Duration::from_millis(10);
 /// How long a call that is taken up again waits for news of the other node.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// The last moment the other node can still say that the deadline has passed.
@@ -51,6 +53,7 @@ pub struct Reply {
     state: State,
     ready: VecDeque<Result<Frame, CallError>>,
     begun: Instant,
+    resumed: u32,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -98,10 +101,10 @@ pub(crate) async fn call(
     if shared.closing.is_cancelled() {
         return Err(CallError::ShuttingDown);
     }
-    let peer = shared.peers.peer(node);
-    if !peer.is_connected() {
-        connect(&shared, &peer, deadline).await?;
-    }
+    let peer = match shared.peers.known(&node) {
+        Some(peer) if peer.is_connected() => peer,
+        Some(_) | None => connect(&shared, node, deadline).await?,
+    };
     let call = Call {
         incarnation: incarnation(&shared, node),
         shared,
@@ -115,6 +118,7 @@ pub(crate) async fn call(
         state: State::Waiting(lease),
         ready: VecDeque::new(),
         begun,
+        resumed: 0,
         timer: None,
     };
     std::future::poll_fn(|cx| reply.poll_fill(cx)).await;
@@ -129,28 +133,27 @@ pub(crate) async fn call(
 }
 
 /// Waits for a connection to a node that has none.
-async fn connect(shared: &Shared, peer: &Peer, deadline: Instant) -> Result<(), CallError> {
+async fn connect(shared: &Shared, node: NodeId, deadline: Instant) -> Result<Arc<Peer>, CallError> {
     if *shared.status.borrow() == Status::Asleep {
         return Err(CallError::Asleep);
     }
-    let node = peer.node();
-    let unreachable = || CallError::Unreachable {
-        node,
-        last: peer.last_error(),
-    };
     let liveness = shared.view.borrow().node(&node).map(|node| node.liveness);
-    match liveness {
+    let alive = match liveness {
         None | Some(Liveness::Me) => return Err(CallError::UnknownNode { node }),
-        Some(Liveness::Dead | Liveness::Left) => return Err(unreachable()),
-        Some(Liveness::Alive | Liveness::Suspect) => {}
+        Some(Liveness::Dead | Liveness::Left) => false,
+        Some(Liveness::Alive | Liveness::Suspect) => true,
+    };
+    let peer = shared.peers.peer(node);
+    if alive {
+        // A full queue means the driver is about to look at the connections anyway.
+        crate::ignore_gone(shared.commands.try_send(Command::Connect { node }));
+        let until = deadline.min(Instant::now() + CONNECT_PATIENCE);
+        if peer.connected(until).await {
+            return Ok(peer);
+        }
     }
-    // A full queue means the driver is about to look at the connections anyway.
-    crate::ignore_gone(shared.commands.try_send(Command::Connect { node }));
-    let until = deadline.min(Instant::now() + CONNECT_PATIENCE);
-    if peer.connected(until).await {
-        return Ok(());
-    }
-    Err(unreachable())
+    let last = peer.last_error();
+    Err(CallError::Unreachable { node, last })
 }
 
 fn incarnation(shared: &Shared, node: NodeId) -> Option<u64> {
@@ -176,7 +179,11 @@ impl Call {
         for out in lease.line().client.handle(In::Call(&self.request)) {
             match out {
                 // A broken connection shows itself when the answer is read.
-                Out::Send(bytes) => crate::ignore_gone(lease.line().write(&bytes).await),
+                Out::Send(bytes) => {
+                    let written = lease.line().write(&bytes);
+                    let written = tokio::time::timeout_at(self.deadline, written).await;
+                    crate::ignore_gone(written.map_err(|_elapsed| CallError::TimedOut)?);
+                }
                 Out::NotSent(why) => {
                     lease.give_back();
                     return Err(not_sent(why));
@@ -192,10 +199,16 @@ impl Call {
         Ok(lease)
     }
 
-    /// Finds another connection and asks for the rest of the answer.
-    async fn resume(self, mut last: String) -> Result<Lease, CallError> {
+    /// Finds another connection and asks for the rest of the answer. `nth`: how often that was done.
+    async fn resume(self, mut last: String, nth: u32) -> Result<Lease, CallError> {
         let node = self.peer.node();
+        let mut pause = match nth {
+            0 => Duration::ZERO,
+            _more => RESUME_PAUSE.saturating_mul(1 << nth.min(7)),
+        };
         loop {
+            tokio::time::sleep_until(self.deadline.min(Instant::now() + pause)).await;
+            pause = RESUME_PAUSE;
             let until = self.deadline.min(Instant::now() + RESUME_PATIENCE);
             if !self.peer.connected(until).await {
                 if Instant::now() >= self.deadline {
@@ -210,13 +223,12 @@ impl Call {
             match self.send().await {
                 Ok(lease) => return Ok(lease),
                 Err(CallError::Unreachable { last: why, .. }) => last = why,
-                Err(CallError::Busy { retry_after }) => tokio::time::sleep(retry_after).await,
+                Err(CallError::Busy { retry_after }) => pause = retry_after,
                 Err(other) => return Err(other),
             }
             if Instant::now() >= self.deadline {
                 return Err(CallError::TimedOut);
             }
-            tokio::task::yield_now().await;
         }
     }
 
@@ -286,7 +298,10 @@ impl Reply {
     fn on_outs(&mut self, outs: Vec<Out>) {
         for out in outs {
             match out {
-                Out::Chunk(chunk) => self.ready.push_back(Ok(Frame::Chunk(chunk))),
+                Out::Chunk(chunk) => {
+                    self.resumed = 0;
+                    self.ready.push_back(Ok(Frame::Chunk(chunk)));
+                }
                 Out::End(end) => {
                     self.give_back();
                     self.finish(Ok(Frame::End(end)));
@@ -319,7 +334,8 @@ impl Reply {
             "the connection broke; the call is taken up again"
         );
         let last = call.peer.last_error();
-        self.state = State::Resuming(call.resume(last).boxed());
+        self.state = State::Resuming(call.resume(last, self.resumed).boxed());
+        self.resumed += 1;
     }
 
     fn give_back(&mut self) {

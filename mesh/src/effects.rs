@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openfang_ofp::roster::{CloseReason, Event, In, LinkId, Out};
+use tokio::time::Instant;
 
 use crate::awake::{Awake, Done};
 use crate::links::{Ended, EndedWhy};
@@ -12,6 +13,9 @@ use crate::{MeshEvent, ShortId};
 /// How long a connection that is given up stays for the calls that run on it. Those that take longer
 /// go on over another.
 const PARTING: Duration = Duration::from_secs(1);
+
+/// How long a peer that broke the protocol is not let in.
+const BLOCKED: Duration = Duration::from_secs(60);
 
 impl Awake {
     pub(crate) fn carry_out(&mut self, out: Out) {
@@ -96,9 +100,13 @@ impl Awake {
             // The farewell is written first, and running calls end first.
             CloseReason::Leaving => {}
             CloseReason::Surplus => open.finish(),
-            CloseReason::Silent | CloseReason::Violation(_) => {
-                let reason = format!("{why:?}");
-                self.close(link, &reason);
+            CloseReason::Silent => self.close(link, "nothing was heard for too long"),
+            CloseReason::Violation(offence) => {
+                let peer = crate::addrs::peer_id(&open.peer);
+                self.close(link, &format!("the peer broke the protocol: {offence:?}"));
+                self.swarm
+                    .behaviour_mut()
+                    .block(peer, Instant::now() + BLOCKED);
             }
         }
     }
@@ -144,6 +152,10 @@ impl Awake {
     fn on_roster_event(&mut self, event: Event) {
         self.mark_changed();
         log(&event);
+        if let Event::NodeForgotten { node } = &event {
+            self.base.peers.forget(node);
+            self.service.forget(node);
+        }
         self.base.host.on_event(MeshEvent::Roster(event));
     }
 }

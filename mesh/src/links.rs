@@ -216,3 +216,26 @@ async fn read_all(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_does_not_read_holds_up_nobody() {
+        let peer = openfang_id::NodeSeed::from_bytes([4; 32]).keys().node_id();
+        let connection = ConnectionId::new_unchecked(1);
+        let (mut link, queue) = Link::new(peer, connection, tracing::Span::none());
+        for _message in 0..QUEUE {
+            assert!(link.send(vec![1]).is_ok());
+        }
+        assert!(link.send(vec![1]).is_err());
+        drop(queue);
+        assert!(link.send(vec![1]).is_err());
+        link.finish();
+        assert!(
+            link.send(vec![1]).is_ok(),
+            "what comes after the end is dropped"
+        );
+    }
+}

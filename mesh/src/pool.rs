@@ -114,13 +114,23 @@ impl Peers {
         }
     }
 
+    /// Returns a peer that is or was connected, or dialled.
+    pub(crate) fn known(&self, node: &NodeId) -> Option<Arc<Peer>> {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.get(node).cloned()
+    }
+
+    /// The roster has forgotten a node.
+    pub(crate) fn forget(&self, node: &NodeId) {
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        peers.remove(node);
+    }
+
     /// Returns the peer, made when it was not known here.
     pub(crate) fn peer(&self, node: NodeId) -> Arc<Peer> {
-        let known = self.peers.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(peer) = known.get(&node) {
-            return Arc::clone(peer);
+        if let Some(peer) = self.known(&node) {
+            return peer;
         }
-        drop(known);
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         let waiting_max = self.waiting_max;
         let made = peers

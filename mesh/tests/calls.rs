@@ -215,6 +215,19 @@ async fn the_same_call_asked_twice_runs_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_panics_leaves_nobody_waiting() {
+    let (a, b) = pair(Transport::Tcp).await;
+    let ended = a.mesh.call(b.id(), request(1, "panic")).await;
+    assert_eq!(ended.err(), Some(CallError::Failed(Failure::Internal)));
+    assert_eq!(b.host.runs_of(CallId([1; 16])), 1);
+    let again = a.mesh.call(b.id(), request(2, "hello")).await;
+    assert_eq!(
+        collect(again.expect("a reply")).await.1,
+        Ok("hello".to_owned())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn running_calls_may_end_before_a_node_leaves() {
     let (a, b) = pair(Transport::Tcp).await;
     b.host.steps.add_permits(1);

@@ -123,6 +123,7 @@ impl Host for TestHost {
                     Frame::Failure(Failure::Cancelled)
                 })
                 .boxed(),
+                "panic" => futures::stream::once(async { panic!("as the test asked") }).boxed(),
                 "big" => {
                     let bytes: usize = rest.parse().expect("a number of bytes");
                     let frames = [text("x".repeat(bytes)), end("done")];
