@@ -109,7 +109,7 @@ impl Dialer {
     /// Returns where a node may be reached: where it answered last, where it says it is, where it
     /// was configured; TCP before QUIC, because its end shows at once.
     pub(crate) fn addrs_of(&self, node: &NodeId, announced: &[NetAddr]) -> Vec<PeerAddr> {
-        let good = self.good.get(node.as_bytes()).map(|(_, addrs)| addrs);
+        let good = self.good.get(&Key::of(node)).map(|(_, addrs)| addrs);
         let configured = self.entries.values();
         let configured = configured.filter(|entry| entry.node.as_ref() == Some(node));
         let configured = configured.flat_map(|entry| entry.addrs.iter().map(|addr| &addr.addr));
@@ -149,7 +149,7 @@ impl Dialer {
     pub(crate) fn remember(&mut self, node: &NodeId, addr: NetAddr) {
         let (_, addrs) = self
             .good
-            .entry(*node.as_bytes())
+            .entry(Key::of(node))
             .or_insert_with(|| (*node, Vec::new()));
         addrs.retain(|known| *known != addr);
         addrs.insert(0, addr);

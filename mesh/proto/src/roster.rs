@@ -29,6 +29,7 @@ mod config;
 mod dialing;
 mod event;
 mod head_sync;
+mod key;
 mod known;
 mod links;
 mod liveness;
@@ -59,5 +60,4 @@ pub use state::State;
 pub use view::{LinkView, Liveness, NodeView, View};
 pub use wire::{FRAME_BYTES_MAX, check_frame};
 
-/// The 32 bytes of a node's public key: what nodes are looked up by before the key is checked.
-pub(crate) type Key = [u8; 32];
+pub(crate) use key::Key;

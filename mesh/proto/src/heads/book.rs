@@ -73,12 +73,13 @@ pub(crate) struct Book {
     by_change: BTreeMap<u64, Key>,
     changes: u64,
     questions: u32,
+    alarm_changes: u64,
 }
 
 impl Book {
     /// Takes back what was kept on disk.
     pub(crate) fn restore(&mut self, kept: KeptLog) {
-        let key = *kept.node.as_bytes();
+        let key = Key::of(&kept.node);
         let log = Log {
             node: kept.node,
             key: kept.key,
@@ -107,7 +108,7 @@ impl Book {
     /// Learns which log a node announces in its record. The first key seen is the one that counts:
     /// it is derived from the same seed as the node's identity and never changes.
     pub(crate) fn pin(&mut self, node: NodeId, announced: LogKey) -> Step {
-        let key = *node.as_bytes();
+        let key = Key::of(&node);
         let Some(log) = self.logs.get_mut(&key) else {
             self.make_room();
             self.restore(KeptLog {
@@ -262,6 +263,7 @@ impl Book {
             return (false, Step::None);
         }
         log.alarms.push(alarm.clone());
+        self.alarm_changes += 1;
         let step = alarm.notes.iter().fold(Step::None, |step, note| {
             match self.observe(&alarm.accused, note, false) {
                 convicted @ Step::Inconsistent(..) => convicted,
@@ -282,6 +284,11 @@ impl Book {
     /// Returns whose log it is.
     pub(crate) fn node(&self, key: &Key) -> Option<NodeId> {
         self.logs.get(key).map(|log| log.node)
+    }
+
+    /// Returns how often an alarm was added.
+    pub(crate) fn alarm_changes(&self) -> u64 {
+        self.alarm_changes
     }
 
     /// Returns every alarm that is held.
@@ -387,7 +394,7 @@ impl Log {
             return HeadView::Reported {
                 accepted,
                 by: reporters
-                    .filter_map(|key| NodeId::from_public_key(key).ok())
+                    .filter_map(|key| NodeId::from_public_key(*key.as_bytes()).ok())
                     .collect(),
                 why: first.why,
             };

@@ -39,7 +39,7 @@ impl Alarm {
         let notes = heads.into_iter().flatten();
         let mut alarm = Self {
             accused,
-            reporter: *me.as_bytes(),
+            reporter: Key::of(me),
             why,
             notes: notes.map(|head| head.note.clone()).collect(),
             signature: [0; 64],
@@ -62,8 +62,8 @@ impl Alarm {
 
     fn body_into(&self, out: &mut Writer) {
         let (code, number) = self.why.code();
-        out.raw(&self.accused)
-            .raw(&self.reporter)
+        out.raw(self.accused.as_bytes())
+            .raw(self.reporter.as_bytes())
             .u8(code)
             .u64(number)
             .count8(self.notes.len());
@@ -78,8 +78,8 @@ impl Alarm {
     }
 
     pub(crate) fn decode_from(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let accused = from.array()?;
-        let reporter = from.array()?;
+        let accused = Key::decode_from(from)?;
+        let reporter = Key::decode_from(from)?;
         let why = Why::from_code(from.u8()?, from.u64()?)?;
         let count = from.count8(NOTES_MAX)?;
         let notes: Result<_, _> = (0..count)

@@ -65,7 +65,7 @@ impl Accusation {
         let mut accusation = Self {
             target,
             life,
-            accuser: *me.as_bytes(),
+            accuser: Key::of(me),
             doubt,
             signature: [0; 64],
         };
@@ -86,10 +86,10 @@ impl Accusation {
     }
 
     fn body_into(&self, out: &mut Writer) {
-        out.raw(&self.target)
+        out.raw(self.target.as_bytes())
             .u64(self.life.incarnation)
             .u32(self.life.refutation)
-            .raw(&self.accuser)
+            .raw(self.accuser.as_bytes())
             .u8(self.doubt.code());
     }
 
@@ -100,12 +100,12 @@ impl Accusation {
 
     pub(crate) fn decode_from(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            target: from.array()?,
+            target: Key::decode_from(from)?,
             life: Life {
                 incarnation: from.u64()?,
                 refutation: from.u32()?,
             },
-            accuser: from.array()?,
+            accuser: Key::decode_from(from)?,
             doubt: Doubt::from_code(from.u8()?)?,
             signature: from.array()?,
         })

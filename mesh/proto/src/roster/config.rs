@@ -62,14 +62,25 @@ pub(super) const ALIVE_RECENTLY: Duration = Duration::from_secs(60);
 /// Between two refutations of this node.
 pub(super) const REFUTE_EVERY: Duration = Duration::from_millis(200);
 
-/// How long passed-on news may wait for more of it.
-pub(super) const COALESCE: Duration = Duration::from_millis(5);
+/// How long passed-on news waits for more of it, after other news has just gone. A single piece goes
+/// at once; in a storm a message carries dozens, and what neighbours tell meanwhile is not told back.
+pub(super) const COALESCE: Duration = Duration::from_millis(25);
+/// How long it waits in a storm. Every neighbour tells the same then, and what two have told need
+/// not be told a third.
+pub(super) const COALESCE_BUSY: Duration = Duration::from_millis(120);
+/// How many pieces in a second are a storm.
+pub(super) const BUSY: usize = 40;
+/// To how many neighbours the news of a storm goes: each of a thousand nodes telling all others of a
+/// thousand records is what would hurt, not the second that anti-entropy takes.
+pub(super) const FANOUT_BUSY: usize = 4;
 /// The most links that all get every piece of news.
 pub(super) const PUSH_ALL: usize = 32;
 /// Between two rounds of anti-entropy.
 pub(super) const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// The longest pause of rounds with a peer that bring nothing.
 pub(super) const SYNC_BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How many answered rounds may bring nothing before the pauses grow: what was sent can get lost.
+pub(super) const SYNC_PATIENCE: u32 = 4;
 /// How long a difference must last before a round is spent on it: news is mostly still on its way.
 pub(super) const SYNC_SETTLED: Duration = Duration::from_millis(300);
 

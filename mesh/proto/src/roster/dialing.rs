@@ -28,6 +28,8 @@ const SHED_AFTER: Duration = Duration::from_secs(3);
 const NO_ADDR: Duration = Duration::from_secs(30);
 /// Spreads the first dials of a node that starts.
 const START_SPREAD: Duration = Duration::from_millis(50);
+/// The longest pause of a dial that found too many others under way.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How much longer than a first settling the node with the higher id waits for the other.
 const SETTLE_PATIENCE: u32 = 10;
 /// Failures that make a target that broke the protocol wait for the longest.
@@ -35,7 +37,7 @@ const BLAME: u32 = 6;
 
 impl State {
     pub(super) fn on_connected(&mut self, connected: &Connected) {
-        let key = *connected.peer.as_bytes();
+        let key = Key::of(&connected.peer);
         if let Some(dial) = connected.dial {
             self.dialer.succeeded(dial, &connected.peer);
         }
@@ -118,7 +120,7 @@ impl State {
         let Some(link) = self.links.remove(id) else {
             return;
         };
-        let key = *link.peer.as_bytes();
+        let key = Key::of(&link.peer);
         self.event(Event::Unlinked {
             node: link.peer,
             link: id,
@@ -163,9 +165,9 @@ impl State {
 
     fn redial(&mut self, peer: openfang_id::NodeId, after: Duration) {
         let at = self.now + after;
-        let known = self.table.get(peer.as_bytes()).is_some();
+        let known = self.table.get(&Key::of(&peer)).is_some();
         if known {
-            let target = Target::Node(*peer.as_bytes());
+            let target = Target::Node(Key::of(&peer));
             self.timers.set_earlier(Timer::Dial(target), at);
         }
         for entry in self.dialer.entries_of(&peer) {
@@ -215,7 +217,7 @@ impl State {
             offence,
         });
         self.close(id, CloseReason::Violation(offence));
-        let key = *peer.as_bytes();
+        let key = Key::of(&peer);
         self.dialer.blame(Target::Node(key), BLAME);
         self.dial_later(&key);
     }
@@ -250,7 +252,7 @@ impl State {
         let links = self.links.iter();
         let surplus: Vec<LinkId> = links
             .filter(|(_, link)| link.dialed && old(link.since))
-            .filter(|(_, link)| !self.is_pick(link.peer.as_bytes()))
+            .filter(|(_, link)| !self.is_pick(&Key::of(&link.peer)))
             .map(|(id, _)| id)
             .collect();
         for id in surplus {
@@ -335,16 +337,27 @@ impl State {
     }
 
     fn back_off(&mut self, target: Target) {
-        let gone = |key: &Key| {
-            let node = self.table.get(key);
-            node.is_some_and(|node| node.liveness == Liveness::Left)
+        let pause = match target {
+            // Hundreds may be gone at once, and all others dial them too: no haste.
+            Target::Node(key) if self.is_far(&key) => {
+                self.rng.between(Duration::ZERO, BACKOFF_LONG)
+            }
+            Target::Node(_) | Target::Entry(_) => {
+                self.dialer.backoff(target, BACKOFF_MAX, &mut self.rng)
+            }
         };
-        let longest = match target {
-            Target::Node(key) if !self.full || gone(&key) => BACKOFF_LONG,
-            Target::Node(_) | Target::Entry(_) => BACKOFF_MAX,
-        };
-        let pause = self.dialer.backoff(target, longest, &mut self.rng);
         self.timers.set(Timer::Dial(target), self.now + pause);
+    }
+
+    /// Tells whether others are as likely to reach a node: it has left, or is gone from a large mesh
+    /// without having been a neighbour.
+    fn is_far(&self, key: &Key) -> bool {
+        let node = self.table.get(key);
+        node.is_some_and(|node| {
+            let left = node.liveness == Liveness::Left;
+            let gone = node.liveness == Liveness::Dead && !self.full;
+            left || (gone && node.lost.is_none())
+        })
     }
 
     pub(super) fn on_dial_timer(&mut self, target: Target) {
@@ -392,7 +405,7 @@ impl State {
             lives || self.is_linked(key) || self.dialer.is_flying(Target::Node(*key))
         };
         if let Some(node) = entry.node {
-            let key = node.as_bytes();
+            let key = &Key::of(&node);
             let known = self.table.get(key).map(|node| node.liveness);
             return served(key, known.unwrap_or(Liveness::Dead));
         }
@@ -418,7 +431,7 @@ impl State {
             return;
         }
         if self.dialer.is_full() {
-            let pause = self.rng.between(START_SPREAD, START_SPREAD * 4);
+            let pause = self.rng.between(START_SPREAD, FULL_PAUSE);
             self.timers.set(Timer::Dial(target), self.now + pause);
             return;
         }

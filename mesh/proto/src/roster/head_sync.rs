@@ -34,7 +34,7 @@ impl State {
     }
 
     pub(super) fn on_heads(&mut self, link: LinkId, heads: &[(Key, &str)]) {
-        let Some(peer) = self.links.get(link).map(|link| *link.peer.as_bytes()) else {
+        let Some(peer) = self.links.get(link).map(|link| Key::of(&link.peer)) else {
             return;
         };
         for (origin, note) in heads {
@@ -100,7 +100,7 @@ impl State {
         id: u32,
         answer: Result<Vec<Hash>, CannotProve>,
     ) {
-        let Some(peer) = self.links.get(link).map(|link| *link.peer.as_bytes()) else {
+        let Some(peer) = self.links.get(link).map(|link| Key::of(&link.peer)) else {
             return;
         };
         let step = self.book.answer(&peer, id, answer);

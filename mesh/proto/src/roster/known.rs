@@ -73,7 +73,9 @@ impl Known {
         let mut known = Self::default();
         for _nth in 0..from.count16(LIST_MAX)? {
             let raw = RawRecord::decode_from(&mut from)?;
-            known.records.extend(raw.open(crypto).ok().map(Arc::new));
+            known
+                .records
+                .extend(raw.open(None, crypto).ok().map(Arc::new));
         }
         for _nth in 0..from.count16(LIST_MAX)? {
             let node = from.node_id()?;
@@ -133,7 +135,7 @@ fn decode_log(from: &mut Reader<'_>, crypto: &dyn Crypto) -> Result<KeptLog, Dec
     })?;
     for _nth in 0..from.count8(ALARMS_MAX)? {
         let alarm = Alarm::decode_from(from)?;
-        let reporter = NodeId::from_public_key(alarm.reporter);
+        let reporter = NodeId::from_public_key(*alarm.reporter.as_bytes());
         if reporter.is_ok_and(|reporter| alarm.verify(&reporter, crypto)) {
             log.alarms.push(Arc::new(alarm));
         }

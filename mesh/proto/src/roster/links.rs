@@ -230,13 +230,13 @@ impl Links {
     pub(super) fn insert(&mut self, connected: &Connected, now: Instant, interval: Duration) {
         let link = Link::new(connected, now, interval);
         self.links.insert(connected.link, link);
-        let of_peer = self.peers.entry(*connected.peer.as_bytes()).or_default();
+        let of_peer = self.peers.entry(Key::of(&connected.peer)).or_default();
         of_peer.push(connected.link);
     }
 
     pub(super) fn remove(&mut self, id: LinkId) -> Option<Link> {
         let link = self.links.remove(&id)?;
-        let key = link.peer.as_bytes();
+        let key = &Key::of(&link.peer);
         if let Some(of_peer) = self.peers.get_mut(key) {
             of_peer.retain(|other| *other != id);
             if of_peer.is_empty() {

@@ -54,19 +54,23 @@ impl State {
     /// Finds links that are silent for too long, and looks again when the next one may be.
     pub(super) fn on_silence_timer(&mut self) {
         let loss = self.links.loss();
-        let links = self.links.iter().filter(|(_, link)| !link.silent);
-        let due: Vec<(LinkId, Instant)> =
-            links.map(|(id, link)| (id, link.silent_at(loss))).collect();
-        for (id, at) in due {
-            if at > self.now {
-                self.timers.set_earlier(Timer::Silence, at);
-                continue;
-            }
-            if let Some(link) = self.links.get_mut(id) {
+        let now = self.now;
+        let mut next: Option<Instant> = None;
+        let mut silent = Vec::new();
+        for (_id, link) in self.links.iter_mut().filter(|(_, link)| !link.silent) {
+            let at = link.silent_at(loss);
+            if at <= now {
                 link.silent = true;
-                let key = *link.peer.as_bytes();
-                self.on_silent(&key);
+                silent.push(Key::of(&link.peer));
+            } else {
+                next = Some(next.map_or(at, |next| next.min(at)));
             }
+        }
+        if let Some(next) = next {
+            self.timers.set_earlier(Timer::Silence, next);
+        }
+        for key in silent {
+            self.on_silent(&key);
         }
     }
 
@@ -168,6 +172,7 @@ impl State {
         let room = replaces || held.len() < CONFIRMATIONS;
         let relevant = node.life() == accusation.life && !node.record.record().left;
         if known || !room || !relevant || accusation.accuser == self.me {
+            self.accused_by(accusation, link);
             return Ok(());
         }
         let Some(accuser) = self.table.get_mut(&accusation.accuser) else {

@@ -189,7 +189,10 @@ impl State {
         {
             return;
         }
-        if raw.open(self.crypto.as_ref()).is_err() {
+        if raw
+            .open(Some(self.config.me), self.crypto.as_ref())
+            .is_err()
+        {
             self.offend(link, super::Offence::ForgedRecord);
             return;
         }

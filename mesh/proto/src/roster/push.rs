@@ -2,12 +2,14 @@
 //!
 //! Own news goes to every neighbour. What others said goes, the first time it is heard, to every
 //! neighbour as long as there are at most 32; a node with more tells `ln N + 5` random ones, so that
-//! about one in 150 is missed, and anti-entropy finds those. It waits some milliseconds for more.
+//! about one in 150 is missed, and anti-entropy finds those. It waits some milliseconds for more; in
+//! a storm of news it waits longer and goes to fewer, and anti-entropy finds the rest.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::accusation::Accusation;
-use super::config::{COALESCE, PUSH_ALL};
+use super::config::{BUSY, COALESCE, COALESCE_BUSY, FANOUT_BUSY, PUSH_ALL};
 use super::links::ONE;
 use super::state::State;
 use super::timers::Timer;
@@ -16,54 +18,112 @@ use crate::Instant;
 use crate::heads::HeldAlarm;
 
 /// One piece of news.
-#[derive(Debug, Clone)]
-enum Item {
-    Record(Key),
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Topic {
     Own,
-    Accusation(Accusation),
-    Alarm(HeldAlarm),
+    Record(Key),
+    Accusation { target: Key, accuser: Key },
+    Alarm { accused: Key, reporter: Key },
 }
 
-/// A piece of news and whom it came from.
+/// What is said, and who knows it: whom it came from, and who told it since.
 #[derive(Debug, Clone)]
 struct Piece {
-    item: Item,
-    from: Option<LinkId>,
+    said: Said,
+    known: Vec<LinkId>,
+}
+
+#[derive(Debug, Clone)]
+enum Said {
+    /// The record as it is when it is sent.
+    Record,
+    Accusation(Accusation),
+    Alarm(HeldAlarm),
 }
 
 /// What waits to be passed on.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    pieces: Vec<Piece>,
+    pieces: BTreeMap<Topic, Piece>,
     flushed: Option<Instant>,
+    /// News of this second and of the one before, and when this second began.
+    counts: (usize, usize),
+    second: Instant,
 }
 
 impl State {
     pub(super) fn push_own(&mut self) {
-        self.news.pieces.push(Piece {
-            item: Item::Own,
-            from: None,
-        });
+        self.push(Topic::Own, Said::Record, None);
         self.flush();
     }
 
     pub(super) fn push_record(&mut self, key: Key, from: Option<LinkId>) {
-        self.push(Item::Record(key), from);
+        self.push(Topic::Record(key), Said::Record, from);
     }
 
     pub(super) fn push_accusation(&mut self, accusation: Accusation, from: Option<LinkId>) {
-        self.push(Item::Accusation(accusation), from);
+        let topic = Topic::Accusation {
+            target: accusation.target,
+            accuser: accusation.accuser,
+        };
+        self.push(topic, Said::Accusation(accusation), from);
     }
 
     pub(super) fn push_alarm(&mut self, alarm: HeldAlarm, from: Option<LinkId>) {
-        self.push(Item::Alarm(alarm), from);
+        let topic = Topic::Alarm {
+            accused: alarm.accused,
+            reporter: alarm.reporter,
+        };
+        self.push(topic, Said::Alarm(alarm), from);
     }
 
-    fn push(&mut self, item: Item, from: Option<LinkId>) {
-        self.news.pieces.push(Piece { item, from });
-        let after = self.news.flushed.map(|at| at + COALESCE);
+    fn push(&mut self, topic: Topic, said: Said, from: Option<LinkId>) {
+        self.count_news();
+        let known = from.into_iter().collect();
+        self.news.pieces.insert(topic, Piece { said, known });
+        let pause = if self.is_busy() {
+            COALESCE_BUSY
+        } else {
+            COALESCE
+        };
+        let after = self.news.flushed.map(|at| at + pause);
         let at = after.unwrap_or(self.now).max(self.now);
         self.timers.set_earlier(Timer::Flush, at);
+    }
+
+    fn count_news(&mut self) {
+        let seconds = self.now.since(self.news.second).as_secs();
+        if seconds > 0 {
+            let before = if seconds == 1 { self.news.counts.0 } else { 0 };
+            self.news.counts = (0, before);
+            self.news.second = self.now;
+        }
+        self.news.counts.0 += 1;
+    }
+
+    /// Tells whether there is so much news that it matters how often each piece is sent.
+    fn is_busy(&self) -> bool {
+        let (this, last) = self.news.counts;
+        let current = self.now.since(self.news.second).as_secs() == 0;
+        current && this.max(last) >= BUSY
+    }
+
+    /// Notes that a neighbour knows a record that may still wait to be told to it.
+    pub(super) fn heard_from(&mut self, key: &Key, link: LinkId) {
+        if let Some(piece) = self.news.pieces.get_mut(&Topic::Record(*key)) {
+            piece.known.push(link);
+        }
+    }
+
+    /// Notes that a neighbour knows an accusation that may still wait to be told to it.
+    pub(super) fn accused_by(&mut self, accusation: &Accusation, link: LinkId) {
+        let topic = Topic::Accusation {
+            target: accusation.target,
+            accuser: accusation.accuser,
+        };
+        if let Some(piece) = self.news.pieces.get_mut(&topic) {
+            piece.known.push(link);
+        }
     }
 
     /// Sends all that has gathered.
@@ -72,18 +132,19 @@ impl State {
         if self.gone {
             return;
         }
-        let pieces = std::mem::take(&mut self.news.pieces);
+        let pieces: Vec<(Topic, Piece)> =
+            std::mem::take(&mut self.news.pieces).into_iter().collect();
         if pieces.is_empty() {
             return;
         }
         self.news.flushed = Some(self.now);
         let mut links = self.links.ids();
-        let chosen = self.fanout().min(links.len());
-        self.rng.choose(&mut links, chosen);
+        let (many, few) = self.fanout(links.len());
+        self.rng.choose(&mut links, many);
         // Neighbours often get the same: what was encoded for one is kept for the next.
         let mut last: (Vec<usize>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
         for (at, link) in links.into_iter().enumerate() {
-            let wanted = self.wanted_by(link, &pieces, at < chosen);
+            let wanted = self.wanted_by(link, &pieces, (at < many, at < few));
             if wanted.is_empty() {
                 continue;
             }
@@ -97,34 +158,45 @@ impl State {
         }
     }
 
-    /// Returns to how many neighbours news of others goes: to all, unless they are very many.
-    fn fanout(&self) -> usize {
-        if self.links.len() <= PUSH_ALL {
-            return PUSH_ALL;
-        }
+    /// Returns to how many random neighbours records go, and to how many accusations.
+    fn fanout(&self, links: usize) -> (usize, usize) {
         let nodes = self.present();
         // ln(n) is about 0.7 log2(n); one more neighbour does no harm.
         let log2 = usize::try_from(nodes.ilog2() + 1).unwrap_or(usize::MAX);
-        let fanout = (log2 * 7).div_ceil(10) + 5;
+        let reliable = (log2 * 7).div_ceil(10) + 5;
+        let base = if self.is_busy() {
+            FANOUT_BUSY
+        } else {
+            reliable
+        };
         let through = ONE.saturating_sub(self.links.loss()).max(ONE / 4);
         let one = usize::try_from(ONE).unwrap_or(usize::MAX);
-        (fanout * one).div_ceil(usize::try_from(through).unwrap_or(one))
+        let few = (base * one).div_ceil(usize::try_from(through).unwrap_or(one));
+        let small = links <= PUSH_ALL && !self.is_busy();
+        let many = if small { links } else { few };
+        (many.min(links), few.min(links))
     }
 
-    /// Returns which pieces go to a neighbour: own ones always, others when it was chosen; nothing
-    /// goes back where it came from, and no record to its origin.
-    fn wanted_by(&self, link: LinkId, pieces: &[Piece], chosen: bool) -> Vec<usize> {
-        let Some(peer) = self.links.get(link).map(|link| *link.peer.as_bytes()) else {
+    /// Returns which pieces go to a neighbour: own ones always, records and alarms to many,
+    /// accusations to few, because each is one of several; nothing goes to those who know it, and no
+    /// record to its origin.
+    fn wanted_by(
+        &self,
+        link: LinkId,
+        pieces: &[(Topic, Piece)],
+        (many, few): (bool, bool),
+    ) -> Vec<usize> {
+        let Some(peer) = self.links.get(link).map(|link| Key::of(&link.peer)) else {
             return Vec::new();
         };
-        let wanted = |piece: &Piece| {
-            let fresh = piece.from != Some(link);
-            match &piece.item {
-                Item::Own => true,
-                Item::Record(key) => chosen && fresh && *key != peer,
-                Item::Accusation(accusation) => fresh && (chosen || accusation.target == peer),
-                Item::Alarm(_) => chosen && fresh,
-            }
+        let wanted = |(topic, piece): &(Topic, Piece)| {
+            let chosen = match topic {
+                Topic::Own => true,
+                Topic::Record(key) => many && *key != peer,
+                Topic::Accusation { target, .. } => few || *target == peer,
+                Topic::Alarm { .. } => many,
+            };
+            chosen && !piece.known.contains(&link)
         };
         let indexed = pieces.iter().enumerate();
         indexed
@@ -133,18 +205,18 @@ impl State {
             .collect()
     }
 
-    fn encode<'a>(&self, pieces: impl Iterator<Item = &'a Piece>) -> Vec<Vec<u8>> {
+    fn encode<'a>(&self, pieces: impl Iterator<Item = &'a (Topic, Piece)>) -> Vec<Vec<u8>> {
         let mut records: Vec<Arc<SignedRecord>> = Vec::new();
         let mut accusations = Vec::new();
         let mut alarms = Vec::new();
-        for piece in pieces {
-            match &piece.item {
-                Item::Own => records.extend(self.table.own().cloned()),
-                Item::Record(key) => {
+        for (topic, piece) in pieces {
+            match (&piece.said, topic) {
+                (Said::Accusation(accusation), _) => accusations.push(*accusation),
+                (Said::Alarm(alarm), _) => alarms.push(alarm.clone()),
+                (Said::Record, Topic::Record(key)) => {
                     records.extend(self.table.get(key).map(|node| node.record.clone()));
                 }
-                Item::Accusation(accusation) => accusations.push(*accusation),
-                Item::Alarm(alarm) => alarms.push(alarm.clone()),
+                (Said::Record, _own) => records.extend(self.table.own().cloned()),
             }
         }
         let mut frames = Vec::new();

@@ -210,6 +210,10 @@ impl Record {
     /// # Errors
     /// When they are not the one form of a record.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode_as(bytes, None)
+    }
+
+    fn decode_as(bytes: &[u8], known: Option<NodeId>) -> Result<Self, DecodeError> {
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(DecodeError::TooLong {
                 len: bytes.len(),
@@ -225,7 +229,7 @@ impl Record {
             }
         }
         let record = Self {
-            origin: from.node_id()?,
+            origin: decode_origin(&mut from, known)?,
             version: Version {
                 incarnation: from.u64()?,
                 sequence: from.u64()?,
@@ -262,6 +266,23 @@ impl Record {
 pub(crate) struct Life {
     pub(crate) incarnation: u64,
     pub(crate) refutation: u32,
+}
+
+fn decode_origin(from: &mut Reader<'_>, known: Option<NodeId>) -> Result<NodeId, DecodeError> {
+    let bytes: [u8; 32] = from.array()?;
+    match known {
+        Some(known) if *known.as_bytes() == bytes => Ok(known),
+        Some(_) | None => Reader::new(&bytes).node_id(),
+    }
+}
+
+/// Returns eight bytes of a signature that its author cannot choose freely: two records of one
+/// version with the same tag are the same record.
+fn tag(signature: &[u8; 64]) -> u64 {
+    let (_r, s) = signature.split_at(32);
+    s.iter()
+        .take(8)
+        .fold(0, |tag, byte| tag << 8 | u64::from(*byte))
 }
 
 fn decode_addrs(from: &mut Reader<'_>) -> Result<Vec<NetAddr>, DecodeError> {
@@ -338,7 +359,16 @@ impl SignedRecord {
         signature: &[u8; 64],
         crypto: &dyn Crypto,
     ) -> Result<Self, RecordError> {
-        let record = Record::decode(bytes)?;
+        Self::open_as(bytes, signature, None, crypto)
+    }
+
+    fn open_as(
+        bytes: &[u8],
+        signature: &[u8; 64],
+        known: Option<NodeId>,
+        crypto: &dyn Crypto,
+    ) -> Result<Self, RecordError> {
+        let record = Record::decode_as(bytes, known)?;
         if !crypto.verify(&record.origin, &message(bytes), signature) {
             return Err(RecordError::Signature);
         }
@@ -382,6 +412,10 @@ impl SignedRecord {
     #[must_use]
     pub fn signature(&self) -> &[u8; 64] {
         &self.signature
+    }
+
+    pub(super) fn tag(&self) -> u64 {
+        tag(&self.signature)
     }
 
     /// Returns SHA-256 of the bytes.
@@ -436,7 +470,7 @@ impl<'a> RawRecord<'a> {
         let mut from = Reader::new(self.bytes.get(..HEADER_BYTES).unwrap_or(self.bytes));
         from.u8()?;
         Ok((
-            from.array()?,
+            Key::decode_from(&mut from)?,
             Version {
                 incarnation: from.u64()?,
                 sequence: from.u64()?,
@@ -444,8 +478,17 @@ impl<'a> RawRecord<'a> {
         ))
     }
 
-    pub(super) fn open(&self, crypto: &dyn Crypto) -> Result<SignedRecord, RecordError> {
-        SignedRecord::open(self.bytes, &self.signature, crypto)
+    /// Checks the record; an origin that is known is not checked to be a key again.
+    pub(super) fn open(
+        &self,
+        known: Option<NodeId>,
+        crypto: &dyn Crypto,
+    ) -> Result<SignedRecord, RecordError> {
+        SignedRecord::open_as(self.bytes, &self.signature, known, crypto)
+    }
+
+    pub(super) fn tag(&self) -> u64 {
+        tag(&self.signature)
     }
 }
 

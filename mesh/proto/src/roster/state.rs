@@ -13,7 +13,7 @@ use super::push::News;
 use super::rng::mix;
 use super::table::Table;
 use super::timers::{Timer, Timers};
-use super::wire::Frame;
+use super::wire::{Digest, Frame};
 use super::{
     Config, Crypto, Event, In, Key, Known, LinkId, Liveness, NodeView, Offence, Out, ProofTicket,
     Rng, SignedRecord, Start, View, wire,
@@ -50,6 +50,8 @@ pub struct State {
     pub(super) gone: bool,
     pub(super) tickets: BTreeMap<ProofTicket, (LinkId, u32)>,
     pub(super) ticket_numbers: u64,
+    /// The last root, and what had changed until then.
+    pub(super) root: Option<((u64, u64), Digest)>,
     rank_seed: u64,
 }
 
@@ -59,7 +61,7 @@ impl State {
     pub fn new(config: Config, crypto: Box<dyn Crypto>, start: Start, now: Instant) -> Self {
         let mut rng = Rng::new(start.seed);
         let mut state = Self {
-            me: *config.me.as_bytes(),
+            me: Key::of(&config.me),
             config,
             crypto,
             now,
@@ -78,6 +80,7 @@ impl State {
             gone: false,
             tickets: BTreeMap::new(),
             ticket_numbers: 0,
+            root: None,
             rank_seed: rng.bits(),
             rng,
         };
@@ -154,7 +157,7 @@ impl State {
     /// Returns the record that is held of a node, this one included.
     #[must_use]
     pub fn record(&self, node: &openfang_id::NodeId) -> Option<&SignedRecord> {
-        let key = node.as_bytes();
+        let key = &Key::of(node);
         if *key == self.me {
             return self.table.own().map(AsRef::as_ref);
         }
@@ -164,10 +167,10 @@ impl State {
     /// Returns what is believed of a node; `None` for one that is not known.
     #[must_use]
     pub fn liveness(&self, node: &openfang_id::NodeId) -> Option<Liveness> {
-        if *node.as_bytes() == self.me {
+        if Key::of(node) == self.me {
             return Some(Liveness::Me);
         }
-        self.table.get(node.as_bytes()).map(|node| node.liveness)
+        self.table.get(&Key::of(node)).map(|node| node.liveness)
     }
 
     /// Returns how many other nodes are known, whatever is believed of them.
@@ -208,7 +211,7 @@ impl State {
         }
         for record in known.records {
             let id = record.record().origin;
-            let key = *id.as_bytes();
+            let key = Key::of(&id);
             if key == self.me || self.table.get(&key).is_some() {
                 continue;
             }
@@ -251,7 +254,7 @@ impl State {
         };
         link.heard = now;
         if std::mem::take(&mut link.silent) {
-            let key = *link.peer.as_bytes();
+            let key = Key::of(&link.peer);
             self.on_heard_again(&key);
         }
         let Ok(frame) = Frame::decode(bytes) else {
@@ -348,9 +351,11 @@ impl State {
     /// Returns the place of a node among the links this node prefers: its own secret order, so that
     /// links are stable, spread evenly, and nobody can choose to be everyone's neighbour.
     pub(super) fn rank(&self, key: &Key) -> u64 {
-        key.chunks_exact(8).fold(self.rank_seed, |rank, word| {
-            mix(rank ^ u64::from_be_bytes(word.try_into().unwrap_or_default()))
-        })
+        key.as_bytes()
+            .chunks_exact(8)
+            .fold(self.rank_seed, |rank, word| {
+                mix(rank ^ u64::from_be_bytes(word.try_into().unwrap_or_default()))
+            })
     }
 
     fn link_view(&self, key: &Key) -> Option<super::LinkView> {

@@ -38,9 +38,11 @@ impl State {
             return Ok(false);
         }
         if !self.is_wanted(&key, version, raw) {
+            self.heard_from(&key, link);
             return Ok(false);
         }
-        let signed = match raw.open(self.crypto.as_ref()) {
+        let known = self.table.get(&key).map(|node| node.id);
+        let signed = match raw.open(known, self.crypto.as_ref()) {
             Ok(signed) => signed,
             Err(RecordError::Decode(_)) => return Err(Offence::Malformed),
             Err(RecordError::Signature) => return Err(Offence::ForgedRecord),
@@ -57,13 +59,14 @@ impl State {
 
     /// Tells from its first bytes whether a record can be news, so that most cost no more.
     fn is_wanted(&self, key: &Key, version: Version, raw: &RawRecord<'_>) -> bool {
-        let Some(node) = self.table.get(key) else {
+        let Some((held, tag)) = self.table.held(key) else {
             let floor = self.table.floor(key);
             return floor.is_none_or(|floor| version > floor) || self.is_linked(key);
         };
-        let held = node.record.version();
-        let differs = version == held && raw.bytes != node.record.bytes();
-        (version > held || differs) && node.records.has(RECORDS_PER_ORIGIN, self.now)
+        let differs = version == held && raw.tag() != tag;
+        let node = self.table.get(key);
+        let may = || node.is_some_and(|node| node.records.has(RECORDS_PER_ORIGIN, self.now));
+        (version > held || differs) && may()
     }
 
     fn add(&mut self, signed: SignedRecord, link: LinkId) -> bool {
@@ -73,7 +76,7 @@ impl State {
         if full && !self.make_room() {
             return false;
         }
-        let key = *signed.record().origin.as_bytes();
+        let key = Key::of(&signed.record().origin);
         self.table.raise(&key);
         let rank = self.rank(&key);
         self.table.insert(Arc::new(signed), rank, self.now);
@@ -87,6 +90,9 @@ impl State {
         };
         let (id, held) = (node.id, node.record.clone());
         if !node.records.take(RECORDS_PER_ORIGIN, self.now) {
+            return false;
+        }
+        if signed.bytes() == held.bytes() {
             return false;
         }
         if signed.version() == held.version() {
@@ -143,7 +149,7 @@ impl State {
             .is_some_and(|link| link.peer == record.origin);
         if direct {
             let by = (&self.config.me, self.crypto.as_ref());
-            let key = *record.origin.as_bytes();
+            let key = Key::of(&record.origin);
             let accusation = Accusation::sign(key, record.life(), Doubt::Silent, by);
             self.send(link, wire::accusations(&[accusation]));
         }

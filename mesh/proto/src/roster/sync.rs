@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::accusation::Accusation;
 use super::config::{
-    HEADS_PER_ROUND, QUESTIONS_PER_LINK, SYNC_BACKOFF_MAX, SYNC_EVERY, SYNC_SETTLED,
+    HEADS_PER_ROUND, QUESTIONS_PER_LINK, SYNC_BACKOFF_MAX, SYNC_EVERY, SYNC_PATIENCE, SYNC_SETTLED,
 };
 use super::state::State;
-use super::table::digest;
+use super::table::{bucket_of, digest};
 use super::timers::Timer;
 use super::wire::{self, BUCKETS, Beat, Digest, Digests, ENTRIES_MAX, Entry};
 use super::{Key, LinkId, SignedRecord};
@@ -36,6 +36,18 @@ struct Difference {
 impl State {
     /// Returns the digest over the whole roster.
     pub(super) fn root(&mut self) -> Digest {
+        let changes = (self.table.changes(), self.book.alarm_changes());
+        if let Some((at, root)) = self.root
+            && at == changes
+        {
+            return root;
+        }
+        let root = self.new_root();
+        self.root = Some((changes, root));
+        root
+    }
+
+    fn new_root(&mut self) -> Digest {
         let digests = self.digests();
         let mut bytes = Writer::with_capacity(2_048);
         for bucket in &digests.buckets {
@@ -52,7 +64,8 @@ impl State {
         }
         let mut alarms = Writer::new();
         for alarm in self.book.alarms() {
-            alarms.raw(&alarm.accused).raw(&alarm.reporter);
+            alarms.raw(alarm.accused.as_bytes());
+            alarms.raw(alarm.reporter.as_bytes());
         }
         let alarms = digest(&alarms.finish(usize::MAX).unwrap_or_default());
         Digests { buckets, alarms }
@@ -91,9 +104,8 @@ impl State {
             let settled = sync
                 .differs
                 .is_some_and(|at| self.now.since(at) >= SYNC_SETTLED);
-            let backoff = SYNC_EVERY
-                .mul_f32(0.7)
-                .saturating_mul(1 << sync.idle.min(8));
+            let doublings = sync.idle.saturating_sub(SYNC_PATIENCE).min(8);
+            let backoff = SYNC_EVERY.mul_f32(0.7).saturating_mul(1 << doublings);
             settled && !link.silent && due(sync.last, backoff.min(SYNC_BACKOFF_MAX))
         });
         let candidates: Vec<LinkId> = candidates.map(|(id, _)| id).collect();
@@ -113,7 +125,7 @@ impl State {
         let Some(link) = self.links.get_mut(id) else {
             return;
         };
-        let peer = *link.peer.as_bytes();
+        let peer = Key::of(&link.peer);
         let mut mark = link.heads_mark;
         let news: Vec<_> = self
             .book
@@ -135,7 +147,6 @@ impl State {
         let now = self.now;
         if let Some(link) = self.links.get_mut(id) {
             link.sync.last = Some(now);
-            link.sync.idle = link.sync.idle.saturating_add(1);
             self.send(id, frame);
         }
     }
@@ -185,6 +196,9 @@ impl State {
 
     pub(super) fn on_summary(&mut self, id: LinkId, (reply, mask): (bool, u64), theirs: &[Entry]) {
         let difference = self.compare(mask, theirs);
+        if !reply && let Some(link) = self.links.get_mut(id) {
+            link.sync.idle = link.sync.idle.saturating_add(1);
+        }
         for key in &difference.confirmed {
             self.confirm(key);
         }
@@ -224,7 +238,7 @@ impl State {
             }
         }
         for key in theirs.keys() {
-            difference.want |= 1 << (key[0] >> 2);
+            difference.want |= 1 << bucket_of(key);
         }
         difference.want &= mask;
         difference

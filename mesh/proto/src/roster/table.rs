@@ -67,10 +67,18 @@ impl Node {
     }
 }
 
+/// A node and what most messages about it are dismissed by, in one place.
+#[derive(Debug)]
+struct Slot {
+    version: Version,
+    tag: u64,
+    node: Box<Node>,
+}
+
 /// All other nodes, and the own record as a part of the digests.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    nodes: BTreeMap<Key, Node>,
+    nodes: BTreeMap<Key, Slot>,
     own: Option<(Key, Arc<SignedRecord>)>,
     /// Those alive or suspected, by their rank as a link of this node.
     ranked: BTreeSet<(u64, Key)>,
@@ -78,6 +86,7 @@ pub(super) struct Table {
     bytes: usize,
     stored: u64,
     digests: Vec<Option<Digest>>,
+    changes: u64,
     floors: BTreeMap<Key, (Version, u64)>,
 }
 
@@ -111,16 +120,22 @@ impl Table {
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Node> {
-        self.nodes.get(key)
+        self.nodes.get(key).map(|slot| slot.node.as_ref())
+    }
+
+    /// Returns version and tag of the record that is held of a node.
+    pub(super) fn held(&self, key: &Key) -> Option<(Version, u64)> {
+        self.nodes.get(key).map(|slot| (slot.version, slot.tag))
     }
 
     /// Gives a node to be changed, except for what digests and counts depend on.
     pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Node> {
-        self.nodes.get_mut(key)
+        self.nodes.get_mut(key).map(|slot| slot.node.as_mut())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Node)> {
-        self.nodes.iter()
+        let nodes = self.nodes.iter();
+        nodes.map(|(key, slot)| (key, slot.node.as_ref()))
     }
 
     pub(super) fn own(&self) -> Option<&Arc<SignedRecord>> {
@@ -135,7 +150,7 @@ impl Table {
     /// Adds a node that was not known. It counts as dead until it is judged.
     pub(super) fn insert(&mut self, record: Arc<SignedRecord>, rank: u64, now: Instant) {
         let id = record.record().origin;
-        let key = *id.as_bytes();
+        let key = Key::of(&id);
         self.bytes += record.bytes().len();
         self.stored += 1;
         let node = Node {
@@ -154,15 +169,23 @@ impl Table {
             rank,
             stored: self.stored,
         };
-        self.nodes.insert(key, node);
+        let slot = Slot {
+            version: node.record.version(),
+            tag: node.record.tag(),
+            node: Box::new(node),
+        };
+        self.nodes.insert(key, slot);
         self.dirty(&key);
     }
 
     /// Replaces the record of a node. A new life clears every doubt about the one before.
     pub(super) fn replace(&mut self, key: &Key, record: Arc<SignedRecord>, now: Instant) {
-        let Some(node) = self.nodes.get_mut(key) else {
+        let Some(slot) = self.nodes.get_mut(key) else {
             return;
         };
+        slot.version = record.version();
+        slot.tag = record.tag();
+        let node = &mut slot.node;
         let reborn = record.record().life() > node.life();
         self.bytes = self.bytes - node.record.bytes().len() + record.bytes().len();
         self.stored += 1;
@@ -180,9 +203,10 @@ impl Table {
     /// Keeps an accusation: a new accuser as long as there are fewer than `most`, or a stronger
     /// reason of a known one. Returns whether it is news.
     pub(super) fn accuse(&mut self, accusation: Accusation, most: usize, now: Instant) -> bool {
-        let Some(node) = self.nodes.get_mut(&accusation.target) else {
+        let Some(slot) = self.nodes.get_mut(&accusation.target) else {
             return false;
         };
+        let node = &mut slot.node;
         let held = &mut node.accusations;
         if held.is_empty() {
             node.accused_at = now;
@@ -200,7 +224,7 @@ impl Table {
 
     /// Marks a node as known from disk only, or as heard of.
     pub(super) fn set_unconfirmed(&mut self, key: &Key, until: Option<Instant>) {
-        if let Some(node) = self.nodes.get_mut(key)
+        if let Some(node) = self.get_mut(key)
             && node.unconfirmed != until
         {
             node.unconfirmed = until;
@@ -215,7 +239,7 @@ impl Table {
         liveness: Liveness,
         now: Instant,
     ) -> Option<Liveness> {
-        let node = self.nodes.get_mut(key)?;
+        let node = &mut self.nodes.get_mut(key)?.node;
         let before = std::mem::replace(&mut node.liveness, liveness);
         if before != liveness {
             node.since = now;
@@ -234,7 +258,7 @@ impl Table {
 
     /// Drops a node and keeps its version as a floor, so that its old records do not come back.
     pub(super) fn forget(&mut self, key: &Key) {
-        let Some(node) = self.nodes.remove(key) else {
+        let Some(Slot { node, .. }) = self.nodes.remove(key) else {
             return;
         };
         self.alive -= usize::from(node.liveness == Liveness::Alive);
@@ -266,7 +290,7 @@ impl Table {
     pub(super) fn entries(&self, bucket: usize) -> Vec<Entry> {
         let (low, high) = bounds(bucket);
         let nodes = self.nodes.range(low..=high);
-        let mut entries: Vec<Entry> = nodes.map(|(key, node)| node.entry(*key)).collect();
+        let mut entries: Vec<Entry> = nodes.map(|(key, slot)| slot.node.entry(*key)).collect();
         if let Some((key, record)) = &self.own
             && bucket_of(key) == bucket
         {
@@ -298,7 +322,7 @@ impl Table {
             (me == key).then(|| (0, record.clone()))
         };
         let held = |key: &Key| {
-            let node = self.nodes.get(key)?;
+            let node = self.get(key)?;
             Some((node.stored, node.record.clone()))
         };
         let found = keys.iter().filter_map(|key| own(key).or_else(|| held(key)));
@@ -307,7 +331,13 @@ impl Table {
         found.into_iter().map(|(_stored, record)| record).collect()
     }
 
+    /// Returns how often something changed that digests cover.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     fn dirty(&mut self, key: &Key) {
+        self.changes += 1;
         self.digests.resize(BUCKETS, None);
         self.digests[bucket_of(key)] = None;
     }
@@ -332,8 +362,9 @@ pub(super) fn digest(bytes: &[u8]) -> Digest {
     digest
 }
 
-fn bucket_of(key: &Key) -> usize {
-    usize::from(key[0] >> 2)
+/// Returns the bucket an origin falls into: the first six bits of its key.
+pub(super) fn bucket_of(key: &Key) -> usize {
+    usize::from(key.as_bytes()[0] >> 2)
 }
 
 /// Returns the first and the last key of a bucket.
@@ -342,5 +373,5 @@ fn bounds(bucket: usize) -> (Key, Key) {
     let (mut low, mut high) = ([0; 32], [u8::MAX; 32]);
     low[0] = first;
     high[0] = first | 3;
-    (low, high)
+    (Key::from_bytes(low), Key::from_bytes(high))
 }

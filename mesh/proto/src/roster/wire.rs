@@ -113,7 +113,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn encode_into(&self, out: &mut Writer) {
-        out.raw(&self.origin)
+        out.raw(self.origin.as_bytes())
             .u64(self.version.incarnation)
             .u64(self.version.sequence)
             .raw(&self.hash)
@@ -122,7 +122,7 @@ impl Entry {
 
     fn decode_from(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            origin: from.array()?,
+            origin: Key::decode_from(from)?,
             version: Version {
                 incarnation: from.u64()?,
                 sequence: from.u64()?,
@@ -167,7 +167,7 @@ impl<'a> Frame<'a> {
                 Self::Accusations(list(&mut from, ACCUSATIONS_MAX, Accusation::decode_from)?)
             }
             HEADS => Self::Heads(list(&mut from, HEADS_MAX, |from| {
-                Ok((from.array()?, from.str16(HEAD_BYTES_MAX)?))
+                Ok((Key::decode_from(from)?, from.str16(HEAD_BYTES_MAX)?))
             })?),
             ALARMS => Self::Alarms(list(&mut from, ALARMS_MAX, Alarm::decode_from)?),
             ASK => Self::Ask(Question {
@@ -316,7 +316,7 @@ pub(super) fn heads<'a>(heads: impl Iterator<Item = (Key, &'a str)>) -> Vec<u8> 
     let mut out = Writer::with_capacity(512);
     out.u8(HEADS).count16(heads.len());
     for (origin, note) in heads {
-        out.raw(&origin).str16_max(note, HEAD_BYTES_MAX);
+        out.raw(origin.as_bytes()).str16_max(note, HEAD_BYTES_MAX);
     }
     done(out)
 }
