@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use openfang_testnet::{bench, demo};
+use openfang_testnet::{bench, demo, sim};
 
 /// Testnets of openfang: real nodes, and simulated ones.
 #[derive(Debug, Parser)]
@@ -13,6 +13,8 @@ enum Command {
     Demo(demo::Args),
     /// Measure this program beside the bare thing.
     Bench(bench::Args),
+    /// Run a mesh in virtual time, from a seed.
+    Sim(sim::Args),
 }
 
 /// The command line of `openfang` itself, so that one program can be a whole testnet.
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         match command {
             Command::Demo(args) => demo::run(&args).await,
             Command::Bench(args) => bench::run(&args).await,
+            Command::Sim(args) => sim::run(&args),
         }
     })
 }
