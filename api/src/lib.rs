@@ -1,6 +1,6 @@
 //! The HTTP API: routes, authentication, limits and headers.
 //!
-//! [`router`] makes the routes of a [`State`], [`serve`] answers on a socket. Here the facts of the
+//! [`router()`] makes the routes of a [`State`], [`serve()`] answers on a socket. Here the facts of the
 //! kernel, the mesh and the audit log become JSON ([`openfang_schema`]) and nowhere else; no rule of
 //! theirs is decided here. What is decided here is who may ask: `auth` holds that decision, as one
 //! pure function.

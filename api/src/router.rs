@@ -14,7 +14,7 @@ use crate::routes::{agents, audit, fallback, message, network, node, page, socke
 use crate::state::{App, State};
 
 /// Makes the routes. Each request should carry the address of its peer as
-/// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo), as [`serve`](crate::serve) sees to;
+/// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo), as [`serve`](crate::serve()) sees to;
 /// without it no request counts as made on this machine.
 pub fn router(state: State) -> Router {
     let app = Arc::new(App::new(state));
