@@ -1,7 +1,7 @@
 //! Simulator, process testnets, scenarios and benchmarks.
 //!
 //! Everything that shows that a mesh works, from outside: [`cluster`] runs real nodes as processes,
-//! [`demo`] is the main job end to end, [`bench`] measures beside the bare thing, [`sim`] runs a
+//! [`demo`] is the main job end to end, [`mod@bench`] measures beside the bare thing, [`sim`] runs a
 //! thousand nodes in virtual time. Nothing depends on this crate.
 
 pub mod bench;
