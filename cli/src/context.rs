@@ -36,7 +36,10 @@ impl Context {
     /// Returns a client of the running daemon.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let Some(daemon) = self.daemon() else {
-            return Err(self.not_running());
+            return Err(match self.home.held_by()? {
+                Some(pid) => starting(pid),
+                None => self.not_running(),
+            });
         };
         let key = config::client_key(&self.home, &process_environment);
         Client::new(daemon.listen_addr, key.as_ref())
@@ -63,4 +66,10 @@ impl Context {
             .build()?
             .block_on(task)
     }
+}
+
+/// The home is held, and nobody says how to reach the holder.
+fn starting(pid: u32) -> Failure {
+    let what = format!("the daemon (pid {pid}) is starting or stopping and does not serve");
+    Failure::new(Exit::Unreachable, what).mend("try again in a moment; openfang stop ends it")
 }

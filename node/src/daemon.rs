@@ -50,7 +50,7 @@ impl Daemon {
     pub fn save(&self, home: &Home) -> io::Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
-        files::replace(&home.daemon(), text.as_bytes())
+        files::replace_volatile(&home.daemon(), text.as_bytes())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Read and write for the owner, nothing for others.
 const PRIVATE_FILE: u32 = 0o600;
@@ -26,11 +26,7 @@ pub fn exposed(path: &Path) -> io::Result<Option<u32>> {
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] when there is one; then it is untouched.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(PRIVATE_FILE)
-        .open(path)?;
+    let mut file = create_new(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if let Err(why) = written {
         fs::remove_file(path)?;
@@ -44,15 +40,37 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// When it cannot be written; then the old one is untouched.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    match fs::remove_file(&beside) {
-        Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
-        Ok(()) | Err(_) => {}
-    }
+    let beside = clear_beside(path)?;
     create(&beside, bytes)?;
     fs::rename(&beside, path)?;
     sync_folder(path)
+}
+
+/// The same for what means nothing after a crash: a reader sees the old or the new file, and nobody
+/// waits for the disk.
+///
+/// # Errors
+/// When it cannot be written; then the old one is untouched.
+pub fn replace_volatile(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = clear_beside(path)?;
+    create_new(&beside)?.write_all(bytes)?;
+    fs::rename(&beside, path)
+}
+
+/// Returns the name under which the next version is written, with nothing there.
+fn clear_beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    remove(&beside)?;
+    Ok(beside)
+}
+
+fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(PRIVATE_FILE)
+        .open(path)
 }
 
 /// Creates a folder, and those above it, for their owner alone. One that exists stays as it is.
@@ -107,6 +125,8 @@ mod tests {
         for text in [b"one", b"two"] {
             replace(&path, text).expect("replaced");
             assert_eq!(fs::read(&path).expect("read"), text);
+            replace_volatile(&path, b"three").expect("replaced");
+            assert_eq!(fs::read(&path).expect("read"), b"three");
         }
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
         assert_eq!(exposed(&path).expect("asked"), None);

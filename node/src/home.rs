@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::Lookup;
 use crate::files;
@@ -12,6 +13,11 @@ use crate::files;
 const VARIABLE: &str = "OPENFANG_HOME";
 /// The home in the user's folder.
 const FOLDER: &str = ".openfang";
+
+/// How often a held lock is tried.
+const LOCK_ATTEMPTS: u32 = 5;
+/// The pause between two attempts.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The folder of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,16 +115,7 @@ impl Home {
             .mode(0o600)
             .open(self.0.join("lock"))
             .map_err(|why| self.not_writable(why))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(HomeError::Held {
-                    path: self.0.clone(),
-                    pid: read_pid(&mut file),
-                });
-            }
-            Err(TryLockError::Error(why)) => return Err(self.not_writable(why)),
-        }
+        self.take(&mut file)?;
         file.set_len(0)
             .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
             .map_err(|why| self.not_writable(why))?;
@@ -212,6 +209,22 @@ impl Home {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.0.join("openfang.log")
+    }
+
+    /// Whoever asks whether the home is held holds it for that moment, too: a moment later it is
+    /// free, or really held.
+    fn take(&self, file: &mut File) -> Result<(), HomeError> {
+        for _attempt in 0..LOCK_ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(why)) => return Err(self.not_writable(why)),
+            }
+        }
+        Err(HomeError::Held {
+            path: self.0.clone(),
+            pid: read_pid(file),
+        })
     }
 
     fn not_writable(&self, why: io::Error) -> HomeError {

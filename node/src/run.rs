@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use openfang_audit::{Event, Log};
 use openfang_id::{Keys, NodeId, NodeName};
+use openfang_kernel::ports::Neighbours;
 use openfang_kernel::{Auditor, Kernel};
 use openfang_mesh::{Mesh, StartError, Status};
 use tokio::net::TcpListener;
@@ -244,17 +245,22 @@ async fn start_and_serve(
 ) -> Result<&'static str, RunError> {
     let Prepared { config, keys, .. } = prepared;
     let auditor = open_audit(prepared, parts)?;
-    log_start(config, &auditor).await?;
     let neighbours = Arc::new(wire::MeshNeighbours::new(
         keys.node_id(),
         config.network.name.clone(),
     ));
-    let (kernel, owner) = Kernel::open(
-        wire::kernel_config(config, &prepared.model_keys),
-        auditor.clone(),
-        Arc::clone(&neighbours) as Arc<dyn openfang_kernel::ports::Neighbours>,
-    )
-    .await?;
+    // The entry of the start is the first in the queue of the log; the database opens while it is
+    // being written.
+    let opening = async {
+        Kernel::open(
+            wire::kernel_config(config, &prepared.model_keys),
+            auditor.clone(),
+            Arc::clone(&neighbours) as Arc<dyn Neighbours>,
+        )
+        .await
+        .map_err(RunError::from)
+    };
+    let ((), (kernel, owner)) = futures::try_join!(log_start(config, &auditor), opening)?;
     parts.kernel = Some(owner);
     let host = wire::NodeHost::new(kernel.clone(), parts.log.clone());
     let (mesh, owner) = Mesh::start(wire::mesh_config(config, keys), Arc::new(host)).await?;

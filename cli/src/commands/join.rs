@@ -73,11 +73,15 @@ fn running(
     let client = context.client()?;
     let reply: JoinReply =
         context.block_on(client.post(path::NETWORK_JOIN, &request, JOINED_WITHIN))?;
+    // The node that was reached may not have said yet what it is called.
+    let name = match reply.node.name.as_str() {
+        "" => "a node",
+        name => name,
+    };
     render::message(&format!(
-        "joined: connected to {} ({}), {} peers in all; it stays so after a restart",
-        render::printable(&reply.node.name),
-        reply.node.id,
-        reply.connected_peers
+        "joined: connected to {} ({}); it stays so after a restart",
+        render::printable(name),
+        reply.node.id
     ));
     Ok(Exit::Ok)
 }

@@ -45,7 +45,12 @@ fn a_sleeping_node_joins_with_a_ticket_and_stays_joined() {
     let ticket = a.ok(&["ticket"]);
     let out = b.run(&["join", ticket.trim_end()]);
     assert_eq!(out.code, Some(0), "{out:?}");
-    assert!(out.stderr.contains("connected to a "), "{out:?}");
+    let id = a.json(&["status", "--json"])["node"]["id"].clone();
+    let id = id.as_str().expect("an id");
+    assert!(
+        out.stderr.contains("joined: connected to a") && out.stderr.contains(id),
+        "{out:?}"
+    );
     eventually("each sees the other", || {
         sees(&a, "b", "alive") && sees(&b, "a", "alive")
     });

@@ -88,24 +88,42 @@ async fn serve(
     }
 }
 
-/// Turns events into frames. When the caller takes the call back the turn is dropped, which cuts it.
+/// Turns events into frames, up to the last. When the caller takes the call back the turn is
+/// dropped, which cuts it.
 fn frames(turn: TurnStream, cancel: CancellationToken) -> BoxStream<'static, Frame> {
-    let cancelled = futures::stream::once(async move {
-        cancel.cancelled().await;
-        None
-    });
-    let events = turn.map(Some);
-    let mut sent = 0;
-    futures::stream::select(events.boxed(), cancelled.boxed())
-        .map(move |event| match event {
-            Some(event) => convert::frame(event, &mut sent),
-            None => Frame::Failure(Failure::Cancelled),
-        })
-        .scan(false, |ended, frame| {
-            let after_the_end = std::mem::replace(ended, *ended || frame.is_last());
-            std::future::ready((!after_the_end).then_some(frame))
-        })
-        .boxed()
+    let answer = Answer {
+        turn: Some(turn),
+        cancel,
+        sent: 0,
+    };
+    futures::stream::unfold(answer, |mut answer| async move {
+        let frame = answer.next().await?;
+        Some((frame, answer))
+    })
+    .boxed()
+}
+
+/// An answer under way.
+struct Answer {
+    /// `None` after the last frame.
+    turn: Option<TurnStream>,
+    cancel: CancellationToken,
+    /// How much text has left.
+    sent: usize,
+}
+
+impl Answer {
+    async fn next(&mut self) -> Option<Frame> {
+        let turn = self.turn.as_mut()?;
+        let frame = tokio::select! {
+            event = turn.next() => convert::frame(event?, &mut self.sent),
+            () = self.cancel.cancelled() => Frame::Failure(Failure::Cancelled),
+        };
+        if frame.is_last() {
+            self.turn = None;
+        }
+        Some(frame)
+    }
 }
 
 fn cannot_prove(why: &ConsistencyError) -> CannotProve {
@@ -121,3 +139,6 @@ fn cannot_prove(why: &ConsistencyError) -> CannotProve {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
