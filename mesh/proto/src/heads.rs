@@ -1,6 +1,6 @@
 //! The heads of other nodes' audit logs, and whether each continues the one before.
 //!
-//! A node announces the signed head of its log to its peers. [`Book`] keeps, for each log, the
+//! A node announces the signed head of its log to its peers. `Book` keeps, for each log, the
 //! largest head that was proved to continue all earlier ones, and asks its origin for a consistency
 //! proof (RFC 6962 §2.1.2) whenever it sees a head of another size. Two roots for one size, an
 //! explicit refusal to prove, or a proof that does not hold make the log [inconsistent](Why), for
