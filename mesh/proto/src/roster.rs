@@ -45,6 +45,9 @@ mod timers;
 mod view;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{
     Config, Crypto, Ed25519, FULL_MESH_NODES, KEEP_DEAD, NODES_MAX, PICKS, RECORDS_BYTES_MAX, Start,
 };

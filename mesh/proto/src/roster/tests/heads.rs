@@ -1,0 +1,329 @@
+//! Audit heads between nodes: proved, convicted, reported.
+
+use std::time::Duration;
+
+use openfang_audit::proof::build_consistency;
+use openfang_audit::tree::{leaf_hash, root_of};
+use openfang_audit::{Checkpoint, Hash, Origin, SignedHead};
+
+use super::{Bus, keys};
+use crate::heads::{Alarm, CannotProve, Evidence, HeadView, Why};
+use crate::roster::{Event, In, Key, Known, wire};
+
+/// The leaves of a log, `fork` of which differ from everyone else's.
+fn leaves(size: u64, fork: u64) -> Vec<Hash> {
+    (0..size)
+        .map(|at| {
+            let forked = fork > 0 && at >= fork;
+            leaf_hash(format!("{at} {forked}").as_bytes())
+        })
+        .collect()
+}
+
+fn head(of: u8, leaves: &[Hash]) -> SignedHead {
+    let keys = keys(of);
+    let checkpoint = Checkpoint {
+        origin: Origin::of(&keys.node_id(), 1),
+        size: u64::try_from(leaves.len()).expect("few leaves"),
+        root: root_of(leaves),
+    };
+    SignedHead::sign(checkpoint, &keys.log)
+}
+
+/// Lets a node answer from a log.
+fn answer_from(bus: &mut Bus, at: usize, log: Vec<Hash>) {
+    let answer = move |from: u64, to: u64| {
+        let have = u64::try_from(log.len()).expect("few leaves");
+        if to > have {
+            return Err(CannotProve::Behind { have });
+        }
+        build_consistency(log.as_slice(), from, to).map_err(|_range| CannotProve::Range)
+    };
+    bus.answers.insert(at, Box::new(answer));
+}
+
+/// Node 0 watches the log of node 1; node 2 watches too.
+fn watched() -> Bus {
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    bus.connect(1, 2);
+    bus.connect(2, 0);
+    bus.pass(Duration::from_secs(1));
+    bus
+}
+
+fn announce(bus: &mut Bus, log: &[Hash]) {
+    bus.tell(1, In::SetHead(head(1, log)));
+    bus.pass(Duration::from_secs(1));
+}
+
+fn view(bus: &Bus, at: usize) -> HeadView {
+    let view = bus.states[at].view();
+    view.node(&bus.id(1)).expect("node 1").head.clone()
+}
+
+fn verdict(bus: &Bus, at: usize) -> Option<Why> {
+    match view(bus, at) {
+        HeadView::Inconsistent { why, .. } => Some(why),
+        HeadView::None
+        | HeadView::Unproven { .. }
+        | HeadView::Consistent { .. }
+        | HeadView::Reported { .. } => None,
+    }
+}
+
+#[test]
+fn a_log_that_grows_is_proved_at_every_step() {
+    let mut bus = watched();
+    for size in [0, 1, 5, 6, 64, 100] {
+        let log = leaves(size, 0);
+        answer_from(&mut bus, 1, log.clone());
+        announce(&mut bus, &log);
+        for at in [0, 2] {
+            let expected = HeadView::Consistent {
+                size,
+                root: root_of(&log),
+            };
+            assert_eq!(view(&bus, at), expected, "size {size}");
+        }
+    }
+    let asked = bus.questions.iter().map(|(_, _, from, to)| (*from, *to));
+    let asked: Vec<_> = asked.collect();
+    for step in [(1, 5), (5, 6), (6, 64), (64, 100)] {
+        assert!(asked.contains(&step), "{step:?} in {asked:?}");
+    }
+}
+
+#[test]
+fn two_roots_for_one_size_convict_a_log_for_good_and_everyone_can_check_it() {
+    let mut bus = watched();
+    announce(&mut bus, &leaves(10, 0));
+    announce(&mut bus, &leaves(10, 5));
+    assert_eq!(verdict(&bus, 0), Some(Why::TwoRoots));
+    let told = bus.take_events(0);
+    let mut evidence = None;
+    for event in told {
+        if let Event::Inconsistent { evidence: held, .. } = event {
+            evidence = Some(held);
+        }
+    }
+    let evidence = evidence.expect("evidence");
+    let roots = [evidence.accepted, evidence.offending].map(|head| {
+        let head = head.expect("both notes");
+        let key = keys(1).log.verifying_key();
+        let origin = Origin::of(&bus.id(1), 1);
+        let opened = SignedHead::open(&head.note, &origin, &key).expect("signed by the log");
+        (opened.checkpoint.size, opened.checkpoint.root)
+    });
+    assert_eq!(roots[0].0, roots[1].0);
+    assert_ne!(roots[0].1, roots[1].1);
+    // Later heads, however good, are not accepted any more.
+    answer_from(&mut bus, 1, leaves(20, 0));
+    announce(&mut bus, &leaves(20, 0));
+    assert_eq!(verdict(&bus, 0), Some(Why::TwoRoots));
+    assert!(
+        !bus.take_events(0)
+            .iter()
+            .any(|event| matches!(event, Event::HeadAccepted { .. }))
+    );
+}
+
+#[test]
+fn a_log_that_cannot_prove_that_it_grew_is_convicted_by_its_own_answer() {
+    let check = |answer: Result<Vec<Hash>, CannotProve>, why: Option<Why>| {
+        let mut bus = watched();
+        announce(&mut bus, &leaves(10, 0));
+        let given = answer.clone();
+        bus.answers
+            .insert(1, Box::new(move |_from, _to| given.clone()));
+        announce(&mut bus, &leaves(20, 0));
+        assert_eq!(verdict(&bus, 0), why, "{answer:?}");
+    };
+    check(
+        Err(CannotProve::Behind { have: 3 }),
+        Some(Why::Behind { have: 3 }),
+    );
+    check(
+        Err(CannotProve::Damaged { first_bad: 4 }),
+        Some(Why::Damaged { first_bad: 4 }),
+    );
+    check(Err(CannotProve::Range), Some(Why::NoProof));
+    check(Ok(Vec::new()), Some(Why::WrongProof));
+    check(
+        Ok(vec![Hash::from_bytes([1; 32]); 5]),
+        Some(Why::WrongProof),
+    );
+    check(Err(CannotProve::Later), None);
+}
+
+#[test]
+fn a_fork_is_convicted_although_its_sizes_differ() {
+    let mut bus = watched();
+    announce(&mut bus, &leaves(10, 0));
+    answer_from(&mut bus, 1, leaves(20, 5));
+    announce(&mut bus, &leaves(20, 5));
+    assert_eq!(verdict(&bus, 0), Some(Why::WrongProof));
+}
+
+#[test]
+fn a_log_that_comes_back_shorter_is_convicted() {
+    let mut bus = watched();
+    answer_from(&mut bus, 1, leaves(20, 0));
+    announce(&mut bus, &leaves(20, 0));
+    let known = bus.states[1].known();
+    bus.restart(1, 2, known);
+    answer_from(&mut bus, 1, leaves(10, 0));
+    bus.connect(1, 0);
+    announce(&mut bus, &leaves(10, 0));
+    assert_eq!(verdict(&bus, 0), Some(Why::Behind { have: 10 }));
+}
+
+#[test]
+fn silence_convicts_nobody_and_is_asked_again() {
+    let mut bus = watched();
+    announce(&mut bus, &leaves(10, 0));
+    bus.answers
+        .insert(1, Box::new(|_from, _to| Err(CannotProve::Later)));
+    bus.questions.clear();
+    announce(&mut bus, &leaves(20, 0));
+    bus.pass(Duration::from_secs(60));
+    let unproven = HeadView::Unproven {
+        size: 20,
+        accepted: Some(10),
+    };
+    assert_eq!(view(&bus, 0), unproven);
+    assert!(bus.questions.len() > 10, "{}", bus.questions.len());
+    answer_from(&mut bus, 1, leaves(20, 0));
+    bus.pass(Duration::from_secs(10));
+    assert!(matches!(
+        view(&bus, 0),
+        HeadView::Consistent { size: 20, .. }
+    ));
+}
+
+#[test]
+fn a_stale_head_from_a_third_party_convicts_nobody() {
+    let mut bus = watched();
+    answer_from(&mut bus, 1, leaves(50, 0));
+    announce(&mut bus, &leaves(50, 0));
+    let link = bus.connect_stranger(0, 9);
+    for size in [1, 7, 49] {
+        let old = head(1, &leaves(size, 0));
+        let of = Key::of(&bus.id(1));
+        let bytes = wire::heads([(of, old.note.as_str())].into_iter());
+        bus.tell(0, In::Frame { link, bytes });
+    }
+    bus.pass(Duration::from_secs(30));
+    assert!(matches!(
+        view(&bus, 0),
+        HeadView::Consistent { size: 50, .. }
+    ));
+}
+
+#[test]
+fn a_fork_that_another_was_shown_is_convicted_here() {
+    let mut bus = watched();
+    answer_from(&mut bus, 1, leaves(50, 0));
+    announce(&mut bus, &leaves(50, 0));
+    let link = bus.connect_stranger(0, 9);
+    let forked = head(1, &leaves(30, 10));
+    let of = Key::of(&bus.id(1));
+    let bytes = wire::heads([(of, forked.note.as_str())].into_iter());
+    bus.tell(0, In::Frame { link, bytes });
+    bus.pass(Duration::from_secs(10));
+    assert_eq!(verdict(&bus, 0), Some(Why::WrongProof));
+}
+
+#[test]
+fn a_verdict_is_gossiped_and_only_its_evidence_is_believed() {
+    // Nodes 0 and 1 are linked, node 2 hears of it from node 0 only.
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    bus.connect(2, 0);
+    bus.pass(Duration::from_secs(1));
+    announce(&mut bus, &leaves(10, 0));
+    bus.answers.insert(
+        1,
+        Box::new(|_from, _to| Err(CannotProve::Damaged { first_bad: 2 })),
+    );
+    announce(&mut bus, &leaves(20, 0));
+    assert_eq!(verdict(&bus, 0), Some(Why::Damaged { first_bad: 2 }));
+    bus.pass(Duration::from_secs(3));
+    let reported = HeadView::Reported {
+        accepted: None,
+        by: vec![bus.id(0)],
+        why: Why::Damaged { first_bad: 2 },
+    };
+    assert_eq!(view(&bus, 2), reported, "without a proof it is a report");
+    // Two notes of one size are a proof for anyone.
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    bus.connect(2, 0);
+    bus.pass(Duration::from_secs(1));
+    announce(&mut bus, &leaves(10, 0));
+    announce(&mut bus, &leaves(10, 5));
+    bus.pass(Duration::from_secs(3));
+    assert_eq!(verdict(&bus, 2), Some(Why::TwoRoots));
+}
+
+#[test]
+fn an_alarm_reaches_those_who_come_later() {
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    bus.pass(Duration::from_secs(1));
+    announce(&mut bus, &leaves(10, 0));
+    announce(&mut bus, &leaves(10, 5));
+    bus.connect(2, 0);
+    bus.pass(Duration::from_secs(5));
+    assert_eq!(verdict(&bus, 2), Some(Why::TwoRoots));
+}
+
+#[test]
+fn an_alarm_that_its_reporter_has_not_signed_cuts_the_link() {
+    let mut bus = watched();
+    let link = bus.connect_stranger(0, 9);
+    let why = (Why::Damaged { first_bad: 0 }, &Evidence::default());
+    let forged = Alarm::sign(Key::of(&bus.id(1)), &bus.id(2), why, &bus.crypto(9));
+    bus.take_events(0);
+    for bytes in wire::alarms(&[forged.into()]) {
+        bus.tell(0, In::Frame { link, bytes });
+    }
+    let told = bus.take_events(0);
+    assert!(
+        told.iter()
+            .any(|event| matches!(event, Event::Violation { .. })),
+        "{told:?}"
+    );
+    assert_eq!(view(&bus, 0), HeadView::None);
+}
+
+#[test]
+fn verdict_and_accepted_head_survive_a_restart_of_the_watcher() {
+    let mut bus = watched();
+    answer_from(&mut bus, 1, leaves(20, 0));
+    announce(&mut bus, &leaves(20, 0));
+    let bytes = bus.states[0].known().encode();
+    let known = Known::decode(&bytes, &bus.crypto(0)).expect("what was written");
+    bus.restart(0, 2, known);
+    bus.connect(0, 1);
+    // Truncated while the watcher was away: it remembers.
+    answer_from(&mut bus, 1, leaves(10, 0));
+    announce(&mut bus, &leaves(10, 0));
+    assert_eq!(verdict(&bus, 0), Some(Why::Behind { have: 10 }));
+    let bytes = bus.states[0].known().encode();
+    let known = Known::decode(&bytes, &bus.crypto(0)).expect("what was written");
+    bus.restart(0, 3, known);
+    assert_eq!(verdict(&bus, 0), Some(Why::Behind { have: 10 }));
+}
+
+#[test]
+fn a_head_signed_by_another_key_is_ignored() {
+    let mut bus = watched();
+    let link = bus.connect_stranger(0, 1);
+    let mut foreign = head(1, &leaves(3, 0));
+    foreign.note = head(2, &leaves(3, 0)).note;
+    let of = Key::of(&bus.id(1));
+    let bytes = wire::heads([(of, foreign.note.as_str())].into_iter());
+    bus.tell(0, In::Frame { link, bytes });
+    assert_eq!(view(&bus, 0), HeadView::None);
+}

@@ -1,0 +1,14 @@
+//! Tests of the roster: a few states on a bus, without a network in between.
+
+mod attacks;
+mod bus;
+mod dialing;
+mod frames;
+mod heads;
+mod liveness;
+mod merge;
+mod own;
+mod records;
+mod sync;
+
+pub(super) use bus::{Bus, ad, keys, record, sign};
