@@ -16,6 +16,9 @@ mod report;
 mod scenario;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 pub use args::{Args, run};
 pub use invariants::Violation;
 pub use probe::Spread;

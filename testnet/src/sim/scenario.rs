@@ -43,8 +43,9 @@ pub(super) struct Scenario {
 }
 
 /// The scenarios by name.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 8] = [
     "mixed",
+    "brief",
     "spawns",
     "losses",
     "partition",
@@ -67,6 +68,12 @@ pub(super) fn build(name: &str, nodes: usize, seconds: u64, rng: &mut Rng) -> Op
             plan.partition();
             plan.pause(2);
             plan.spawns(5);
+        }
+        "brief" => {
+            plan.quiet(1);
+            plan.spawns(10);
+            plan.kills(1);
+            plan.hangs(1);
         }
         "spawns" => {
             plan.quiet(4);
