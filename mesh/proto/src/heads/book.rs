@@ -11,7 +11,8 @@ use crate::roster::{Key, LogKey};
 
 /// The most heads of one log that wait for a proof; a busy log outruns its proofs now and then.
 const OPEN_MAX: usize = 4;
-/// The most reporters kept for one log; more add nothing.
+/// The most reporters kept for one log, those with the lowest keys: more add nothing, and all nodes
+/// end with the same.
 const ALARMS_MAX: usize = 4;
 /// The most logs: a few more than nodes, because verdicts outlive forgotten nodes.
 const LOGS_MAX: usize = 8_192;
@@ -255,14 +256,15 @@ impl Book {
 
     /// Keeps an alarm. Returns whether it is news, and what its notes prove by themselves.
     pub(crate) fn alarm(&mut self, alarm: &HeldAlarm) -> (bool, Step) {
+        if self.has_alarm(&alarm.accused, &alarm.reporter) {
+            return (false, Step::None);
+        }
         let Some(log) = self.logs.get_mut(&alarm.accused) else {
             return (false, Step::None);
         };
-        let known = log.alarms.iter().any(|a| a.reporter == alarm.reporter);
-        if known || log.alarms.len() >= ALARMS_MAX {
-            return (false, Step::None);
-        }
         log.alarms.push(alarm.clone());
+        log.alarms.sort_by_key(|alarm| alarm.reporter);
+        log.alarms.truncate(ALARMS_MAX);
         self.alarm_changes += 1;
         let step = alarm.notes.iter().fold(Step::None, |step, note| {
             match self.observe(&alarm.accused, note, false) {
@@ -273,11 +275,13 @@ impl Book {
         (true, step)
     }
 
-    /// Tells whether an alarm needs no second look: it is held, or nothing is known of the log.
+    /// Tells whether an alarm needs no second look: it is held, others are kept before it, or nothing
+    /// is known of the log.
     pub(crate) fn has_alarm(&self, accused: &Key, reporter: &Key) -> bool {
         self.logs.get(accused).is_none_or(|log| {
             let held = log.alarms.iter().any(|alarm| alarm.reporter == *reporter);
-            held || log.alarms.len() >= ALARMS_MAX
+            let last = log.alarms.get(ALARMS_MAX - 1);
+            held || last.is_some_and(|last| last.reporter < *reporter)
         })
     }
 

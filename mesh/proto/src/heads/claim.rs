@@ -31,9 +31,8 @@ impl Alarm {
     /// Signs an alarm in the name of this node.
     pub(crate) fn sign(
         accused: Key,
-        me: &NodeId,
+        (me, crypto): (&NodeId, &dyn Crypto),
         (why, evidence): (Why, &Evidence),
-        crypto: &dyn Crypto,
     ) -> Self {
         let heads = [&evidence.accepted, &evidence.offending];
         let notes = heads.into_iter().flatten();

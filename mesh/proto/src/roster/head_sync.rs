@@ -8,7 +8,7 @@ use super::config::{CLAIMS_PER_NODE, HEAD_EVERY, PROOF_RETRY, PROOF_RETRY_MAX, T
 use super::state::State;
 use super::timers::Timer;
 use super::{Event, Key, LinkId, Offence, Out, ProofTicket, wire};
-use crate::heads::{Alarm, CannotProve, HeldAlarm, Question, Step};
+use crate::heads::{Alarm, CannotProve, Evidence, HeldAlarm, Question, Step, Why};
 
 impl State {
     /// Announces the own head, at most twice a second: the last one counts.
@@ -121,16 +121,7 @@ impl State {
             Step::Replaced(epoch) => self.event(Event::LogReplaced { node, epoch }),
             Step::Inconsistent(why, evidence) => {
                 self.timers.clear(Timer::Proof(*key));
-                let alarm = Alarm::sign(
-                    *key,
-                    &self.config.me,
-                    (why, &evidence),
-                    self.crypto.as_ref(),
-                );
-                let alarm: HeldAlarm = Arc::new(alarm);
-                if self.book.alarm(&alarm).0 {
-                    self.push_alarm(alarm, None);
-                }
+                self.raise_alarm(key, why, &evidence);
                 self.event(Event::Inconsistent {
                     node,
                     why,
@@ -141,27 +132,51 @@ impl State {
         self.persist_soon();
     }
 
-    pub(super) fn on_alarms(&mut self, link: LinkId, alarms: Vec<Alarm>) {
-        for alarm in alarms {
-            if self.on_alarm(link, alarm).is_err() {
-                self.offend(link, Offence::ForgedClaim);
-                return;
-            }
+    /// Tells everyone of a verdict; nobody accuses itself.
+    fn raise_alarm(&mut self, key: &Key, why: Why, evidence: &Evidence) {
+        if *key == self.me {
+            return;
+        }
+        let by = (&self.config.me, self.crypto.as_ref());
+        let alarm: HeldAlarm = Arc::new(Alarm::sign(*key, by, (why, evidence)));
+        if self.book.alarm(&alarm).0 {
+            self.push_alarm(alarm, None);
         }
     }
 
-    fn on_alarm(&mut self, link: LinkId, alarm: Alarm) -> Result<(), ForgedAlarm> {
+    pub(super) fn on_alarms(&mut self, link: LinkId, alarms: Vec<Alarm>) {
+        let mut news = false;
+        for alarm in alarms {
+            match self.on_alarm(link, alarm) {
+                Ok(new) => news |= new,
+                Err(ForgedAlarm) => {
+                    self.offend(link, Offence::ForgedClaim);
+                    return;
+                }
+            }
+        }
+        if let Some(link) = self.links.get_mut(link) {
+            link.sync.idle = if news {
+                0
+            } else {
+                link.sync.idle.saturating_add(1)
+            };
+        }
+    }
+
+    /// Takes one alarm. Returns whether it was news.
+    fn on_alarm(&mut self, link: LinkId, alarm: Alarm) -> Result<bool, ForgedAlarm> {
         let known = self.book.has_alarm(&alarm.accused, &alarm.reporter);
         if known || alarm.reporter == self.me || alarm.reporter == alarm.accused {
-            return Ok(());
+            return Ok(false);
         }
         let now = self.now;
         let Some(reporter) = self.table.get_mut(&alarm.reporter) else {
-            return Ok(());
+            return Ok(false);
         };
         let by = reporter.id;
         if !reporter.claims.take(CLAIMS_PER_NODE, now) {
-            return Ok(());
+            return Ok(false);
         }
         if !alarm.verify(&by, self.crypto.as_ref()) {
             return Err(ForgedAlarm);
@@ -169,21 +184,18 @@ impl State {
         let alarm: HeldAlarm = Arc::new(alarm);
         let (news, step) = self.book.alarm(&alarm);
         if !news {
-            return Ok(());
+            return Ok(false);
         }
         let key = alarm.accused;
         if let Some(node) = self.book.node(&key) {
             let why = alarm.why;
             self.event(Event::InconsistencyReported { node, by, why });
         }
-        if let Some(link) = self.links.get_mut(link) {
-            link.sync.idle = 0;
-        }
         self.push_alarm(alarm, Some(link));
         self.persist_soon();
         self.on_step(&key, step);
         self.ask(&key);
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -204,6 +204,10 @@ impl State {
         for log in known.logs {
             self.book.restore(log);
         }
+        // What others say of the own log is kept like what they say of any other.
+        if let Some(log) = self.config.log {
+            self.book.pin(self.config.me, log);
+        }
         for (node, addrs) in known.addrs {
             for addr in addrs.into_iter().rev() {
                 self.dialer.remember(&node, addr);
@@ -364,6 +368,13 @@ impl State {
     }
 
     fn own_head_view(&self) -> HeadView {
+        let held = self.book.view(&self.me);
+        if matches!(
+            held,
+            HeadView::Reported { .. } | HeadView::Inconsistent { .. }
+        ) {
+            return held;
+        }
         match &self.own.head {
             None => HeadView::None,
             Some(head) => HeadView::Consistent {

@@ -115,7 +115,7 @@ fn claims_come_back_from_their_bytes_and_verify() {
         Why::WrongProof,
         Why::OtherLog,
     ] {
-        let alarm = Alarm::sign(target, &me, (why, &Evidence::default()), &crypto);
+        let alarm = Alarm::sign(target, (&me, &crypto), (why, &Evidence::default()));
         assert!(alarm.verify(&me, &crypto));
         let frames = wire::alarms(&[Arc::new(alarm.clone())]);
         assert_eq!(frames.len(), 1);

@@ -267,6 +267,28 @@ fn a_verdict_is_gossiped_and_only_its_evidence_is_believed() {
 }
 
 #[test]
+fn when_all_convict_a_log_the_mesh_agrees_on_who_said_so_and_falls_silent() {
+    let mut bus = Bus::new(8);
+    for from in 0..8 {
+        for to in from + 1..8 {
+            bus.connect(from, to);
+        }
+    }
+    bus.pass(Duration::from_secs(2));
+    announce(&mut bus, &leaves(10, 0));
+    announce(&mut bus, &leaves(10, 5));
+    bus.pass(Duration::from_secs(10));
+    for at in (0..8).filter(|at| *at != 1) {
+        assert_eq!(verdict(&bus, at), Some(Why::TwoRoots), "node {at}");
+    }
+    bus.sent.clear();
+    bus.pass(Duration::from_secs(10));
+    // Heartbeats, and heads that one was told and another not yet.
+    let quiet = bus.sent.iter().all(|kind| matches!(kind, 1 | 6));
+    assert!(quiet, "{:?}", bus.sent);
+}
+
+#[test]
 fn an_alarm_reaches_those_who_come_later() {
     let mut bus = Bus::new(3);
     bus.connect(0, 1);
@@ -283,7 +305,7 @@ fn an_alarm_that_its_reporter_has_not_signed_cuts_the_link() {
     let mut bus = watched();
     let link = bus.connect_stranger(0, 9);
     let why = (Why::Damaged { first_bad: 0 }, &Evidence::default());
-    let forged = Alarm::sign(Key::of(&bus.id(1)), &bus.id(2), why, &bus.crypto(9));
+    let forged = Alarm::sign(Key::of(&bus.id(1)), (&bus.id(2), &bus.crypto(9)), why);
     bus.take_events(0);
     for bytes in wire::alarms(&[forged.into()]) {
         bus.tell(0, In::Frame { link, bytes });
