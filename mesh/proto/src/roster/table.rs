@@ -61,18 +61,28 @@ impl Node {
     fn is_doubted(&self) -> bool {
         !self.accusations.is_empty() || self.unconfirmed.is_some()
     }
-
-    fn entry(&self, key: Key) -> Entry {
-        entry(key, &self.record, self.is_doubted())
-    }
 }
 
-/// A node and what most messages about it are dismissed by, in one place.
+/// A node, and in one place with its key what digests are made of and most messages about it are
+/// dismissed by: the rest of a thousand nodes is not in any cache.
 #[derive(Debug)]
 struct Slot {
     version: Version,
     tag: u64,
+    hash: [u8; 8],
+    doubted: bool,
     node: Box<Node>,
+}
+
+impl Slot {
+    fn entry(&self, origin: Key) -> Entry {
+        Entry {
+            origin,
+            version: self.version,
+            hash: self.hash,
+            doubted: self.doubted,
+        }
+    }
 }
 
 /// All other nodes, and the own record as a part of the digests.
@@ -172,6 +182,8 @@ impl Table {
         let slot = Slot {
             version: node.record.version(),
             tag: node.record.tag(),
+            hash: short_hash(&node.record),
+            doubted: false,
             node: Box::new(node),
         };
         self.nodes.insert(key, slot);
@@ -185,6 +197,7 @@ impl Table {
         };
         slot.version = record.version();
         slot.tag = record.tag();
+        slot.hash = short_hash(&record);
         let node = &mut slot.node;
         let reborn = record.record().life() > node.life();
         self.bytes = self.bytes - node.record.bytes().len() + record.bytes().len();
@@ -290,12 +303,18 @@ impl Table {
     pub(super) fn entries(&self, bucket: usize) -> Vec<Entry> {
         let (low, high) = bounds(bucket);
         let nodes = self.nodes.range(low..=high);
-        let mut entries: Vec<Entry> = nodes.map(|(key, slot)| slot.node.entry(*key)).collect();
+        let mut entries: Vec<Entry> = nodes.map(|(key, slot)| slot.entry(*key)).collect();
         if let Some((key, record)) = &self.own
             && bucket_of(key) == bucket
         {
             let at = entries.partition_point(|entry| entry.origin < *key);
-            entries.insert(at, entry(*key, record, false));
+            let own = Entry {
+                origin: *key,
+                version: record.version(),
+                hash: short_hash(record),
+                doubted: false,
+            };
+            entries.insert(at, own);
         }
         entries
     }
@@ -338,20 +357,18 @@ impl Table {
 
     fn dirty(&mut self, key: &Key) {
         self.changes += 1;
+        if let Some(slot) = self.nodes.get_mut(key) {
+            slot.doubted = slot.node.is_doubted();
+        }
         self.digests.resize(BUCKETS, None);
         self.digests[bucket_of(key)] = None;
     }
 }
 
-fn entry(origin: Key, record: &SignedRecord, doubted: bool) -> Entry {
+fn short_hash(record: &SignedRecord) -> [u8; 8] {
     let mut hash = [0; 8];
     hash.copy_from_slice(&record.hash()[..8]);
-    Entry {
-        origin,
-        version: record.version(),
-        hash,
-        doubted,
-    }
+    hash
 }
 
 /// Returns the beginning of the SHA-256 of some bytes.
