@@ -390,6 +390,12 @@ impl Owner {
             tracing::error!(%why, "the database was not closed in order");
         }
     }
+
+    /// Waits until the kernel cannot go on: its database thread panicked. A turn that panics ends
+    /// alone, and its caller is told.
+    pub async fn ended(&mut self) {
+        self.kernel.0.store.closed().await;
+    }
 }
 
 impl Drop for Owner {

@@ -306,6 +306,7 @@ async fn start_and_serve(
         () = shutdown.cancelled() => Ok("POST /api/shutdown"),
         failure = tasks.failure() => Err(failure.into()),
         () = mesh_ended(&mut parts.mesh) => Err(TaskFailure::Ended("mesh").into()),
+        () = kernel_ended(&mut parts.kernel) => Err(TaskFailure::Ended("kernel").into()),
     }
 }
 
@@ -336,6 +337,13 @@ async fn log_start(config: &Config, auditor: &Auditor) -> Result<(), RunError> {
 }
 
 async fn mesh_ended(owner: &mut Option<openfang_mesh::Owner>) {
+    match owner {
+        Some(owner) => owner.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn kernel_ended(owner: &mut Option<openfang_kernel::Owner>) {
     match owner {
         Some(owner) => owner.ended().await,
         None => std::future::pending().await,

@@ -99,6 +99,11 @@ impl Store {
         result.await.map_err(|_lost| StoreError::Closed)?
     }
 
+    /// Waits until the thread takes no more queries: it was closed, or a query panicked.
+    pub(crate) async fn closed(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Ends the thread after everything that was asked before; what is asked later fails.
     pub(crate) async fn close(&self) {
         if self.jobs.send(Job::Close).await.is_err() {
@@ -163,6 +168,17 @@ fn from_sql(number: i64) -> u64 {
 mod tests {
     use super::*;
     use crate::turn::{Message, ToolCall};
+
+    #[tokio::test]
+    async fn a_query_that_panics_ends_the_database_and_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, thread) = Store::open(folder.path()).expect("opened");
+        let answer = store.run::<()>(|_connection| panic!("on purpose")).await;
+        assert!(matches!(answer, Err(StoreError::Closed)), "{answer:?}");
+        store.closed().await;
+        thread.join();
+    }
+
     use openfang_id::AgentId;
 
     fn agent(seed: u8, name: &str) -> StoredAgent {
