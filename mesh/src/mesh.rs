@@ -74,8 +74,8 @@ pub(crate) struct Shared {
 #[must_use = "dropping the owner ends the mesh"]
 pub struct Owner {
     tasks: JoinSet<()>,
-    commands: mpsc::Sender<Command>,
-    closing: CancellationToken,
+    /// Keeps the mesh when nobody else holds a handle.
+    mesh: Mesh,
 }
 
 impl std::fmt::Debug for Mesh {
@@ -123,19 +123,18 @@ impl Mesh {
             view: outputs.view,
             status: outputs.status,
             secret: outputs.secret,
-            commands: commands.clone(),
-            closing: closing.clone(),
+            commands,
+            closing,
             takebacks,
             agents,
             head,
         };
-        let owner = Owner {
-            tasks,
-            commands,
-            closing,
-        };
         let mesh = Self {
             shared: Arc::new(shared),
+        };
+        let owner = Owner {
+            tasks,
+            mesh: mesh.clone(),
         };
         Ok((mesh, owner))
     }
@@ -242,10 +241,10 @@ impl Owner {
     pub async fn shutdown(mut self, grace: Duration) {
         let (reply, done) = oneshot::channel();
         let command = Command::Shutdown { grace, reply };
-        if self.commands.send(command).await.is_ok() {
+        if self.mesh.shared.commands.send(command).await.is_ok() {
             crate::ignore_gone(done.await);
         }
-        self.closing.cancel();
+        self.mesh.shared.closing.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
 
@@ -259,6 +258,6 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.closing.cancel();
+        self.mesh.shared.closing.cancel();
     }
 }

@@ -130,6 +130,24 @@ async fn a_crash_is_noticed_and_calls_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_owner_keeps_a_mesh_that_nobody_else_holds() {
+    let (a, b) = pair(Transport::Tcp).await;
+    let id = b.id();
+    let common::Node {
+        mesh, owner, plan, ..
+    } = b;
+    drop(mesh);
+    let owner = owner.expect("it runs");
+    let reply = a.mesh.call(id, request(1, "hello")).await;
+    let (_chunks, answer) = common::collect(reply.expect("taken")).await;
+    answer.expect("answered");
+    assert_eq!(a.liveness(id), Some(Liveness::Alive));
+    owner.shutdown(Duration::from_secs(5)).await;
+    eventually("it has left", || a.liveness(id) == Some(Liveness::Left)).await;
+    drop(plan);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_farewell_is_not_a_death() {
     for transport in [Transport::Tcp, Transport::Quic] {
         let (a, b) = pair(transport).await;
