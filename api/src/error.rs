@@ -159,6 +159,7 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::AlreadyRan
         | ErrorCode::AgentNotRunning
         | ErrorCode::NetworkAsleep
+        | ErrorCode::NetworkDisabled
         | ErrorCode::NotHere
         | ErrorCode::JoinedItself
         | ErrorCode::OtherNetwork => StatusCode::CONFLICT,

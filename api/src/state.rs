@@ -11,7 +11,7 @@ use axum::http::HeaderValue;
 use openfang_audit::{Event, Log};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
 use openfang_kernel::{Auditor, Kernel};
-use openfang_mesh::Mesh;
+use openfang_mesh::{Epoch, Mesh};
 use openfang_schema::ws;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,8 @@ pub struct NodeInfo {
     pub node_name: NodeName,
     /// When it started, in microseconds since 1970, UTC.
     pub started_unix_micros: u64,
+    /// Whether the mesh may be on at all.
+    pub network_enabled: bool,
     /// The home directory.
     pub home: PathBuf,
     /// How much is logged.
@@ -73,7 +75,7 @@ pub struct Membership {
     /// Where to dial.
     pub peers: Vec<PeerAddr>,
     /// The secret of the mesh, when the join brought one.
-    pub secret: Option<SharedSecret>,
+    pub secret: Option<(Epoch, SharedSecret)>,
 }
 
 /// Keeps what a join brought.

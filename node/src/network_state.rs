@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use openfang_id::{AddrError, PeerAddr, SecretError, SharedSecret};
+use openfang_ofp::gate::Epoch;
 use openfang_ofp::ticket::{Ticket, TicketParseError};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -18,13 +19,16 @@ use crate::home::Home;
 /// How many peers are kept: the newest joins, each with two transports. The roster remembers every
 /// other peer that was ever seen.
 const PEERS_MAX: usize = 64;
+/// The number of a mesh secret that was given without one, as in a configuration: it grows when
+/// secrets are rotated.
+pub const FIRST_EPOCH: Epoch = Epoch(1);
 const COMMENT: &str = "# Written by `openfang join`. Remove this file to leave the mesh.\n";
 
 /// What a node joined.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkState {
-    /// The secret of the mesh, when the join brought one.
-    pub secret: Option<SharedSecret>,
+    /// The secret of the mesh and its number, when the join brought one.
+    pub secret: Option<(Epoch, SharedSecret)>,
     /// Where to begin, newest first.
     pub peers: Vec<PeerAddr>,
 }
@@ -34,8 +38,8 @@ pub struct NetworkState {
 pub struct Target {
     /// Where to dial.
     pub peers: Vec<PeerAddr>,
-    /// The secret of a ticket; `None` for an address.
-    pub secret: Option<SharedSecret>,
+    /// The secret of a ticket and its number; `None` for an address.
+    pub secret: Option<(Epoch, SharedSecret)>,
 }
 
 /// Why a text is neither a ticket nor an address. Never holds the text.
@@ -58,7 +62,7 @@ impl Target {
         match text.parse::<Ticket>() {
             Ok(ticket) => Ok(Self {
                 peers: ticket.peers().to_vec(),
-                secret: Some(ticket.secret().clone()),
+                secret: Some((ticket.epoch(), ticket.secret().clone())),
             }),
             Err(TicketParseError::NotATicket) => Ok(Self {
                 peers: PeerAddr::parse_all(text).map_err(TargetError::Addr)?,
@@ -113,6 +117,7 @@ pub enum StateError {
 #[serde(deny_unknown_fields)]
 struct Stored {
     secret: Option<Zeroizing<String>>,
+    secret_epoch: Option<u32>,
     #[serde(default)]
     peers: Vec<String>,
 }
@@ -146,6 +151,8 @@ impl NetworkState {
             .map(|text| SharedSecret::parse(&text))
             .transpose()
             .map_err(StateError::Secret)?;
+        let epoch = stored.secret_epoch.map_or(FIRST_EPOCH, Epoch);
+        let secret = secret.map(|secret| (epoch, secret));
         let peers = stored
             .peers
             .iter()
@@ -162,9 +169,9 @@ impl NetworkState {
     pub fn add(
         &mut self,
         peers: &[PeerAddr],
-        secret: Option<&SharedSecret>,
+        secret: Option<&(Epoch, SharedSecret)>,
     ) -> Result<(), StateError> {
-        if let (Some(ours), Some(theirs)) = (&self.secret, secret)
+        if let (Some((_, ours)), Some((_, theirs))) = (&self.secret, secret)
             && ours.as_bytes() != theirs.as_bytes()
         {
             return Err(StateError::OtherMesh);
@@ -186,10 +193,10 @@ impl NetworkState {
         let path = home.network_state();
         // Secrets and addresses are of letters, digits and a few marks: none needs escaping.
         let mut text = Zeroizing::new(COMMENT.to_owned());
-        if let Some(secret) = &self.secret {
+        if let Some((epoch, secret)) = &self.secret {
             text.push_str("secret = ");
             text.push_str(&quoted(secret.expose()));
-            text.push('\n');
+            writeln!(text, "\nsecret_epoch = {}", epoch.0).expect("a text can be written to");
         }
         text.push_str("peers = [\n");
         for peer in &self.peers {
@@ -227,22 +234,22 @@ mod tests {
         ] {
             let secret = SharedSecret::parse(text).expect("a secret");
             let mut state = NetworkState::default();
-            state.add(&[peer(1)], Some(&secret)).expect("added");
+            state
+                .add(&[peer(1)], Some(&(Epoch(7), secret)))
+                .expect("added");
             state.add(&[peer(2), peer(1)], None).expect("added");
             state.save(&home).expect("saved");
             let read = NetworkState::load(&home).expect("read").expect("stored");
             assert_eq!(read.peers, [peer(2), peer(1)]);
-            assert_eq!(
-                read.secret.map(|s| s.expose().to_owned()).as_deref(),
-                Some(text)
-            );
+            let (epoch, secret) = read.secret.expect("a secret");
+            assert_eq!((epoch, secret.expose()), (Epoch(7), text));
         }
     }
 
     #[test]
     fn a_second_mesh_is_refused_and_changes_nothing() {
         let mut state = NetworkState::default();
-        let secret = |byte| SharedSecret::from_random(&[byte; 32]);
+        let secret = |byte| (FIRST_EPOCH, SharedSecret::from_random(&[byte; 32]));
         state.add(&[peer(1)], Some(&secret(1))).expect("added");
         let refused = state.add(&[peer(2)], Some(&secret(2)));
         assert!(matches!(refused, Err(StateError::OtherMesh)));

@@ -80,6 +80,8 @@ codes! {
     AgentNotRunning = "agent_not_running",
     /// 409: the network sleeps: it has no shared secret.
     NetworkAsleep = "network_asleep",
+    /// 409: the network is switched off in the configuration.
+    NetworkDisabled = "network_disabled",
     /// 409: the operation is only possible on the node where the agent lives. With `node`.
     NotHere = "not_here",
     /// 409: the ticket or address is that of this node itself.

@@ -1,11 +1,12 @@
 //! The mesh: peers, state, joining, inviting.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use openfang_audit::Event;
-use openfang_id::{PeerAddr, SharedSecret};
-use openfang_mesh::{Epoch, Ticket};
+use openfang_id::{NodeId, PeerAddr, SharedSecret};
+use openfang_mesh::{Epoch, Mesh, Ticket};
 use openfang_schema::{ErrorCode, JoinReply, JoinRequest, PeersReply, SecretText, TicketReply};
 
 use super::{Answer, AppState, ok};
@@ -16,6 +17,8 @@ use crate::{peers, wire};
 
 /// The number of a secret that comes without one, as in a configuration.
 const FIRST_EPOCH: Epoch = Epoch(1);
+/// The record of a new neighbour arrives within a round trip.
+const INTRODUCED_WITHIN: Duration = Duration::from_secs(1);
 
 /// `GET /api/peers`
 pub(crate) async fn peers(State(app): AppState) -> Answer {
@@ -35,13 +38,18 @@ pub(crate) async fn join(
     Caller(principal): Caller,
     Body(request): Body<JoinRequest>,
 ) -> Answer {
-    let (membership, epoch) = membership(&request)?;
+    if !app.state.info.network_enabled {
+        let text = "The mesh is switched off in the configuration of this node.";
+        let hint = "network.enabled = true in config.toml, then: openfang restart";
+        return Err(ApiError::new(ErrorCode::NetworkDisabled, text).hint(hint));
+    }
+    let membership = membership(&request)?;
     let what = format!("network.bootstrap_peers network.shared_secret: join by {principal}");
     app.record(Event::config_change(&what)).await?;
     let Membership { peers, secret } = membership.clone();
-    let secret = secret.map(|secret| (epoch, secret));
     let joined = app.state.mesh.join(peers, secret).await?;
     keep(Arc::clone(&app.state.persist), membership).await?;
+    introduced(&app.state.mesh, joined.node).await;
     ok(&JoinReply {
         status: "joined".to_owned(),
         node: peers::named(&app.state, joined.node),
@@ -61,23 +69,38 @@ pub(crate) async fn ticket(State(app): AppState, Caller(principal): Caller) -> A
     })
 }
 
+/// Waits a moment until the node that was reached has said who it is. It is joined in any case.
+async fn introduced(mesh: &Mesh, node: NodeId) {
+    let mut changed = mesh.changed();
+    let there = changed.wait_for(|view| {
+        view.nodes
+            .iter()
+            .any(|seen| seen.id == node && seen.link.is_some())
+    });
+    if tokio::time::timeout(INTRODUCED_WITHIN, there)
+        .await
+        .is_err()
+    {
+        tracing::debug!(node.id = %node, "joined, and not yet introduced");
+    }
+}
+
 /// Reads a ticket, or an address with an optional secret.
-fn membership(request: &JoinRequest) -> Result<(Membership, Epoch), ApiError> {
+fn membership(request: &JoinRequest) -> Result<Membership, ApiError> {
     match (&request.ticket, &request.addr) {
         (Some(ticket), None) if request.secret.is_none() => {
             let ticket: Ticket = ticket.expose().trim().parse()?;
-            let membership = Membership {
+            Ok(Membership {
                 peers: ticket.peers().to_vec(),
-                secret: Some(ticket.secret().clone()),
-            };
-            Ok((membership, ticket.epoch()))
+                secret: Some((ticket.epoch(), ticket.secret().clone())),
+            })
         }
         (None, Some(addr)) => {
-            let membership = Membership {
+            let secret = request.secret.as_ref().map(secret).transpose()?;
+            Ok(Membership {
                 peers: PeerAddr::parse_all(addr)?,
-                secret: request.secret.as_ref().map(secret).transpose()?,
-            };
-            Ok((membership, FIRST_EPOCH))
+                secret: secret.map(|secret| (FIRST_EPOCH, secret)),
+            })
         }
         (Some(_), _) | (None, None) => Err(ApiError::new(
             ErrorCode::InvalidBody,

@@ -67,6 +67,21 @@ async fn what_cannot_be_joined_is_refused_before_anything_is_tried() {
 }
 
 #[tokio::test]
+async fn a_network_that_is_switched_off_stays_off() {
+    let node = start(Setup {
+        network: false,
+        ..LISTENING
+    })
+    .await;
+    let body = json!({"addr": "127.0.0.1:9", "secret": "b7d1c3a95e8f42061b7d1c3a95e8f4206"});
+    let answer = join(&node, &body).await;
+    answer.is_error(409, "network_disabled");
+    let status = node.get("/api/network/status").send().await.is_ok();
+    assert_eq!(status["state"], "asleep");
+    assert!(node.logged("config_change").is_empty(), "nothing was tried");
+}
+
+#[tokio::test]
 async fn a_sleeping_node_joins_by_ticket_and_both_see_each_other() {
     let first = start(Setup {
         awake: true,
@@ -91,6 +106,8 @@ async fn a_sleeping_node_joins_by_ticket_and_both_see_each_other() {
         .is_ok();
     assert_eq!(joined["status"], "joined");
     assert_eq!(joined["node"]["id"], first.id.to_string());
+    assert_eq!(joined["node"]["name"], "node-2", "it was waited for");
+    assert_eq!(joined["connected_peers"], 1);
     let status = second.get("/api/network/status").send().await.is_ok();
     assert_eq!(
         (&status["enabled"], &status["state"]),

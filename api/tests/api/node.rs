@@ -38,6 +38,7 @@ pub(crate) struct Setup {
     pub(crate) listen: bool,
     /// Whether the mesh has a secret, and is awake.
     pub(crate) awake: bool,
+    pub(crate) network: bool,
     pub(crate) seed: u8,
 }
 
@@ -47,6 +48,7 @@ pub(crate) const KEYED: Setup = Setup {
     audit: true,
     listen: false,
     awake: false,
+    network: true,
     seed: 1,
 };
 pub(crate) const KEYLESS: Setup = Setup {
@@ -215,6 +217,7 @@ fn info(dir: &TempDir, id: NodeId, setup: Setup) -> NodeInfo {
         node_id: id,
         node_name: format!("node-{}", setup.seed).parse().expect("a name"),
         started_unix_micros: 1_800_000_000_000_000,
+        network_enabled: setup.network,
         home: dir.path().to_owned(),
         log_level: "info".to_owned(),
         default_provider: Some("openai".to_owned()),

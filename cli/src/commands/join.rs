@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use openfang_id::SharedSecret;
 use openfang_node::config::process_environment;
-use openfang_node::network_state::{NetworkState, Target};
+use openfang_node::network_state::{FIRST_EPOCH, NetworkState, Target};
 use openfang_schema::{JoinReply, JoinRequest, SecretText, TicketReply, path};
 
 use crate::args::Join;
@@ -92,9 +92,9 @@ fn stopped(
     context: &Context,
 ) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let secret = target.secret.or(secret);
+    let secret = target.secret.or(secret.map(|secret| (FIRST_EPOCH, secret)));
     let known = config.network.secret.as_ref();
-    if let (Some(ours), Some(theirs)) = (known, &secret)
+    if let (Some((_, ours)), Some((_, theirs))) = (known, &secret)
         && ours.as_bytes() != theirs.as_bytes()
     {
         let what = "this node already belongs to another mesh";

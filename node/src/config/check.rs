@@ -12,7 +12,7 @@ use super::problem::{Place, Problem, ProblemKind};
 use super::raw::{Found, RawConfig};
 use super::{Api, Audit, Config, LogLevel, Lookup, Model, Network};
 use crate::home::Home;
-use crate::network_state::NetworkState;
+use crate::network_state::{FIRST_EPOCH, NetworkState};
 
 /// Where the API and the mesh listen unless told otherwise: only this machine reaches it.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4200);
@@ -201,7 +201,7 @@ impl Check<'_> {
             Some(stored) => (stored.secret, stored.peers),
             None => (None, Vec::new()),
         };
-        if let (Some((ours, place)), Some(theirs)) = (&secret, &stored_secret)
+        if let (Some((ours, place)), Some((_, theirs))) = (&secret, &stored_secret)
             && ours.as_bytes() != theirs.as_bytes()
         {
             self.problem(*place, ProblemKind::OtherMesh);
@@ -213,7 +213,8 @@ impl Check<'_> {
             }
         }
         let enabled = raw.network_enabled.as_ref().is_none_or(|flag| flag.value);
-        let secret = secret.map(|(secret, _place)| secret).or(stored_secret);
+        // The same secret twice: what was stored knows its number.
+        let secret = stored_secret.or(secret.map(|(secret, _place)| (FIRST_EPOCH, secret)));
         if enabled && secret.is_none() && !bootstrap.is_empty() {
             self.warnings.push(
                 "network.bootstrap_peers is set, and there is no network.shared_secret: the mesh sleeps"

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use openfang_id::{ApiKey, NodeName, PeerAddr, SharedSecret};
+use openfang_ofp::gate::Epoch;
 use zeroize::Zeroizing;
 
 use crate::files;
@@ -66,8 +67,9 @@ pub struct Network {
     pub enabled: bool,
     /// Where peers connect to. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// The secret of the mesh, of the file, the environment or a join; without one it sleeps.
-    pub secret: Option<SharedSecret>,
+    /// The secret of the mesh and its number, of the file, the environment or a join; without one it
+    /// sleeps.
+    pub secret: Option<(Epoch, SharedSecret)>,
     /// Peers to begin with: of the file, and of joins.
     pub bootstrap: Vec<PeerAddr>,
     /// What this node is called.

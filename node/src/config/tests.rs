@@ -114,7 +114,12 @@ fn every_key_is_read() {
     assert_eq!(config.log_level, LogLevel::Debug);
     assert!(!config.network.enabled);
     assert_eq!(config.network.listen.to_string(), "[::]:4300");
-    assert!(config.network.secret.is_some_and(|s| s.expose() == SECRET));
+    assert!(
+        config
+            .network
+            .secret
+            .is_some_and(|(_, s)| s.expose() == SECRET)
+    );
     assert_eq!(config.network.bootstrap.len(), 3);
     assert_eq!(config.network.name.as_str(), "laptop");
     assert!(!config.audit.enabled);
@@ -418,18 +423,14 @@ fn what_a_join_stored_is_merged_and_may_not_differ() {
     let joined = SharedSecret::from_random(&[1; 32]);
     let mut state = NetworkState::default();
     let peer: PeerAddr = "/ip4/192.0.2.2/tcp/1".parse().expect("an address");
-    state.add(&[peer], Some(&joined)).expect("added");
+    state
+        .add(&[peer], Some(&(Epoch(3), joined.clone())))
+        .expect("added");
     state.save(&case.home()).expect("saved");
     let config = case.config();
     assert_eq!(config.network.bootstrap.len(), 3);
-    assert_eq!(
-        config
-            .network
-            .secret
-            .map(|s| s.expose().to_owned())
-            .as_deref(),
-        Some(joined.expose())
-    );
+    let (epoch, secret) = config.network.secret.expect("a secret");
+    assert_eq!((epoch, secret.expose()), (Epoch(3), joined.expose()));
     let other = SharedSecret::from_random(&[2; 32]);
     files::replace(
         &case.home().config(),

@@ -8,7 +8,6 @@ use openfang_audit::Log;
 use openfang_id::{Keys, Transport};
 use openfang_kernel::{Kernel, Limits, ModelConfig, ModelKeys};
 use openfang_mesh::{Listen, Mesh};
-use openfang_ofp::gate::Epoch;
 use tokio_util::sync::CancellationToken;
 
 use super::joined::HomeStore;
@@ -16,9 +15,6 @@ use crate::clock::MachineClock;
 use crate::config::{Config, Network};
 use crate::run::Prepared;
 use crate::{AUDIT_EPOCH, VERSION};
-
-/// The number of the mesh secret: it grows when secrets are rotated.
-const FIRST_EPOCH: Epoch = Epoch(1);
 
 /// What runs, for those who answer for it.
 pub(crate) struct Handles {
@@ -55,7 +51,7 @@ pub(crate) fn mesh_config(config: &Config, keys: &Keys) -> openfang_mesh::Config
         version: VERSION.to_owned(),
         listen: listens(network, config.api.listen),
         bootstrap: network.bootstrap.clone(),
-        secret: secret.map(|secret| (FIRST_EPOCH, secret)),
+        secret,
         state_dir: config.home.mesh(),
         log_epoch: config.audit.enabled.then_some(AUDIT_EPOCH),
         limits: openfang_mesh::Limits::default(),
@@ -98,6 +94,7 @@ pub(crate) fn api_state(prepared: &Prepared, handles: Handles) -> State {
             node_id: prepared.node_id(),
             node_name: config.network.name.clone(),
             started_unix_micros: MachineClock.now_micros(),
+            network_enabled: config.network.enabled,
             home: config.home.path().to_owned(),
             log_level: config.log_level.as_str().to_owned(),
             default_provider: config.model.provider.clone(),

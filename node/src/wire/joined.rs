@@ -48,6 +48,7 @@ impl JoinStore for HomeStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network_state::FIRST_EPOCH;
     use openfang_id::SharedSecret;
 
     #[test]
@@ -61,7 +62,7 @@ mod tests {
                     .parse()
                     .expect("an address"),
             ],
-            secret: Some(SharedSecret::from_random(&[byte; 32])),
+            secret: Some((FIRST_EPOCH, SharedSecret::from_random(&[byte; 32]))),
         };
         assert_eq!(store.keep(&membership(1, 1)), Ok(()));
         assert_eq!(store.keep(&membership(1, 2)), Ok(()));
