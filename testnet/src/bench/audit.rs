@@ -53,7 +53,8 @@ fn measure_blocking(rounds: usize) -> Result<Value, BenchError> {
     Ok(figures)
 }
 
-fn open(folder: &Path, keys: &Keys) -> Result<Log, BenchError> {
+/// Opens a log of this node in a folder.
+pub(super) fn open(folder: &Path, keys: &Keys) -> Result<Log, BenchError> {
     let options = Options {
         log_path: folder.join("audit.jsonl"),
         dir: folder.join("audit.d"),
@@ -92,7 +93,8 @@ fn append_from(log: &Log, callers: usize, total: usize) -> Result<Samples, Bench
     Ok(Samples::new(times, begun.elapsed()))
 }
 
-fn event(number: usize) -> Event {
+/// An entry as a message makes it.
+pub(super) fn event(number: usize) -> Event {
     let mut id = [7; 16];
     id[..8].copy_from_slice(&(number as u64).to_be_bytes());
     Event::message_in(Message {

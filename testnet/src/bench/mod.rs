@@ -47,6 +47,9 @@ pub(crate) enum BenchError {
     /// An entry was not appended.
     #[error("append: {0}")]
     Append(#[from] openfang_audit::AppendError),
+    /// An entry is not in the log.
+    #[error("append: {0}")]
+    Audit(#[from] openfang_kernel::AuditError),
     /// A file or a socket.
     #[error("{0}")]
     Io(#[from] std::io::Error),

@@ -137,7 +137,7 @@ impl Node {
                     }
                     .into());
                 }
-                Err(_not_yet) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(_not_yet) => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         }
     }
