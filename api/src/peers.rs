@@ -94,7 +94,10 @@ fn peer(node: &NodeView) -> schema::Peer {
         },
         liveness: liveness(node.liveness),
         agents: agents.collect(),
-        connected_at: None,
+        connected_at: node
+            .link
+            .as_ref()
+            .map(|link| rfc3339(link.since_ms.saturating_mul(1000))),
         last_seen: Some(rfc3339(record.issued_ms.saturating_mul(1000))),
         protocol_version: u32::from(PROTOCOL_VERSION),
         version: record.software.clone(),

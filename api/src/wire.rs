@@ -3,7 +3,9 @@
 use openfang_audit::verify::{DamageKind, Verdict};
 use openfang_audit::{Line, rfc3339};
 use openfang_id::{AgentKey, AgentRef, NodeId};
-use openfang_kernel::{AgentInfo, AgentState, Listed, ManifestWarning, TurnDone};
+use openfang_kernel::{
+    AgentInfo, AgentState, Kernel, Listed, MAIN_SESSION, ManifestWarning, TurnDone,
+};
 use openfang_schema as schema;
 use openfang_schema::NodeRef;
 
@@ -128,7 +130,9 @@ fn local_summary(info: AgentInfo, node: NodeRef) -> schema::AgentSummary {
 }
 
 /// An agent, as its own page has it.
-pub(crate) fn detail(agent: Listed) -> schema::AgentDetail {
+pub(crate) fn detail(kernel: &Kernel, agent: Listed) -> schema::AgentDetail {
+    let here = agent.local.is_some();
+    let system_prompt = kernel.system_prompt(agent.id).filter(|_prompt| here);
     let version = agent.local.as_ref().map(|info| info.version.clone());
     let node = node_ref(&agent);
     let summary = summary(agent, node);
@@ -140,13 +144,13 @@ pub(crate) fn detail(agent: Listed) -> schema::AgentDetail {
         (None, _) | (_, None) => None,
     };
     schema::AgentDetail {
-        session_id: None,
+        session_id: here.then(|| MAIN_SESSION.to_owned()),
         model,
         capabilities: schema::Capabilities {
             tools: summary.tools.clone(),
             network: Vec::new(),
         },
-        system_prompt: None,
+        system_prompt,
         version,
         summary,
     }

@@ -85,7 +85,7 @@ const SESSION_BYTES_MAX: usize = 64;
 const SENDER_BYTES_MAX: usize = 128;
 
 /// The session of callers that name none and are no agents.
-const MAIN_SESSION: &str = "main";
+pub const MAIN_SESSION: &str = "main";
 
 /// A message that was checked, as its turn needs it.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use crate::away::{Away, Leaving};
 use crate::delivery::check_size;
 use crate::model::Client;
 use crate::ports::Neighbours;
-use crate::registry::Registry;
+use crate::registry::{Module, Registry};
 use crate::resolve::{Target, resolve};
 use crate::run::{Job, run};
 use crate::store::{Store, Thread};
@@ -114,6 +114,16 @@ impl Kernel {
     pub fn find(&self, key: &AgentKey) -> Option<AgentInfo> {
         let agent = self.0.registry.find(key)?;
         Some(agent.info(&self.0.config.default_model))
+    }
+
+    /// Returns what an agent of this node is told before every conversation; `None` for one without
+    /// a model, and for one that is not here.
+    #[must_use]
+    pub fn system_prompt(&self, id: AgentId) -> Option<String> {
+        let agent = self.0.registry.find(&AgentKey::Id(id))?;
+        let body = agent.body.as_ref().ok()?;
+        let thinks = body.module == Module::Chat;
+        thinks.then(|| body.manifest.model.system_prompt.clone())
     }
 
     /// Returns the agents of the mesh: those of this node first, by name, then all others by node

@@ -34,7 +34,7 @@ mod turn;
 pub use agent::{AgentInfo, AgentState, AgentStateError, Listed, Restarted};
 pub use audit::{AuditError, Auditor, Sink};
 pub use config::{Config, Limits, ModelConfig, ModelKeys, ModelLimits};
-pub use delivery::{DEPTH_MAX, Delivery, MESSAGE_BYTES_MAX, Outgoing};
+pub use delivery::{DEPTH_MAX, Delivery, MAIN_SESSION, MESSAGE_BYTES_MAX, Outgoing};
 pub use error::{KillError, Looked, OpenError, SendError, SpawnError, StoreError, TurnError};
 pub use handle::{Kernel, Owner};
 pub use manifest::{Manifest, ManifestError, ManifestWarning};

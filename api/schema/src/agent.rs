@@ -108,7 +108,7 @@ pub struct AgentDetail {
     /// What the list says.
     #[serde(flatten)]
     pub summary: AgentSummary,
-    /// The session that the next message continues; `null` when the agent lives elsewhere.
+    /// The session that the next message of a caller without one continues; `null` when the agent lives elsewhere.
     pub session_id: Option<String>,
     /// The model; `null` when it has none or lives elsewhere.
     pub model: Option<ModelRef>,

@@ -64,7 +64,7 @@ pub(crate) async fn spawn(
 /// `GET /api/agents/{id}`
 pub(crate) async fn detail(State(app): AppState, Agent(agent): Agent) -> Answer {
     let found = wire::find(&app.state, &agent)?;
-    ok(&wire::detail(found))
+    ok(&wire::detail(&app.state.kernel, found))
 }
 
 /// `DELETE /api/agents/{id}`

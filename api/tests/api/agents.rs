@@ -22,6 +22,18 @@ fn manifest(text: &str) -> Value {
 }
 
 #[tokio::test]
+async fn the_page_of_an_agent_with_a_model_shows_its_prompt() {
+    let node = start(KEYED).await;
+    let text = "name = \"poet\"\nmodule = \"builtin:chat\"\n[model]\nprovider = \"openai\"\n\
+                model = \"m\"\nsystem_prompt = \"Rhyme.\"\n";
+    let answer = node.post("/api/agents", &manifest(text)).send().await;
+    assert_eq!(answer.status.as_u16(), 201, "{}", answer.text());
+    let detail = node.get("/api/agents/poet").send().await.is_ok();
+    assert_eq!(detail["system_prompt"], "Rhyme.");
+    assert_eq!(detail["model"], json!({"provider": "openai", "model": "m"}));
+}
+
+#[tokio::test]
 async fn an_agent_is_spawned_listed_shown_restarted_and_deleted() {
     let node = start(KEYED).await;
     let answer = node.post("/api/agents", &manifest(MANIFEST)).send().await;
@@ -58,6 +70,8 @@ async fn an_agent_is_spawned_listed_shown_restarted_and_deleted() {
         detail["capabilities"],
         json!({"tools": ["system_time"], "network": []})
     );
+    assert_eq!(detail["session_id"], "main");
+    assert_eq!(detail["system_prompt"], Value::Null, "it has no model");
     let restart = format!("/api/agents/{id}/restart");
     let restarted = node.request(Method::POST, &restart).send().await.is_ok();
     assert_eq!(

@@ -118,6 +118,7 @@ async fn a_sleeping_node_joins_by_ticket_and_both_see_each_other() {
         assert_eq!(peer.node_id, other.id.to_string());
         assert_eq!(peer.liveness, Liveness::Alive);
         assert!(peer.authenticated && peer.transport.is_some());
+        assert!(peer.connected_at.is_some_and(|at| at.ends_with('Z')));
         assert_eq!(peer.version, "0.0.0-test");
         assert_eq!(peer.audit.state, PeerAuditState::Unproven);
     }

@@ -185,8 +185,10 @@ impl Link {
         self.heard + self.patience(loss)
     }
 
-    pub(super) fn view(&self) -> LinkView {
+    /// Shows it, with the wall clock at its beginning.
+    pub(super) fn view(&self, since_ms: u64) -> LinkView {
         LinkView {
+            since_ms,
             transport: self.transport,
             addr: self.addr.clone(),
             dialed: self.dialed,

@@ -136,16 +136,13 @@ impl State {
     }
 
     fn own_record(&self) -> Record {
-        let since_start = self.now.since(self.started).as_millis();
         let mut software = self.config.software.clone();
         truncate(&mut software, SOFTWARE_BYTES_MAX);
         Record {
             origin: self.config.me,
             version: self.own.version,
             refutation: self.own.refutation,
-            issued_ms: self
-                .unix_ms
-                .saturating_add(u64::try_from(since_start).unwrap_or(u64::MAX)),
+            issued_ms: self.unix_ms_at(self.now),
             left: self.own.left,
             name: self.config.name.clone(),
             software,

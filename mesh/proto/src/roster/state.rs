@@ -364,7 +364,15 @@ impl State {
 
     fn link_view(&self, key: &Key) -> Option<super::LinkView> {
         let best = self.links.best(&self.config.me, key)?;
-        self.links.get(best).map(super::links::Link::view)
+        let link = self.links.get(best)?;
+        Some(link.view(self.unix_ms_at(link.since)))
+    }
+
+    /// The wall clock at a moment, as it went on since this node started.
+    pub(super) fn unix_ms_at(&self, moment: Instant) -> u64 {
+        let since_start = moment.since(self.started).as_millis();
+        self.unix_ms
+            .saturating_add(u64::try_from(since_start).unwrap_or(u64::MAX))
     }
 
     fn own_head_view(&self) -> HeadView {

@@ -57,6 +57,8 @@ pub struct LinkView {
     pub dialed: bool,
     /// The last round trip in milliseconds; `None` before the first.
     pub rtt_ms: Option<u32>,
+    /// Since when: Unix milliseconds by the clock of this node when it started.
+    pub since_ms: u64,
 }
 
 impl Liveness {
