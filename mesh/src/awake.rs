@@ -26,6 +26,7 @@ use crate::mesh::Status;
 use crate::server::{self, Service};
 use crate::transport::Keeper;
 use crate::{JoinError, Joined, StartError, swarm};
+use crate::{exchange, handler};
 
 /// Sync messages of all peers that wait for the roster; a reader that finds no room waits.
 const INBOUND: usize = 256;
@@ -103,9 +104,11 @@ impl Awake {
             Secrets::new(secret.0, &secret.1),
         );
         let (calls, inbound_calls) = mpsc::channel(server::INBOUND_QUEUE);
+        let (exchanges, inbound_exchanges) = mpsc::channel(exchange::INBOUND_QUEUE);
+        let streams = handler::Inbound { calls, exchanges };
         let connections = TaskTracker::new();
         let (swarm, listening, early) =
-            swarm::bind(&base.config, &keeper, calls, connections.clone()).await?;
+            swarm::bind(&base.config, &keeper, streams, connections.clone()).await?;
         let crypto = Box::new(Ed25519(base.config.keys.identity.clone()));
         let state = State::new(roster_config(&base.config), crypto, start, base.clock.now());
         let service = Service::new(Arc::clone(&base.host), base.clock, &base.config.limits);
@@ -113,6 +116,11 @@ impl Awake {
         let served = server::serve(Arc::clone(&service), inbound_calls);
         tasks.spawn(async move {
             served.await;
+            Done::Nothing
+        });
+        let answered = exchange::serve(Arc::clone(&base.host), inbound_exchanges);
+        tasks.spawn(async move {
+            answered.await;
             Done::Nothing
         });
         let (from_links, inbound) = mpsc::channel(INBOUND);

@@ -16,13 +16,11 @@ use libp2p::swarm::{
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, allow_block_list, connection_limits};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::admission::Admission;
 use crate::config::Limits;
-use crate::handler::{self, Handler, Opener};
-use crate::server::InboundCall;
+use crate::handler::{self, Handler, Inbound, Opener};
 
 /// A peer whose id is not an inlined Ed25519 key: no node of this mesh.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -43,13 +41,13 @@ pub(crate) struct Behaviour {
     /// Until when.
     blocked_until: BTreeMap<PeerId, Instant>,
     admission: Admission,
-    calls: mpsc::Sender<InboundCall>,
+    inbound: Inbound,
     openers: BTreeMap<ConnectionId, Opener>,
     events: std::collections::VecDeque<Event>,
 }
 
 impl Behaviour {
-    pub(crate) fn new(limits: &Limits, calls: mpsc::Sender<InboundCall>) -> Self {
+    pub(crate) fn new(limits: &Limits, inbound: Inbound) -> Self {
         let connections = connection_limits::ConnectionLimits::default()
             .with_max_pending_incoming(Some(limits.pending_incoming_max))
             .with_max_pending_outgoing(Some(limits.pending_outgoing_max))
@@ -60,7 +58,7 @@ impl Behaviour {
             blocked: allow_block_list::Behaviour::default(),
             blocked_until: BTreeMap::new(),
             admission: Admission::new(limits.clone()),
-            calls,
+            inbound,
             openers: BTreeMap::new(),
             events: std::collections::VecDeque::new(),
         }
@@ -98,7 +96,7 @@ impl Behaviour {
     ) -> Result<Handler, ConnectionDenied> {
         let node =
             crate::addrs::node_id(&peer).ok_or_else(|| ConnectionDenied::new(ForeignIdentity))?;
-        let (handler, opener) = Handler::new(node, self.calls.clone());
+        let (handler, opener) = Handler::new(node, self.inbound.clone());
         self.openers.insert(connection, opener);
         Ok(handler)
     }

@@ -133,7 +133,11 @@ pub(crate) async fn call(
 }
 
 /// Waits for a connection to a node that has none.
-async fn connect(shared: &Shared, node: NodeId, deadline: Instant) -> Result<Arc<Peer>, CallError> {
+pub(crate) async fn connect(
+    shared: &Shared,
+    node: NodeId,
+    deadline: Instant,
+) -> Result<Arc<Peer>, CallError> {
     if *shared.status.borrow() == Status::Asleep {
         return Err(CallError::Asleep);
     }

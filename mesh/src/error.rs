@@ -116,6 +116,39 @@ pub enum CallError {
     },
 }
 
+/// Why a question about audit logs has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The node is not known or cannot be reached; nothing was asked.
+    #[error("the node cannot be reached: {last}")]
+    Unreachable {
+        /// Which.
+        node: NodeId,
+        /// What happened at the last attempt.
+        last: String,
+    },
+    /// The connection broke, or what came is no answer: whether the question arrived is not known.
+    #[error("the question was not answered: {last}")]
+    Lost {
+        /// Which node was asked.
+        node: NodeId,
+        /// What happened.
+        last: String,
+    },
+    /// The deadline passed. Whether the question arrived is not known.
+    #[error("no answer within the deadline")]
+    TimedOut,
+    /// It is longer than a question may be; nothing was asked.
+    #[error("the question is too long: {why}")]
+    TooLarge {
+        /// What of it.
+        why: openfang_ofp::codec::EncodeError,
+    },
+    /// This node shuts down.
+    #[error("this node is shutting down")]
+    ShuttingDown,
+}
+
 /// Why this node did not join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {

@@ -1,8 +1,9 @@
-//! The two protocols on one connection: negotiates their substreams and hands them on.
+//! The three protocols on one connection: negotiates their substreams and hands them on.
 //!
 //! Not here: what is said on a substream. Outbound substreams are asked for through a bounded queue
-//! that the caller holds ([`Opener`]), so that a call does not pass through the driver. Inbound call
-//! substreams go straight into the server's bounded queue; when it is full the peer is told so.
+//! that the caller holds ([`Opener`]), so that a call does not pass through the driver. Inbound
+//! substreams of calls and exchanges go straight into their servers' bounded queues; when that of the
+//! calls is full the peer is told so, when that of the exchanges is full the substream is reset.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,12 +23,15 @@ use libp2p::swarm::{
 use openfang_id::NodeId;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::exchange::InboundExchange;
 use crate::server::InboundCall;
 
 /// The roster and the audit heads: one long-lived substream per direction.
 pub(crate) const SYNC: StreamProtocol = StreamProtocol::new("/ofp/sync/1");
 /// Calls to agents: pooled substreams.
 pub(crate) const CALL: StreamProtocol = StreamProtocol::new("/ofp/call/1");
+/// Questions about audit logs: a substream each.
+pub(crate) const EXCHANGE: StreamProtocol = StreamProtocol::new("/ofp/audit/1");
 
 /// How long the peer may take to agree on the protocol of a substream.
 const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,8 +56,8 @@ pub(crate) struct Open {
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum OpenError {
     /// The peer does not speak this protocol.
-    #[error("the peer does not speak {0}")]
-    Unsupported(StreamProtocol),
+    #[error("the peer does not speak this protocol")]
+    Unsupported,
     /// The peer did not answer in time.
     #[error("the peer did not agree on a protocol in time")]
     TimedOut,
@@ -73,9 +77,17 @@ pub(crate) enum Event {
 #[derive(Debug, Clone)]
 pub(crate) struct Offer(&'static [StreamProtocol]);
 
-static INBOUND: [StreamProtocol; 2] = [SYNC, CALL];
+static INBOUND: [StreamProtocol; 3] = [SYNC, CALL, EXCHANGE];
 static ONLY_SYNC: [StreamProtocol; 1] = [SYNC];
 static ONLY_CALL: [StreamProtocol; 1] = [CALL];
+static ONLY_EXCHANGE: [StreamProtocol; 1] = [EXCHANGE];
+
+/// Where the substreams go that peers open.
+#[derive(Debug, Clone)]
+pub(crate) struct Inbound {
+    pub(crate) calls: mpsc::Sender<InboundCall>,
+    pub(crate) exchanges: mpsc::Sender<InboundExchange>,
+}
 
 impl UpgradeInfo for Offer {
     type Info = StreamProtocol;
@@ -111,7 +123,7 @@ pub(crate) struct Handler {
     peer: NodeId,
     opens: mpsc::Receiver<Open>,
     negotiating: usize,
-    calls: mpsc::Sender<InboundCall>,
+    inbound: Inbound,
     refusing: FuturesUnordered<BoxFuture<'static, ()>>,
     events: VecDeque<Event>,
 }
@@ -126,13 +138,13 @@ impl std::fmt::Debug for Handler {
 
 impl Handler {
     /// Makes the handler of a connection and the queue that asks it for substreams.
-    pub(crate) fn new(peer: NodeId, calls: mpsc::Sender<InboundCall>) -> (Self, Opener) {
+    pub(crate) fn new(peer: NodeId, inbound: Inbound) -> (Self, Opener) {
         let (opener, opens) = mpsc::channel(OPEN_QUEUE);
         let handler = Self {
             peer,
             opens,
             negotiating: 0,
-            calls,
+            inbound,
             refusing: FuturesUnordered::new(),
             events: VecDeque::new(),
         };
@@ -144,11 +156,16 @@ impl Handler {
             self.events.push_back(Event::SyncInbound(stream));
             return;
         }
-        let call = InboundCall {
-            peer: self.peer,
-            stream,
-        };
-        let Err(full) = self.calls.try_send(call) else {
+        let peer = self.peer;
+        if *protocol == EXCHANGE {
+            let exchange = InboundExchange { peer, stream };
+            if self.inbound.exchanges.try_send(exchange).is_err() {
+                tracing::warn!(peer.id = %peer.fmt_short(), "question refused: too many at once");
+            }
+            return;
+        }
+        let call = InboundCall { peer, stream };
+        let Err(full) = self.inbound.calls.try_send(call) else {
             return;
         };
         let call = match full {
@@ -194,11 +211,13 @@ impl ConnectionHandler for Handler {
                 continue;
             }
             self.negotiating += 1;
-            let offer = if open.protocol == SYNC {
-                Offer(&ONLY_SYNC)
+            let offer = Offer(if open.protocol == SYNC {
+                &ONLY_SYNC
+            } else if open.protocol == EXCHANGE {
+                &ONLY_EXCHANGE
             } else {
-                Offer(&ONLY_CALL)
-            };
+                &ONLY_CALL
+            });
             let protocol =
                 SubstreamProtocol::new(offer, open.reply).with_timeout(NEGOTIATION_TIMEOUT);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
@@ -234,7 +253,7 @@ impl ConnectionHandler for Handler {
                 self.negotiating -= 1;
                 let why = match error {
                     StreamUpgradeError::Timeout => OpenError::TimedOut,
-                    StreamUpgradeError::NegotiationFailed => OpenError::Unsupported(CALL),
+                    StreamUpgradeError::NegotiationFailed => OpenError::Unsupported,
                     StreamUpgradeError::Io(why) => OpenError::Broken(why.to_string()),
                     StreamUpgradeError::Apply(never) => match never {},
                 };

@@ -5,6 +5,7 @@ use futures::stream::BoxStream;
 use openfang_audit::Hash;
 use openfang_id::{NodeId, Transport};
 use openfang_ofp::call;
+use openfang_ofp::exchange;
 use openfang_ofp::gate::Refusal;
 use openfang_ofp::heads::CannotProve;
 use openfang_ofp::roster;
@@ -25,6 +26,17 @@ pub trait Host: Send + Sync + 'static {
 
     /// Proves that this node's log of size `to` extends that of size `from`.
     fn prove(&self, from: u64, to: u64) -> BoxFuture<'static, Result<Vec<Hash>, CannotProve>>;
+
+    /// Answers a question about audit logs. At most [`QUESTIONS_MAX`](crate::QUESTIONS_MAX) of all
+    /// peers are asked at once. A node that keeps no logs of others knows nothing: 404.
+    fn answer(
+        &self,
+        from: NodeId,
+        question: exchange::Question,
+    ) -> BoxFuture<'static, exchange::Answer> {
+        tracing::debug!(from = %from.fmt_short(), path = question.path, "nothing is kept here");
+        Box::pin(std::future::ready(exchange::Answer::status(404)))
+    }
 
     /// Takes note of something. Called from the driver: must not block.
     fn on_event(&self, event: MeshEvent);

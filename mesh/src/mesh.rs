@@ -12,13 +12,15 @@ use openfang_ofp::roster::{AgentAd, View};
 use openfang_ofp::ticket::{ADDRS_PER_NODE_MAX, Ticket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, Reply};
 use crate::config::Config;
 use crate::driver::{self, Command};
+use crate::exchange;
 use crate::pool::Peers;
-use crate::{CallError, Host, JoinError, StartError, TicketError};
+use crate::{Answer, AskError, CallError, Host, JoinError, Question, StartError, TicketError};
 
 /// How many commands may wait for the driver; it does nothing that takes long.
 const COMMANDS: usize = 64;
@@ -185,6 +187,20 @@ impl Mesh {
     /// [`CallError::Failed`].
     pub async fn call(&self, node: NodeId, request: call::Request) -> Result<Reply, CallError> {
         client::call(Arc::clone(&self.shared), node, request).await
+    }
+
+    /// Asks a node about audit logs and waits for its answer until `deadline`. Connects to the node
+    /// first when there is no connection. Cancel-safe.
+    ///
+    /// # Errors
+    /// See [`AskError`]. An answer that says no is none of them: see its status.
+    pub async fn ask(
+        &self,
+        node: NodeId,
+        question: Question,
+        deadline: Instant,
+    ) -> Result<Answer, AskError> {
+        exchange::ask(Arc::clone(&self.shared), node, question, deadline).await
     }
 
     /// Connects to a mesh through any of its members, and wakes a sleeping mesh. Waits until one of

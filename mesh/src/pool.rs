@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::AsyncWriteExt as _;
-use libp2p::swarm::Stream;
+use libp2p::swarm::{Stream, StreamProtocol};
 use openfang_id::{NodeId, Transport};
 use openfang_ofp::call;
 use openfang_ofp::roster::LinkId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::handler::{CALL, Open, Opener};
+use crate::handler::{CALL, EXCHANGE, Open, Opener};
 
 /// Call substreams in use to one peer. Twice as many (both ends call), the two sync substreams and
 /// those being closed stay below the 128 of one Yamux connection.
@@ -260,23 +260,7 @@ impl Peer {
                 last: self.last_error(),
             });
         };
-        let (reply, opened) = oneshot::channel();
-        let open = Open {
-            protocol: CALL,
-            reply,
-        };
-        let asked = async {
-            opener
-                .send(open)
-                .await
-                .map_err(|_gone| "the connection ended".to_owned())?;
-            match opened.await {
-                Ok(Ok(stream)) => Ok(stream),
-                Ok(Err(why)) => Err(why.to_string()),
-                Err(_dropped) => Err("the connection ended".to_owned()),
-            }
-        };
-        match tokio::time::timeout_at(until, asked).await {
+        match tokio::time::timeout_at(until, open(opener, CALL)).await {
             Ok(Ok(stream)) => Ok(Line {
                 stream,
                 client: call::Client::new(),
@@ -285,6 +269,14 @@ impl Peer {
             }),
             Ok(Err(last)) => Err(NoLine::Unconnected { last }),
             Err(_elapsed) => Err(NoLine::Late),
+        }
+    }
+
+    /// Opens a substream for one question about audit logs; says why there is none.
+    pub(crate) async fn open_exchange(&self) -> Result<Stream, String> {
+        match self.preferred() {
+            Some((_link, opener)) => open(opener, EXCHANGE).await,
+            None => Err(self.last_error()),
         }
     }
 
@@ -306,6 +298,19 @@ impl Peer {
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks a connection for a substream; says why there is none.
+async fn open(opener: Opener, protocol: StreamProtocol) -> Result<Stream, String> {
+    let (reply, opened) = oneshot::channel();
+    let gone = || "the connection ended".to_owned();
+    let asked = opener.send(Open { protocol, reply }).await;
+    asked.map_err(|_gone| gone())?;
+    match opened.await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(why)) => Err(why.to_string()),
+        Err(_dropped) => Err(gone()),
     }
 }
 

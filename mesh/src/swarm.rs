@@ -18,15 +18,14 @@ use libp2p::{Multiaddr, PeerId, Swarm};
 use openfang_id::{NetAddr, PeerAddr, Transport};
 use openfang_ofp::gate::Refusal;
 use openfang_ofp::roster::{Connected, In, LinkId};
-use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::awake::{Awake, Done};
 use crate::behaviour::{self, Behaviour};
 use crate::dialer::Progress;
+use crate::handler::Inbound;
 use crate::links::{self, Link};
-use crate::server::InboundCall;
 use crate::transport::{self, Fail, GateFail, Keeper, fail_of};
 use crate::{Config, Joined, Listen, MeshEvent, ShortId, StartError, addrs, handler};
 
@@ -46,7 +45,7 @@ pub(crate) type Early = Vec<SwarmEvent<behaviour::Event>>;
 pub(crate) async fn bind(
     config: &Config,
     keeper: &Arc<Keeper>,
-    calls: mpsc::Sender<InboundCall>,
+    inbound: Inbound,
     connections: TaskTracker,
 ) -> Result<(Swarm<Behaviour>, BTreeSet<NetAddr>, Early), StartError> {
     for listen in &config.listen {
@@ -64,7 +63,7 @@ pub(crate) async fn bind(
     .with_substream_upgrade_protocol_override(Version::V1Lazy);
     let mut swarm = Swarm::new(
         transport,
-        Behaviour::new(&config.limits, calls),
+        Behaviour::new(&config.limits, inbound),
         keypair.public().to_peer_id(),
         swarm_config,
     );

@@ -11,6 +11,7 @@
 //!   repeated call runs once;
 //! - [`roster`] is who is in the mesh, what they run and who lives; [`heads`] what is held of their
 //!   audit logs;
+//! - [`exchange`] carries what witnesses and mirrors of audit logs ask each other;
 //! - [`ticket`] is the text that invites another machine.
 //!
 //! Byte for byte: `docs/PROTOCOL.md`.
@@ -19,6 +20,7 @@ pub mod call;
 pub mod codec;
 pub mod dedupe;
 mod dial;
+pub mod exchange;
 pub mod gate;
 pub mod heads;
 mod instant;

@@ -21,7 +21,9 @@ use openfang_audit::Hash;
 use openfang_id::{
     AgentId, AgentKey, AgentName, NetAddr, NodeId, NodeSeed, PeerAddr, SharedSecret, Transport,
 };
-use openfang_mesh::{Config, Host, Limits, Listen, Mesh, MeshEvent, Owner, StartError, Status};
+use openfang_mesh::{
+    Answer, Config, Host, Limits, Listen, Mesh, MeshEvent, Owner, Question, StartError, Status,
+};
 use openfang_ofp::call::{CallId, Chunk, End, Failure, Frame, Request};
 use openfang_ofp::gate::Epoch;
 use openfang_ofp::heads::CannotProve;
@@ -45,6 +47,10 @@ pub struct TestHost {
     /// Lets a `step:` call go on by one chunk.
     pub steps: Arc<Semaphore>,
     pub prover: Mutex<Option<Prover>>,
+    /// The paths that peers asked for.
+    pub questions: Mutex<Vec<String>>,
+    /// Holds back answers while it has no permit.
+    pub answers: Arc<Semaphore>,
 }
 
 impl TestHost {
@@ -55,6 +61,8 @@ impl TestHost {
             cancelled: watch::channel(0).0,
             steps: Arc::new(Semaphore::new(0)),
             prover: Mutex::default(),
+            questions: Mutex::default(),
+            answers: Arc::new(Semaphore::new(1_000)),
         })
     }
 
@@ -135,6 +143,27 @@ impl Host for TestHost {
                 }
             };
             Ok(frames)
+        })
+    }
+
+    fn answer(&self, from: NodeId, question: Question) -> BoxFuture<'static, Answer> {
+        let mut body = format!(
+            "{} {:?} {} ",
+            from.fmt_short(),
+            question.verb,
+            question.path
+        )
+        .into_bytes();
+        body.extend_from_slice(&question.body);
+        lock(&self.questions).push(question.path);
+        let answers = Arc::clone(&self.answers);
+        Box::pin(async move {
+            answers.acquire().await.expect("never closed").forget();
+            Answer {
+                status: 200,
+                content_type: "text/plain".to_owned(),
+                body,
+            }
         })
     }
 
