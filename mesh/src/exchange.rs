@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::mesh::Shared;
+use crate::pool::NoLine;
 use crate::{AskError, CallError, Host, ShortId, client};
 
 /// Questions that were opened and not yet taken.
@@ -210,7 +211,10 @@ pub(crate) async fn ask(
             .map_err(|why: CallError| unreachable(why.to_string()))?,
     };
     let exchange = async {
-        let mut stream = peer.open_exchange().await.map_err(unreachable)?;
+        let mut stream = peer.open_exchange().await.map_err(|why| match why {
+            NoLine::Unconnected { last } => unreachable(last),
+            NoLine::Busy | NoLine::Late => AskError::TimedOut,
+        })?;
         let carried = async {
             stream.write_all(&wire).await?;
             stream.close().await?;

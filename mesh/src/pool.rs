@@ -267,16 +267,18 @@ impl Peer {
                 buffer: vec![0; READ_BYTES].into(),
                 link,
             }),
-            Ok(Err(last)) => Err(NoLine::Unconnected { last }),
+            Ok(Err(why)) => Err(why),
             Err(_elapsed) => Err(NoLine::Late),
         }
     }
 
-    /// Opens a substream for one question about audit logs; says why there is none.
-    pub(crate) async fn open_exchange(&self) -> Result<Stream, String> {
+    /// Opens a substream for one question about audit logs.
+    pub(crate) async fn open_exchange(&self) -> Result<Stream, NoLine> {
         match self.preferred() {
             Some((_link, opener)) => open(opener, EXCHANGE).await,
-            None => Err(self.last_error()),
+            None => Err(NoLine::Unconnected {
+                last: self.last_error(),
+            }),
         }
     }
 
@@ -301,15 +303,19 @@ impl Peer {
     }
 }
 
-/// Asks a connection for a substream; says why there is none.
-async fn open(opener: Opener, protocol: StreamProtocol) -> Result<Stream, String> {
+/// Asks a connection for a substream.
+async fn open(opener: Opener, protocol: StreamProtocol) -> Result<Stream, NoLine> {
     let (reply, opened) = oneshot::channel();
-    let gone = || "the connection ended".to_owned();
+    let gone = || NoLine::Unconnected {
+        last: "the connection ended".to_owned(),
+    };
     let asked = opener.send(Open { protocol, reply }).await;
     asked.map_err(|_gone| gone())?;
     match opened.await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(why)) => Err(why.to_string()),
+        Ok(Err(why)) => Err(NoLine::Unconnected {
+            last: why.to_string(),
+        }),
         Err(_dropped) => Err(gone()),
     }
 }
