@@ -50,8 +50,22 @@ impl Grow for Forest {
         if self.last.len() < BLOCK_LEAVES {
             return;
         }
-        let mut root = root_of(&self.last);
+        let root = root_of(&self.last);
         self.last.clear();
+        self.push_block(root);
+    }
+
+    fn root(&self) -> Hash {
+        let last = (!self.last.is_empty()).then(|| root_of(&self.last));
+        let odd = self.levels.iter().filter(|row| row.len() % 2 == 1);
+        let peaks = odd.filter_map(|row| row.last());
+        fold_peaks(last.iter().chain(peaks)).unwrap_or(EMPTY_ROOT)
+    }
+}
+
+impl Forest {
+    /// Appends a full block by its root; the last one must be full.
+    pub(crate) fn push_block(&mut self, mut root: Hash) {
         for level in 0.. {
             if self.levels.len() == level {
                 self.levels.push(Vec::new());
@@ -68,11 +82,16 @@ impl Grow for Forest {
         }
     }
 
-    fn root(&self) -> Hash {
-        let last = (!self.last.is_empty()).then(|| root_of(&self.last));
-        let odd = self.levels.iter().filter(|row| row.len() % 2 == 1);
-        let peaks = odd.filter_map(|row| row.last());
-        fold_peaks(last.iter().chain(peaks)).unwrap_or(EMPTY_ROOT)
+    /// Returns what must be kept to append to the tree as it is now.
+    pub(crate) fn compact(&self) -> Compact {
+        let full = self.levels.iter().rev().filter(|row| row.len() % 2 == 1);
+        let peaks = full.filter_map(|row| row.last()).copied().collect();
+        let blocks = self.levels.first().map_or(0, Vec::len);
+        let mut range = Compact::of_peaks((blocks * BLOCK_LEAVES) as u64, peaks);
+        for leaf in &self.last {
+            range.push(*leaf);
+        }
+        range
     }
 }
 
@@ -99,6 +118,7 @@ mod tests {
         for number in 0_u64..2_100 {
             assert_eq!(forest.root(), range.root(), "size {number}");
             assert_eq!(forest.size(), number);
+            assert_eq!(forest.compact(), range);
             let leaf = leaf_hash(&number.to_be_bytes());
             leaves.push(leaf);
             forest.push(leaf);

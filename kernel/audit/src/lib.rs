@@ -35,7 +35,7 @@ pub use event::{
 pub use hash::{Hash, HashAlgorithm, HashTextError, UnknownAlgorithm};
 pub use line::{LINE_BYTES_MAX, Line, LineError};
 pub use log::{
-    Ack, AppendError, CloseError, ConsistencyError, FloorProblem, HeadListener, Health, Log,
-    OpenError, Opened, Options, Poison, Recovered,
+    Ack, AppendError, CloseError, FloorProblem, HeadListener, Health, Log, OpenError, Opened,
+    Options, Poison, ProveError, Recovered,
 };
 pub use read::ReadError;

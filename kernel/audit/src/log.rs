@@ -6,11 +6,13 @@
 //! were read back from the file and hashed a second time.
 
 mod error;
+mod index;
 mod nodes;
 mod open;
 mod shared;
 mod writer;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -18,11 +20,12 @@ use std::sync::{Arc, Mutex};
 
 use openfang_id::{NodeId, SigningKey};
 
+use crate::proof::Subtree;
 use crate::storage::{FsStorage, Storage};
 use crate::verify::{Report, VerifyError};
 use crate::{Clock, Event, Hash, Line, Origin, ReadError, Seq, SignedHead};
 
-pub use error::{AppendError, CloseError, ConsistencyError, FloorProblem, OpenError, Poison};
+pub use error::{AppendError, CloseError, FloorProblem, OpenError, Poison, ProveError};
 use shared::{Shared, lock};
 use writer::{Command, Entry, Thread};
 
@@ -191,8 +194,47 @@ impl Log {
     ///
     /// # Errors
     /// When the log is shorter or damaged, or there is nothing to prove.
-    pub fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ConsistencyError> {
+    pub fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ProveError> {
         self.inner.shared.consistency(from, to)
+    }
+
+    /// Proves that an entry is in the log of `size` entries. Blocks, as [`Log::consistency`].
+    ///
+    /// # Errors
+    /// As [`Log::consistency`].
+    pub fn inclusion(&self, seq: u64, size: u64) -> Result<Vec<Hash>, ProveError> {
+        self.inner.shared.inclusion(seq, size)
+    }
+
+    /// Proves that a part of the log belongs to the log of `size` entries. Blocks, as
+    /// [`Log::consistency`].
+    ///
+    /// # Errors
+    /// As [`Log::consistency`].
+    pub fn subtree_consistency(
+        &self,
+        subtree: Subtree,
+        size: u64,
+    ) -> Result<Vec<Hash>, ProveError> {
+        self.inner.shared.subtree_consistency(subtree, size)
+    }
+
+    /// Returns the roots of perfect subtrees side by side, at most 256: those over the leaves
+    /// `index << level .. (index + 1) << level`. Blocks, as [`Log::consistency`].
+    ///
+    /// # Errors
+    /// As [`Log::consistency`].
+    pub fn nodes(&self, level: u32, indices: Range<u64>) -> Result<Vec<Hash>, ProveError> {
+        self.inner.shared.nodes(level, indices)
+    }
+
+    /// Returns some lines as they stand, at most 256, without their line feeds, each checked against
+    /// its leaf hash. Blocks.
+    ///
+    /// # Errors
+    /// As [`Log::consistency`].
+    pub fn entries(&self, seqs: Range<u64>) -> Result<Vec<Vec<u8>>, ProveError> {
+        self.inner.shared.entries(seqs)
     }
 
     /// Reads the whole file again and checks it. Blocks for as long as that takes.

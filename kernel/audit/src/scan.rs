@@ -134,17 +134,43 @@ fn skip_line<R: Reader + ?Sized>(reader: &R, from: u64, until: u64) -> io::Resul
     }
 }
 
-/// Reads the log up to an offset, hashes every line onto `tree`, which is empty, and compares with
-/// the roots that are known, the smallest size first.
+/// Where a pass begins, and where it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// The number of the first line.
+    pub(crate) seq: u64,
+    /// Where it begins.
+    pub(crate) offset: u64,
+    /// Where to stop.
+    pub(crate) until: u64,
+}
+
+impl Span {
+    /// The whole log.
+    pub(crate) const ALL: Self = Self::until(u64::MAX);
+
+    /// The log up to an offset.
+    pub(crate) const fn until(until: u64) -> Self {
+        Self {
+            seq: 0,
+            offset: 0,
+            until,
+        }
+    }
+}
+
+/// Reads a part of the log, hashes every line onto `tree`, which holds the lines before it, and
+/// compares with the roots that are known, the smallest size first.
 pub(crate) fn examine<R: Reader + ?Sized, T: Grow>(
     reader: &R,
-    until: u64,
+    span: Span,
     known: &[Known],
     tree: &mut T,
     mut each: impl FnMut(Passing<'_>) -> ControlFlow<()>,
 ) -> io::Result<Examined> {
-    let mut pass = Pass::new(known);
-    let end = lines(reader, 0, until, |offset, bytes| {
+    let until = span.until;
+    let mut pass = Pass::new(known, span.seq, tree);
+    let end = lines(reader, span.offset, until, |offset, bytes| {
         match pass.take(offset, bytes, tree) {
             Some(passing) => each(passing),
             None => ControlFlow::Continue(()),
@@ -197,16 +223,17 @@ struct Bad {
 }
 
 impl<'a> Pass<'a> {
-    fn new(known: &'a [Known]) -> Self {
+    fn new<T: Grow>(known: &'a [Known], from: u64, tree: &T) -> Self {
         let last = known.last();
+        let at_start = known.iter().find(|known| known.size == from && from > 0);
         Self {
             finder: SeqFinder::new(),
             known,
-            next_known: known.iter().take_while(|known| known.size == 0).count(),
+            next_known: known.iter().take_while(|known| known.size <= from).count(),
             signed: last.map_or(0, |known| known.size),
             signed_root: last.map(|known| known.root),
-            good: 0,
-            root_differs: false,
+            good: from,
+            root_differs: at_start.is_some_and(|known| tree.root() != known.root),
             misnumbered: None,
             bad: None,
             corrupt: None,
@@ -391,6 +418,14 @@ impl<'a, R: Reader + ?Sized> LeafCursor<'a, R> {
             offset: 0,
             buffer: Vec::new(),
             used: 0,
+        }
+    }
+
+    /// Starts at a leaf.
+    pub(crate) fn at(reader: &'a R, leaf: u64) -> Self {
+        Self {
+            offset: leaf * Hash::BYTES as u64,
+            ..Self::new(reader)
         }
     }
 

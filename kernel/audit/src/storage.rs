@@ -11,19 +11,23 @@
 //! - `evidence/`: what was cut off when the log was recovered.
 
 mod fs;
+mod segments;
 
 use std::fmt;
 use std::io;
 
 pub use fs::{FsReader, FsStorage, LockError};
+pub use segments::{SEGMENT_LINES, Sealed};
 
 /// The big files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The lines.
+    /// The lines, those of sealed segments before those of the file that is written to.
     Log,
     /// The leaf hashes.
     Hashes,
+    /// For each full block of 256 leaves its root, and where its first line begins.
+    Blocks,
 }
 
 /// The small files, replaced as a whole.
@@ -48,6 +52,8 @@ pub struct Stamp {
     pub modified: (i64, i64),
     /// Seconds and nanoseconds of the last change of content or attributes; programs cannot set it.
     pub changed: (i64, i64),
+    /// Seconds and nanoseconds of the last change of the folder of sealed segments.
+    pub sealed: (i64, i64),
 }
 
 /// A piece of the log that was cut off, kept, and not yet written about in the log.
@@ -72,6 +78,9 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// # Errors
     /// When it exists and cannot be read.
     fn load(&self, small: Small) -> io::Result<Option<Vec<u8>>>;
+
+    /// Tells how much of the log is sealed.
+    fn sealed(&self) -> Sealed;
 }
 
 /// A disk with the files of one log, held by this process alone.
@@ -94,29 +103,43 @@ pub trait Storage: Reader + 'static {
     /// When it cannot be cut.
     fn cut_log(&self, len: u64) -> io::Result<()>;
 
+    /// Puts the lines that are written to aside as a sealed segment whose first entry has this number,
+    /// and begins an empty file. Durable when this returns. Called when the file is durable and has
+    /// [`SEGMENT_LINES`] lines.
+    ///
+    /// # Errors
+    /// When it was not done; it can be tried again.
+    fn seal(&self, first: u64) -> io::Result<()>;
+
+    /// Returns a number that changes when any sealed segment is touched.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    fn sealed_stamp(&self) -> io::Result<u64>;
+
     /// Looks at the file of lines.
     ///
     /// # Errors
     /// When it cannot be looked at.
     fn stamp(&self) -> io::Result<Stamp>;
 
-    /// Opens whatever file is now at the path of the log.
+    /// Opens whatever files are now at the path of the log and among its segments.
     ///
     /// # Errors
     /// When there is none, or it cannot be opened.
     fn reopen_log(&self) -> io::Result<()>;
 
-    /// Writes leaf hashes at a place. They need not be durable.
+    /// Writes leaf hashes or blocks at a place. They need not be durable.
     ///
     /// # Errors
     /// When they cannot be written.
-    fn write_hashes(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    fn write_derived(&self, part: Part, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Cuts the leaf hashes to a length.
+    /// Cuts the leaf hashes or the blocks to a length.
     ///
     /// # Errors
     /// When they cannot be cut.
-    fn cut_hashes(&self, len: u64) -> io::Result<()>;
+    fn cut_derived(&self, part: Part, len: u64) -> io::Result<()>;
 
     /// Puts a small file in the place of the old one, at once or not at all. The floor is durable when
     /// this returns; the checkpoint need not be.

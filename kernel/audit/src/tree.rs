@@ -56,6 +56,12 @@ pub struct Compact {
 }
 
 impl Compact {
+    /// Takes the roots of the perfect subtrees of so many leaves, the largest first.
+    pub(crate) fn of_peaks(size: u64, peaks: Vec<Hash>) -> Self {
+        debug_assert_eq!(size.count_ones() as usize, peaks.len());
+        Self { size, peaks }
+    }
+
     /// Returns the number of leaves.
     #[must_use]
     pub fn size(&self) -> u64 {

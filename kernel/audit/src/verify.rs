@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use openfang_id::VerifyingKey;
 
 use crate::heads::Heads;
-use crate::scan::{Passing, examine};
+use crate::scan::{Passing, Span, examine};
 use crate::storage::{FsReader, Reader};
 use crate::tree::Compact;
 use crate::{Hash, Origin, SignedHead};
@@ -184,7 +184,7 @@ pub(crate) fn judge<R: Reader + ?Sized>(
     }
     let top = heads.top();
     let mut tree = Compact::default();
-    let examined = match examine(reader, u64::MAX, &heads.known(), &mut tree, each) {
+    let examined = match examine(reader, Span::ALL, &heads.known(), &mut tree, each) {
         Ok(examined) => examined,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let damage = Damage {

@@ -13,7 +13,7 @@ use common::{TestClock, append, append_all, event, log_key, options, origin, roo
 use openfang_audit::proof::verify_consistency;
 use openfang_audit::verify::{DamageKind, Verdict, verify_files};
 use openfang_audit::{
-    AppendError, ConsistencyError, Health, Log, Options, Poison, ReadError, Seq, SignedHead,
+    AppendError, Health, Log, Options, Poison, ProveError, ReadError, Seq, SignedHead,
 };
 use tempfile::TempDir;
 
@@ -240,11 +240,11 @@ fn consistency_is_proved_between_any_two_sizes() {
         }
     }
     let consistency = |from, to| running.log.consistency(from, to).map(|_| ());
-    assert!(matches!(consistency(0, 5), Err(ConsistencyError::Range)));
-    assert!(matches!(consistency(6, 5), Err(ConsistencyError::Range)));
+    assert!(matches!(consistency(0, 5), Err(ProveError::Range)));
+    assert!(matches!(consistency(6, 5), Err(ProveError::Range)));
     assert!(matches!(
         consistency(5, 601),
-        Err(ConsistencyError::Behind { have: 600 })
+        Err(ProveError::Behind { have: 600 })
     ));
 
     // The leaf hashes are derived: when they are spoilt, they are computed again.
@@ -270,7 +270,7 @@ fn a_byte_altered_under_a_running_log_is_noticed_and_healed() {
     running.alter(at as u64, b'#');
     let refused = running.log.consistency(5, 20);
     assert!(
-        matches!(refused, Err(ConsistencyError::Damaged { seq: Some(7) })),
+        matches!(refused, Err(ProveError::Damaged { seq: Some(7) })),
         "{refused:?}"
     );
     let damaged = Health::Damaged {
@@ -286,7 +286,7 @@ fn a_byte_altered_under_a_running_log_is_noticed_and_healed() {
     assert_eq!(root_of_lines(&right, 21), Some(head.checkpoint.root));
     let refused = running.log.consistency(20, 21);
     assert!(
-        matches!(refused, Err(ConsistencyError::Damaged { seq: Some(7) })),
+        matches!(refused, Err(ProveError::Damaged { seq: Some(7) })),
         "{refused:?}"
     );
     let report = running.log.verify().expect("readable");
@@ -372,7 +372,7 @@ fn a_file_that_is_gone_short_or_written_by_others_stops_the_log() {
         assert_eq!(running.log.health(), damaged);
         let refused = running.log.consistency(2, 5);
         assert!(
-            matches!(refused, Err(ConsistencyError::Damaged { .. })),
+            matches!(refused, Err(ProveError::Damaged { .. })),
             "{refused:?}"
         );
     };

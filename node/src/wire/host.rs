@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
-use openfang_audit::{ConsistencyError, Hash, Log};
+use openfang_audit::{Hash, Log, ProveError};
 use openfang_id::NodeId;
 use openfang_kernel::{Delivery, Kernel, TurnStream};
 use openfang_mesh::{Host, MeshEvent};
@@ -126,14 +126,14 @@ impl Answer {
     }
 }
 
-fn cannot_prove(why: &ConsistencyError) -> CannotProve {
+fn cannot_prove(why: &ProveError) -> CannotProve {
     match why {
-        ConsistencyError::Behind { have } => CannotProve::Behind { have: *have },
-        ConsistencyError::Damaged { seq } => CannotProve::Damaged {
+        ProveError::Behind { have } => CannotProve::Behind { have: *have },
+        ProveError::Damaged { seq } => CannotProve::Damaged {
             first_bad: seq.unwrap_or_default(),
         },
-        ConsistencyError::Range => CannotProve::Range,
-        ConsistencyError::Io(why) => {
+        ProveError::Range => CannotProve::Range,
+        ProveError::Io(why) => {
             tracing::warn!(error = %why, "the audit log cannot be read for a proof");
             CannotProve::Later
         }

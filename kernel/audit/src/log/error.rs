@@ -127,9 +127,9 @@ pub enum Poison {
     FloorChanged,
 }
 
-/// Why there is no consistency proof.
+/// Why a log proves nothing, or shows no entry.
 #[derive(Debug, thiserror::Error)]
-pub enum ConsistencyError {
+pub enum ProveError {
     /// The log is shorter than the proof would have to be.
     #[error("the log has {have} entries")]
     Behind {
@@ -142,8 +142,8 @@ pub enum ConsistencyError {
         /// The first bad entry, where it can be named.
         seq: Option<u64>,
     },
-    /// `from` is 0 or larger than `to`.
-    #[error("no proof exists for these sizes")]
+    /// The range is empty, too large, or one for which nothing can be proved.
+    #[error("nothing can be proved for these sizes")]
     Range,
     /// A file cannot be read.
     #[error("the log cannot be read")]

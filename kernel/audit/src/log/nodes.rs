@@ -111,7 +111,7 @@ pub(super) fn write_hashes<S: Storage + ?Sized>(storage: &S, until: u64) -> io::
         if pending.len() < WRITE_BYTES {
             return ControlFlow::Continue(());
         }
-        if let Err(error) = storage.write_hashes(at, &pending) {
+        if let Err(error) = storage.write_derived(Part::Hashes, at, &pending) {
             failure = Some(error);
             return ControlFlow::Break(());
         }
@@ -122,6 +122,6 @@ pub(super) fn write_hashes<S: Storage + ?Sized>(storage: &S, until: u64) -> io::
     if let Some(error) = failure {
         return Err(error);
     }
-    storage.write_hashes(at, &pending)?;
-    storage.cut_hashes(at + pending.len() as u64)
+    storage.write_derived(Part::Hashes, at, &pending)?;
+    storage.cut_derived(Part::Hashes, at + pending.len() as u64)
 }

@@ -14,14 +14,16 @@ use std::sync::{Arc, Mutex, RwLock};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
+use super::index::Index;
 use super::nodes::write_hashes;
 use super::shared::{Condition, Rest, Shared};
 use super::writer::Writer;
 use super::{AppendError, FloorProblem, OpenError, Opened, Options, Recovered};
-use crate::forest::Forest;
+use crate::forest::BLOCK_LEAVES;
 use crate::heads::{Found, Heads};
-use crate::scan::{Examined, LeafCursor, examine};
-use crate::storage::{LockError, Part, Small, Storage};
+use crate::line::LINE_BYTES_MAX;
+use crate::scan::{Examined, LeafCursor, Span, examine};
+use crate::storage::{LockError, Part, Sealed, Small, Storage};
 use crate::tree::Compact;
 use crate::{Clock, Event, HeadError, Hybrid, Line, Origin, SignedHead};
 
@@ -56,21 +58,31 @@ pub(super) fn recover(
             tracing::warn!(log.origin = %origin, %error, "the leaf hashes cannot be written");
         }
     }
+    let known_blocks = if survey.from_blocks {
+        storage.sealed().lines.unwrap_or_default() / BLOCK_LEAVES as u64
+    } else {
+        0
+    };
+    if let Err(error) = survey.index.write_blocks(&*storage, known_blocks) {
+        tracing::warn!(log.origin = %origin, %error, "the blocks of the log cannot be written");
+    }
+    let sealed_stamp = storage.sealed_stamp();
     let stamp = storage
         .stamp()
         .map_err(|source| io_error("read", &options.log_path, source))?;
     let shared = Arc::new(Shared {
         origin,
         clock,
-        size: AtomicU64::new(survey.forest.size()),
+        size: AtomicU64::new(survey.index.forest.size()),
         in_flight: AtomicUsize::new(0),
         closing: AtomicBool::new(false),
-        forest: RwLock::new(survey.forest),
+        index: RwLock::new(survey.index),
         head: Mutex::new(None),
         listeners: Mutex::new(Vec::new()),
         condition: Mutex::new(Condition::default()),
         rest: Mutex::new(Rest {
             stamp: Some(stamp),
+            sealed: sealed_stamp.ok(),
             len: good,
             signed: survey.signed,
             signed_len: survey.signed_len,
@@ -79,6 +91,9 @@ pub(super) fn recover(
         options,
     });
     let mut writer = Writer::new(Arc::clone(&shared), survey.hybrid, floor.as_ref());
+    if survey.from_blocks {
+        writer.scrub_soon();
+    }
     if let Some(floor) = &floor {
         writer.republish(floor.clone(), &heads.checkpoint);
     }
@@ -154,22 +169,52 @@ fn refuse_damage(examined: &Examined, options: &Options) -> Result<(), OpenError
 /// What one pass over the file brought.
 struct Survey {
     examined: Examined,
-    forest: Forest,
+    index: Index,
     signed: Compact,
     signed_len: u64,
     hashes_fit: bool,
     hybrid: Hybrid,
+    /// Whether the sealed lines were not read: their blocks lead to the floor.
+    from_blocks: bool,
 }
 
+/// Reads what is not sealed, when the blocks of the rest lead to the floor; otherwise everything.
 fn survey(storage: &dyn Storage, heads: &Heads, floor: Option<&SignedHead>) -> io::Result<Survey> {
+    let sealed = storage.sealed();
+    let lines = sealed.lines.unwrap_or_default();
+    if lines > 0
+        && floor.is_some_and(|floor| floor.checkpoint.size >= lines)
+        && let Some(index) = Index::of_sealed(storage, sealed)?
+    {
+        let survey = survey_from(storage, heads, floor, (index, sealed))?;
+        if survey.examined.damage.is_none() {
+            return Ok(survey);
+        }
+    }
+    let nothing = (Index::default(), Sealed::default());
+    survey_from(storage, heads, floor, nothing)
+}
+
+fn survey_from(
+    storage: &dyn Storage,
+    heads: &Heads,
+    floor: Option<&SignedHead>,
+    (mut index, before): (Index, Sealed),
+) -> io::Result<Survey> {
     let floor_size = floor.map_or(0, |floor| floor.checkpoint.size);
-    let mut forest = Forest::default();
-    let mut cursor = LeafCursor::new(storage);
+    let span = Span {
+        seq: index.forest.size(),
+        offset: before.bytes,
+        until: u64::MAX,
+    };
+    let mut forest = std::mem::take(&mut index.forest);
+    let mut cursor = LeafCursor::at(storage, span.seq);
     let mut hashes_fit = true;
-    let mut signed = Compact::default();
-    let mut signed_len = 0;
+    let mut signed = forest.compact();
+    let mut signed_len = span.offset;
     let mut last = Vec::new();
-    let examined = examine(storage, u64::MAX, &heads.known(), &mut forest, |passing| {
+    let examined = examine(storage, span, &heads.known(), &mut forest, |passing| {
+        index.note(passing.seq, passing.offset);
         hashes_fit = hashes_fit && matches!(cursor.next(), Ok(Some(leaf)) if leaf == passing.leaf);
         if passing.seq < floor_size {
             signed.push(passing.leaf);
@@ -181,14 +226,29 @@ fn survey(storage: &dyn Storage, heads: &Heads, floor: Option<&SignedHead>) -> i
     })?;
     // Hashes of lines that are not there any more would name the wrong lines later.
     hashes_fit = hashes_fit && matches!(cursor.next(), Ok(None));
+    if last.is_empty() && span.offset > 0 {
+        last = last_line(storage, span.offset)?;
+    }
+    index.forest = forest;
     Ok(Survey {
         examined,
-        forest,
+        index,
+        from_blocks: span.seq > 0,
         signed,
         signed_len,
         hashes_fit,
         hybrid: Line::parse(&last).map_or(Hybrid::default(), |line| line.hlc),
     })
+}
+
+/// Reads the line that ends at an offset.
+fn last_line(storage: &dyn Storage, end: u64) -> io::Result<Vec<u8>> {
+    let span = end.min((LINE_BYTES_MAX + 2) as u64);
+    let mut text = vec![0; usize::try_from(span).unwrap_or_default()];
+    super::shared::read_exactly(storage, end - span, &mut text)?;
+    text.pop();
+    let start = memchr::memrchr(b'\n', &text).map_or(0, |at| at + 1);
+    Ok(text.split_off(start))
 }
 
 /// Keeps the unfinished end of the log, then cuts it off. A crash in between leaves both.

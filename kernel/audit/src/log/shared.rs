@@ -1,21 +1,28 @@
 //! What the writer and the handles of a log have in common.
 
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use super::index::Index;
 use super::nodes::{DiskNodes, NodeError};
-use super::{AppendError, ConsistencyError, HeadListener, Health, Options, Poison};
-use crate::forest::{Forest, Grow as _};
+use super::{AppendError, HeadListener, Health, Options, Poison, ProveError};
+use crate::forest::Grow as _;
 use crate::line::LINE_BYTES_MAX;
-use crate::proof::{BuildError, build_consistency};
-use crate::scan::{Examined, Known, examine};
+use crate::proof::{
+    BuildError, Nodes as _, Subtree, build_consistency, build_inclusion, build_subtree_consistency,
+};
+use crate::scan::{Examined, Known, Span, examine, lines};
 use crate::storage::{Part, Stamp, Storage};
-use crate::tree::Compact;
+use crate::tree::{Compact, leaf_hash};
 use crate::verify::{Damage, DamageKind, Report, Source, Verdict, VerifyError, judge};
 use crate::{Clock, Hash, Line, Origin, ReadError, SignedHead};
 
+/// The most nodes [`Shared::nodes`] returns: a tile.
+const NODES_MAX: u64 = 256;
+/// The most entries [`Shared::entries`] returns: a bundle.
+const ENTRIES_MAX: u64 = 256;
 /// The most entries [`Shared::recent`] returns.
 const RECENT_MAX: usize = 10_000;
 
@@ -29,7 +36,7 @@ pub(super) struct Shared {
     /// Entries that were queued and not yet answered.
     pub(super) in_flight: AtomicUsize,
     pub(super) closing: AtomicBool,
-    pub(super) forest: RwLock<Forest>,
+    pub(super) index: RwLock<Index>,
     pub(super) head: Mutex<Option<SignedHead>>,
     pub(super) listeners: Mutex<Vec<HeadListener>>,
     pub(super) condition: Mutex<Condition>,
@@ -49,6 +56,8 @@ pub(super) struct Condition {
 pub(super) struct Rest {
     /// `None` when the file must be looked at again.
     pub(super) stamp: Option<Stamp>,
+    /// The same of the sealed segments.
+    pub(super) sealed: Option<u64>,
     /// Where the durable lines end.
     pub(super) len: u64,
     /// The tree up to the last head.
@@ -122,8 +131,17 @@ impl Shared {
         self.inspect(rest, stamp)
     }
 
+    /// As [`Self::look`], at the sealed segments too.
+    pub(super) fn look_at_all(&self, rest: &mut Rest) -> io::Result<()> {
+        if rest.sealed != Some(self.storage.sealed_stamp()?) {
+            rest.stamp = None;
+        }
+        self.look(rest)
+    }
+
     fn inspect(&self, rest: &mut Rest, stamp: Stamp) -> io::Result<()> {
-        let reopened = if stamp.linked {
+        let same_folder = rest.stamp.is_some_and(|known| known.sealed == stamp.sealed);
+        let reopened = if stamp.linked && same_folder {
             Ok(())
         } else {
             self.storage.reopen_log()
@@ -142,11 +160,12 @@ impl Shared {
         }
         // Taken before the file is read: a change in between shows the next time.
         let stamp = self.storage.stamp()?;
+        let sealed = self.storage.sealed_stamp()?;
         let known = self.known();
         let signed = rest.signed.size();
         let mut signed_len = (signed == 0).then_some(0);
         let mut tree = Compact::default();
-        let examined = examine(&*self.storage, u64::MAX, &[known], &mut tree, |passing| {
+        let examined = examine(&*self.storage, Span::ALL, &[known], &mut tree, |passing| {
             if passing.seq + 1 == signed {
                 signed_len = Some(passing.offset + passing.bytes.len() as u64 + 1);
             }
@@ -160,18 +179,23 @@ impl Shared {
                 rest.signed_len = signed_len;
                 rest.len = examined.good_bytes;
                 rest.stamp = Some(stamp);
+                rest.sealed = Some(sealed);
             }
             None => self.poison(Poison::FileChanged),
         }
         Ok(())
     }
 
+    pub(super) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns what the file must lead to.
     pub(super) fn known(&self) -> Known {
-        let forest = self.forest.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.index();
         Known {
-            size: forest.size(),
-            root: forest.root(),
+            size: index.forest.size(),
+            root: index.forest.root(),
         }
     }
 
@@ -183,13 +207,19 @@ impl Shared {
         };
         let mut tree = Compact::default();
         let mut ended = false;
-        let examined = examine(&*self.storage, until, &[known], &mut tree, |_passing| {
-            if self.closing.load(Ordering::Relaxed) {
-                ended = true;
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        });
+        let examined = examine(
+            &*self.storage,
+            Span::until(until),
+            &[known],
+            &mut tree,
+            |_passing| {
+                if self.closing.load(Ordering::Relaxed) {
+                    ended = true;
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            },
+        );
         match examined {
             Ok(_) if ended => {}
             Ok(examined) => {
@@ -213,7 +243,7 @@ impl Shared {
             origin: &self.origin,
         };
         let mut rest = lock(&self.rest);
-        self.look(&mut rest)
+        self.look_at_all(&mut rest)
             .map_err(|source| VerifyError::Unreadable {
                 path: self.options.log_path.clone(),
                 source,
@@ -236,33 +266,113 @@ impl Shared {
         Ok(report)
     }
 
-    pub(super) fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ConsistencyError> {
+    pub(super) fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ProveError> {
         if from == 0 || from > to {
-            return Err(ConsistencyError::Range);
+            return Err(ProveError::Range);
         }
+        self.prove(to, |nodes| build_consistency(nodes, from, to))
+    }
+
+    pub(super) fn inclusion(&self, seq: u64, size: u64) -> Result<Vec<Hash>, ProveError> {
+        if seq >= size {
+            return Err(ProveError::Range);
+        }
+        self.prove(size, |nodes| build_inclusion(nodes, seq, size))
+    }
+
+    pub(super) fn subtree_consistency(
+        &self,
+        subtree: Subtree,
+        size: u64,
+    ) -> Result<Vec<Hash>, ProveError> {
+        self.prove(size, |nodes| {
+            build_subtree_consistency(nodes, subtree, size)
+        })
+    }
+
+    pub(super) fn nodes(&self, level: u32, span: Range<u64>) -> Result<Vec<Hash>, ProveError> {
+        let end = span.end.checked_shl(level).filter(|_end| level < 63);
+        let end = end.ok_or(ProveError::Range)?;
+        if span.is_empty() || span.end - span.start > NODES_MAX {
+            return Err(ProveError::Range);
+        }
+        self.prove(end, |nodes| {
+            let all = span.clone().map(|index| nodes.node(level, index));
+            all.collect::<Result<_, _>>().map_err(BuildError::Nodes)
+        })
+    }
+
+    /// Has something computed from the tree of so many entries, once more when the hashes on disk
+    /// turn out to be stale.
+    fn prove<T>(
+        &self,
+        size: u64,
+        build: impl Fn(&DiskNodes<'_, dyn Storage>) -> Result<T, BuildError<NodeError>>,
+    ) -> Result<T, ProveError> {
         let have = self.size.load(Ordering::Acquire);
-        if to > have {
-            return Err(ConsistencyError::Behind { have });
+        if size > have {
+            return Err(ProveError::Behind { have });
         }
         let mut rest = lock(&self.rest);
-        self.look(&mut rest).map_err(ConsistencyError::Io)?;
+        self.look_at_all(&mut rest).map_err(ProveError::Io)?;
         if let Some(damage) = lock(&self.condition).damage {
-            return Err(ConsistencyError::Damaged {
+            return Err(ProveError::Damaged {
                 seq: damage.first_bad_seq,
             });
         }
-        match self.build_consistency(from, to) {
+        let build = || {
+            let index = self.index();
+            build(&DiskNodes::new(&index.forest, &*self.storage))
+        };
+        match build() {
             Err(BuildError::Nodes(NodeError::Stale)) => {
-                self.rebuild_hashes(&rest).map_err(ConsistencyError::Io)?;
+                self.rebuild_hashes(&rest).map_err(ProveError::Io)?;
             }
-            built => return built.map_err(consistency_error),
+            built => return built.map_err(prove_error),
         }
-        self.build_consistency(from, to).map_err(consistency_error)
+        build().map_err(prove_error)
     }
 
-    fn build_consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, BuildError<NodeError>> {
-        let forest = self.forest.read().unwrap_or_else(PoisonError::into_inner);
-        build_consistency(&DiskNodes::new(&forest, &*self.storage), from, to)
+    /// Reads some lines as they stand, each checked against its leaf hash.
+    pub(super) fn entries(&self, span: Range<u64>) -> Result<Vec<Vec<u8>>, ProveError> {
+        let count = span.end.saturating_sub(span.start);
+        if count == 0 || count > ENTRIES_MAX {
+            return Err(ProveError::Range);
+        }
+        let leaves = self.nodes(0, span.clone())?;
+        let (until, start) = {
+            let rest = lock(&self.rest);
+            (rest.len, self.index().block_of(span.start))
+        };
+        let (mut seq, offset) = start.ok_or(ProveError::Range)?;
+        let mut found = Vec::with_capacity(leaves.len());
+        let mut wanted = leaves.iter();
+        let mut differs = None;
+        lines(&*self.storage, offset, until, |_offset, bytes| {
+            let at = seq;
+            seq += 1;
+            if at < span.start {
+                return ControlFlow::Continue(());
+            }
+            match wanted.next() {
+                Some(leaf) if leaf_hash(bytes) == *leaf => {
+                    found.push(bytes.to_vec());
+                    if seq == span.end {
+                        return ControlFlow::Break(());
+                    }
+                    return ControlFlow::Continue(());
+                }
+                Some(_) => differs = Some(at),
+                None => {}
+            }
+            ControlFlow::Break(())
+        })
+        .map_err(ProveError::Io)?;
+        if found.len() == leaves.len() {
+            return Ok(found);
+        }
+        let seq = Some(differs.unwrap_or(span.start + found.len() as u64));
+        Err(ProveError::Damaged { seq })
     }
 
     /// Computes the leaf hashes on disk again from the lines.
@@ -283,8 +393,8 @@ impl Shared {
         };
         let wanted = (n as u64).min(size);
         let text = self.tail(len, wanted).map_err(io_error)?;
-        let forest = self.forest.read().unwrap_or_else(PoisonError::into_inner);
-        let nodes = DiskNodes::new(&forest, &*self.storage);
+        let index = self.index();
+        let nodes = DiskNodes::new(&index.forest, &*self.storage);
         let mut lines = Vec::new();
         for (seq, bytes) in (size - wanted..size).zip(text.split(|byte| *byte == b'\n')) {
             let damaged = ReadError::Damaged { seq };
@@ -327,7 +437,7 @@ impl Shared {
     }
 }
 
-fn read_exactly(storage: &dyn Storage, from: u64, buffer: &mut [u8]) -> io::Result<()> {
+pub(super) fn read_exactly(storage: &dyn Storage, from: u64, buffer: &mut [u8]) -> io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {
         match storage.read_at(Part::Log, from + filled as u64, &mut buffer[filled..])? {
@@ -338,11 +448,11 @@ fn read_exactly(storage: &dyn Storage, from: u64, buffer: &mut [u8]) -> io::Resu
     Ok(())
 }
 
-fn consistency_error(error: BuildError<NodeError>) -> ConsistencyError {
+fn prove_error(error: BuildError<NodeError>) -> ProveError {
     match error {
-        BuildError::Range => ConsistencyError::Range,
-        BuildError::Nodes(NodeError::Io(error)) => ConsistencyError::Io(error),
-        BuildError::Nodes(NodeError::Stale) => ConsistencyError::Damaged { seq: None },
+        BuildError::Range => ProveError::Range,
+        BuildError::Nodes(NodeError::Io(error)) => ProveError::Io(error),
+        BuildError::Nodes(NodeError::Stale) => ProveError::Damaged { seq: None },
     }
 }
 

@@ -12,11 +12,10 @@ use std::time::Duration;
 use super::open::write_checkpoint;
 use super::shared::{Rest, Shared, lock};
 use super::{Ack, AppendError, CloseError, Poison};
-use crate::forest::Grow as _;
 use crate::heads::Found;
 use crate::line::{Context, LINE_BYTES_MAX, render};
 use crate::scan::lines;
-use crate::storage::Small;
+use crate::storage::{Part, SEGMENT_LINES, Small};
 use crate::tree::leaf_hash;
 use crate::{Checkpoint, Event, Hash, Hybrid, Seq, SignedHead};
 
@@ -95,6 +94,8 @@ pub(super) struct Writer {
     waiting: VecDeque<Entry>,
     text: Vec<u8>,
     leaves: Vec<Hash>,
+    /// Where each line of the batch ends, within the batch.
+    ends: Vec<u64>,
     batch: Vec<Entry>,
     gather: Gather,
 }
@@ -132,9 +133,15 @@ impl Writer {
             waiting: VecDeque::new(),
             text: Vec::new(),
             leaves: Vec::new(),
+            ends: Vec::new(),
             batch: Vec::new(),
             gather: Gather::default(),
         }
+    }
+
+    /// Has the whole log read soon: what is sealed was taken on the word of its blocks.
+    pub(super) fn scrub_soon(&mut self) {
+        self.scrub_micros = Some(0);
     }
 
     /// Makes the floor the published head, as it may be that a crash came between the two.
@@ -310,6 +317,10 @@ impl Writer {
             self.batch.extend(self.waiting.drain(..));
             return Err(AppendError::Poisoned { reason });
         }
+        if let Err(error) = self.seal_when_full(rest) {
+            self.batch.extend(self.waiting.drain(..));
+            return Err(AppendError::Disk { kind: error.kind() });
+        }
         self.render_batch(first);
         if self.leaves.is_empty() {
             return Ok(first);
@@ -327,28 +338,49 @@ impl Writer {
             shared.poison(reason);
             return Err(AppendError::Poisoned { reason });
         }
+        let start = rest.len;
         rest.len += self.text.len() as u64;
         rest.stamp = shared.storage.stamp().ok();
-        self.remember(first);
+        self.remember(first, start);
         Ok(first)
     }
 
-    /// Adds the lines that are now durable to the tree, in memory and on disk.
-    fn remember(&mut self, first: u64) {
+    /// Puts a full segment aside before the next line is written.
+    fn seal_when_full(&mut self, rest: &mut Rest) -> io::Result<()> {
         let shared = &self.shared;
-        let mut forest = shared
-            .forest
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let size = shared.size.load(Ordering::Acquire);
+        let sealed = shared.storage.sealed().lines;
+        let Some(active) = sealed.and_then(|sealed| size.checked_sub(sealed)) else {
+            return Ok(());
+        };
+        if active < SEGMENT_LINES {
+            return Ok(());
+        }
+        shared.storage.seal(size - active)?;
+        rest.stamp = Some(shared.storage.stamp()?);
+        rest.sealed = Some(shared.storage.sealed_stamp()?);
+        Ok(())
+    }
+
+    /// Adds the lines that are now durable to the tree, in memory and on disk.
+    fn remember(&mut self, first: u64, start: u64) {
+        let shared = &self.shared;
+        let mut index = shared.index.write().unwrap_or_else(PoisonError::into_inner);
         self.text.clear();
-        for leaf in &self.leaves {
-            forest.push(*leaf);
+        let blocks = index.full_blocks();
+        let begins = std::iter::once(&0).chain(&self.ends);
+        for (leaf, begin) in self.leaves.iter().zip(begins) {
+            index.push(*leaf, start + begin);
             self.text.extend_from_slice(leaf.as_bytes());
         }
-        shared.size.store(forest.size(), Ordering::Release);
-        drop(forest);
+        shared.size.store(index.forest.size(), Ordering::Release);
+        drop(index);
         let offset = first * Hash::BYTES as u64;
-        if let Err(error) = shared.storage.write_hashes(offset, &self.text) {
+        let written = shared
+            .storage
+            .write_derived(Part::Hashes, offset, &self.text)
+            .and_then(|()| shared.index().write_blocks(&*shared.storage, blocks));
+        if let Err(error) = written {
             tracing::warn!(
                 log.origin = %shared.origin,
                 %error,
@@ -361,7 +393,10 @@ impl Writer {
     fn render_batch(&mut self, first: u64) {
         self.text.clear();
         self.leaves.clear();
-        while self.batch.len() < BATCH_ENTRIES_MAX && self.text.len() < BATCH_BYTES_MAX {
+        self.ends.clear();
+        let room = usize::try_from(SEGMENT_LINES - first % SEGMENT_LINES).unwrap_or(usize::MAX);
+        let most = BATCH_ENTRIES_MAX.min(room);
+        while self.batch.len() < most && self.text.len() < BATCH_BYTES_MAX {
             let Some(entry) = self.waiting.pop_front() else {
                 break;
             };
@@ -384,6 +419,7 @@ impl Writer {
             self.hybrid = hybrid;
             self.leaves.push(leaf_hash(&self.text[start..]));
             self.text.push(b'\n');
+            self.ends.push(self.text.len() as u64);
             self.batch.push(entry);
         }
     }
@@ -393,7 +429,7 @@ impl Writer {
         self.head_micros = self.shared.clock.unix_micros();
         let shared = Arc::clone(&self.shared);
         let mut rest = lock(&shared.rest);
-        shared.look(&mut rest)?;
+        shared.look_at_all(&mut rest)?;
         let stopped = lock(&shared.condition).poison.is_some();
         let known = shared.known();
         if stopped || known.size == rest.signed.size() {

@@ -4,32 +4,45 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Part, Pending, Reader, Small, Stamp, Storage};
+use super::segments::{Segments, folder_of};
+use super::{Part, Pending, Reader, Sealed, Small, Stamp, Storage};
 
 /// The longest small file that is read: a head has at most 4 KiB.
 const SMALL_BYTES_MAX: u64 = 64 * 1024;
 /// The longest text that is shown of a lock file.
 const HOLDER_BYTES_MAX: u64 = 64;
+const HASHES: &str = "hashes.0";
+const BLOCKS: &str = "blocks";
 const PENDING_SUFFIX: &str = ".pending";
 
 /// The files of a log, for reading only. Needs no lock: it may be used while a daemon writes.
 #[derive(Debug)]
 pub struct FsReader {
+    segments: Segments,
     log: Option<File>,
     hashes: Option<File>,
+    blocks: Option<File>,
     dir: PathBuf,
 }
 
 /// The files of a log, locked.
 #[derive(Debug)]
 pub struct FsStorage {
-    log: RwLock<File>,
+    lines: RwLock<Lines>,
     hashes: File,
+    blocks: File,
     lock: File,
     log_path: PathBuf,
     dir: PathBuf,
+}
+
+/// The sealed segments, and the file that is written to.
+#[derive(Debug)]
+struct Lines {
+    segments: Segments,
+    active: File,
 }
 
 /// Why the files of a log cannot be had.
@@ -63,9 +76,23 @@ impl FsReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err((path, error)),
         };
+        let folder = folder_of(log_path);
+        let list = || Segments::load(folder.clone()).map_err(|error| (folder.clone(), error));
+        let mut segments = list()?;
+        // A daemon may seal a segment between the two looks.
+        let log = loop {
+            let log = open(log_path.to_owned())?;
+            let now = list()?;
+            if now == segments {
+                break log;
+            }
+            segments = now;
+        };
         Ok(Self {
-            log: open(log_path.to_owned())?,
-            hashes: open(dir.join("hashes.0"))?,
+            segments,
+            log,
+            hashes: open(dir.join(HASHES))?,
+            blocks: open(dir.join(BLOCKS))?,
             dir: dir.to_owned(),
         })
     }
@@ -73,9 +100,14 @@ impl FsReader {
 
 impl Reader for FsReader {
     fn read_at(&self, part: Part, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let file = match part {
-            Part::Log => &self.log,
-            Part::Hashes => &self.hashes,
+        let sealed = self.segments.bytes();
+        let (file, offset) = match part {
+            Part::Log if offset < sealed => return self.segments.read_at(offset, buffer),
+            // Between two segments there may be none to write to.
+            Part::Log if self.log.is_none() && sealed > 0 => return Ok(0),
+            Part::Log => (&self.log, offset - sealed),
+            Part::Hashes => (&self.hashes, offset),
+            Part::Blocks => (&self.blocks, offset),
         };
         match file {
             Some(file) => read_some(file, offset, buffer),
@@ -85,6 +117,10 @@ impl Reader for FsReader {
 
     fn load(&self, small: Small) -> io::Result<Option<Vec<u8>>> {
         load(&small_path(&self.dir, small))
+    }
+
+    fn sealed(&self) -> Sealed {
+        self.segments.sealed()
     }
 }
 
@@ -99,25 +135,46 @@ impl FsStorage {
         make_dir(dir)?;
         make_dir(&dir.join("evidence"))?;
         let lock = take_lock(&dir.join("lock"), holder)?;
-        let log = open_own(log_path, true)?;
-        let hashes = open_own(&dir.join("hashes.0"), false)?;
-        for made in [parent, dir] {
+        let folder = folder_of(log_path);
+        make_dir(&folder)?;
+        let active = open_own(log_path, true)?;
+        let hashes = open_own(&dir.join(HASHES), false)?;
+        let blocks = open_own(&dir.join(BLOCKS), false)?;
+        for made in [parent, dir, parent_of(&folder), folder.as_path()] {
             sync_dir(made).map_err(|source| LockError::Io {
                 path: made.to_owned(),
                 source,
             })?;
         }
+        let segments = Segments::load(folder.clone()).map_err(|source| LockError::Io {
+            path: folder,
+            source,
+        })?;
         Ok(Self {
-            log: RwLock::new(log),
+            lines: RwLock::new(Lines { segments, active }),
             hashes,
+            blocks,
             lock,
             log_path: log_path.to_owned(),
             dir: dir.to_owned(),
         })
     }
 
-    fn with_log<T>(&self, work: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
-        work(&self.log.read().unwrap_or_else(PoisonError::into_inner))
+    fn lines(&self) -> RwLockReadGuard<'_, Lines> {
+        self.lines.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lines_mut(&self) -> RwLockWriteGuard<'_, Lines> {
+        self.lines.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn derived(&self, part: Part) -> io::Result<&File> {
+        match part {
+            Part::Hashes => Ok(&self.hashes),
+            Part::Blocks => Ok(&self.blocks),
+            // Lines come from nothing else.
+            Part::Log => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     fn evidence(&self, name: &str) -> PathBuf {
@@ -127,35 +184,74 @@ impl FsStorage {
 
 impl Reader for FsStorage {
     fn read_at(&self, part: Part, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        match part {
-            Part::Log => self.with_log(|log| read_some(log, offset, buffer)),
-            Part::Hashes => read_some(&self.hashes, offset, buffer),
+        if part != Part::Log {
+            return read_some(self.derived(part)?, offset, buffer);
         }
+        let lines = self.lines();
+        let sealed = lines.segments.bytes();
+        if offset < sealed {
+            return lines.segments.read_at(offset, buffer);
+        }
+        read_some(&lines.active, offset - sealed, buffer)
     }
 
     fn load(&self, small: Small) -> io::Result<Option<Vec<u8>>> {
         load(&small_path(&self.dir, small))
     }
+
+    fn sealed(&self) -> Sealed {
+        self.lines().segments.sealed()
+    }
 }
 
 impl Storage for FsStorage {
     fn write_log(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.with_log(|mut log| log.write(bytes))
+        (&self.lines().active).write(bytes)
     }
 
     fn sync_log(&self) -> io::Result<()> {
-        self.with_log(File::sync_data)
+        self.lines().active.sync_data()
     }
 
     fn cut_log(&self, len: u64) -> io::Result<()> {
-        self.with_log(|log| {
-            log.set_len(len)?;
-            log.sync_data()
-        })
+        let lines = self.lines();
+        let len = len.checked_sub(lines.segments.bytes());
+        let len = len.ok_or(io::ErrorKind::InvalidInput)?;
+        lines.active.set_len(len)?;
+        lines.active.sync_data()
+    }
+
+    fn seal(&self, first: u64) -> io::Result<()> {
+        let mut lines = self.lines_mut();
+        let path = lines.segments.path(first);
+        // After a failure half-way it may be there already, and the other name be free.
+        match (path.try_exists()?, self.log_path.try_exists()?) {
+            (true, true) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (true, false) => {}
+            (false, _) => std::fs::rename(&self.log_path, &path)?,
+        }
+        let active = make_own(&self.log_path, true)?;
+        sync_dir(lines.segments.dir())?;
+        sync_dir(parent_of(&self.log_path))?;
+        let len = std::mem::replace(&mut lines.active, active)
+            .metadata()?
+            .len();
+        lines.segments.push(first, len);
+        Ok(())
+    }
+
+    fn sealed_stamp(&self) -> io::Result<u64> {
+        self.lines().segments.stamp()
     }
 
     fn stamp(&self) -> io::Result<Stamp> {
-        let own = self.with_log(File::metadata)?;
+        let lines = self.lines();
+        let own = lines.active.metadata()?;
+        let folder = match std::fs::metadata(lines.segments.dir()) {
+            Ok(folder) => (folder.mtime(), folder.mtime_nsec()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, 0),
+            Err(error) => return Err(error),
+        };
         let linked = match std::fs::metadata(&self.log_path) {
             Ok(there) => (there.dev(), there.ino()) == (own.dev(), own.ino()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -167,6 +263,7 @@ impl Storage for FsStorage {
             len: own.len(),
             modified: (own.mtime(), own.mtime_nsec()),
             changed: (own.ctime(), own.ctime_nsec()),
+            sealed: folder,
         })
     }
 
@@ -175,16 +272,17 @@ impl Storage for FsStorage {
             .read(true)
             .append(true)
             .open(&self.log_path)?;
-        *self.log.write().unwrap_or_else(PoisonError::into_inner) = there;
-        Ok(())
+        let mut lines = self.lines_mut();
+        lines.active = there;
+        lines.segments.reload()
     }
 
-    fn write_hashes(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.hashes.write_all_at(bytes, offset)
+    fn write_derived(&self, part: Part, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.derived(part)?.write_all_at(bytes, offset)
     }
 
-    fn cut_hashes(&self, len: u64) -> io::Result<()> {
-        self.hashes.set_len(len)
+    fn cut_derived(&self, part: Part, len: u64) -> io::Result<()> {
+        self.derived(part)?.set_len(len)
     }
 
     fn replace(&self, small: Small, bytes: &[u8]) -> io::Result<()> {
@@ -255,7 +353,7 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-fn read_some(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read_some(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match file.read_at(buffer, offset) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -287,6 +385,13 @@ fn make_dir(path: &Path) -> Result<(), LockError> {
 }
 
 fn open_own(path: &Path, append: bool) -> Result<File, LockError> {
+    make_own(path, append).map_err(|source| LockError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn make_own(path: &Path, append: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -295,10 +400,6 @@ fn open_own(path: &Path, append: bool) -> Result<File, LockError> {
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .map_err(|source| LockError::Io {
-            path: path.to_owned(),
-            source,
-        })
 }
 
 fn take_lock(path: &Path, holder: &str) -> Result<File, LockError> {

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use openfang_audit::storage::{Part, Pending, Reader, Small, Stamp, Storage};
+use openfang_audit::storage::{
+    Part, Pending, Reader, SEGMENT_LINES, Sealed, Small, Stamp, Storage,
+};
 use openfang_audit::tree::{Compact, leaf_hash};
 use openfang_audit::{
     AppendError, Clock, Event, Hash, Log, OpenError, Opened, Options, Origin, Seq,
@@ -137,6 +139,7 @@ pub enum Op {
     ReplaceCheckpoint,
     Keep,
     Settle,
+    Seal,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -145,6 +148,11 @@ pub struct Disk {
     /// How much of the log survives a power cut for certain.
     pub durable: usize,
     pub hashes: Vec<u8>,
+    pub blocks: Vec<u8>,
+    /// Where each sealed segment ends.
+    pub segments: Vec<usize>,
+    /// How many bytes of lines were read.
+    pub read: usize,
     pub floor: Option<Vec<u8>>,
     pub checkpoint: Option<Vec<u8>>,
     pub pending: BTreeMap<String, Vec<u8>>,
@@ -224,21 +232,41 @@ impl Memory {
     }
 }
 
+fn derived(disk: &mut Disk, part: Part) -> &mut Vec<u8> {
+    match part {
+        Part::Hashes => &mut disk.hashes,
+        Part::Blocks => &mut disk.blocks,
+        Part::Log => panic!("lines come from nothing else"),
+    }
+}
+
 fn cut() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
 
 impl Reader for Memory {
     fn read_at(&self, part: Part, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let disk = self.disk();
+        let mut disk = self.disk();
         let bytes = match part {
             Part::Log => &disk.log,
             Part::Hashes => &disk.hashes,
+            Part::Blocks => &disk.blocks,
         };
         let start = usize::try_from(offset).expect("small").min(bytes.len());
         let read = buffer.len().min(bytes.len() - start);
         buffer[..read].copy_from_slice(&bytes[start..start + read]);
+        if part == Part::Log {
+            disk.read += read;
+        }
         Ok(read)
+    }
+
+    fn sealed(&self) -> Sealed {
+        let disk = self.disk();
+        Sealed {
+            bytes: disk.segments.last().copied().unwrap_or_default() as u64,
+            lines: Some(disk.segments.len() as u64 * SEGMENT_LINES),
+        }
     }
 
     fn load(&self, small: Small) -> io::Result<Option<Vec<u8>>> {
@@ -306,6 +334,7 @@ impl Storage for Memory {
             len: disk.log.len() as u64,
             modified: (disk.changes, 0),
             changed: (disk.changes, 0),
+            sealed: (0, 0),
         })
     }
 
@@ -313,7 +342,29 @@ impl Storage for Memory {
         Ok(())
     }
 
-    fn write_hashes(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn seal(&self, first: u64) -> io::Result<()> {
+        let mut disk = self.disk();
+        assert_eq!(first, disk.segments.len() as u64 * SEGMENT_LINES);
+        assert_eq!(
+            disk.durable,
+            disk.log.len(),
+            "only what is durable is sealed"
+        );
+        let number = disk.ops.len();
+        let whole = Self::begin(&mut disk, Op::Seal)?;
+        // A power cut in the middle leaves it sealed or not.
+        if whole || number.is_multiple_of(2) {
+            let end = disk.log.len();
+            disk.segments.push(end);
+        }
+        if whole { Ok(()) } else { Err(cut()) }
+    }
+
+    fn sealed_stamp(&self) -> io::Result<u64> {
+        Ok(self.disk().segments.len() as u64)
+    }
+
+    fn write_derived(&self, part: Part, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut disk = self.disk();
         let whole = Self::begin(&mut disk, Op::WriteHashes)?;
         let bytes = if whole {
@@ -323,17 +374,18 @@ impl Storage for Memory {
         };
         let start = usize::try_from(offset).expect("small");
         let end = start + bytes.len();
-        if disk.hashes.len() < end {
-            disk.hashes.resize(end, 0);
+        let file = derived(&mut disk, part);
+        if file.len() < end {
+            file.resize(end, 0);
         }
-        disk.hashes[start..end].copy_from_slice(bytes);
+        file[start..end].copy_from_slice(bytes);
         if whole { Ok(()) } else { Err(cut()) }
     }
 
-    fn cut_hashes(&self, len: u64) -> io::Result<()> {
+    fn cut_derived(&self, part: Part, len: u64) -> io::Result<()> {
         let mut disk = self.disk();
         Self::begin(&mut disk, Op::CutHashes)?;
-        disk.hashes.truncate(usize::try_from(len).expect("small"));
+        derived(&mut disk, part).truncate(usize::try_from(len).expect("small"));
         Ok(())
     }
 
