@@ -8,6 +8,7 @@ use openfang_id::{NodeId, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::Hash;
+use crate::base64;
 use crate::note::{Note, NoteError, Verifier};
 use crate::tree::{EMPTY_ROOT, SIZE_MAX};
 
@@ -156,9 +157,7 @@ impl FromStr for Checkpoint {
         let size = parse_decimal(size)
             .filter(|size| *size <= SIZE_MAX)
             .ok_or(CheckpointError::Size)?;
-        let root = BASE64
-            .decode(root.as_bytes())
-            .ok()
+        let root = base64::decode(root)
             .and_then(|bytes| bytes.try_into().ok())
             .map(Hash::from_bytes)
             .filter(|root| size > 0 || *root == EMPTY_ROOT)

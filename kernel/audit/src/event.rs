@@ -294,6 +294,12 @@ impl Event {
             .target(&format!("sha256:{sha256}"))
     }
 
+    /// The last run ended before its last entries were signed: how many there are, now taken for its.
+    #[must_use]
+    pub fn log_adopted(entries: u64) -> Self {
+        Self::new(Kind::LogRecovered).act(&format!("kept {entries} unsigned entries"))
+    }
+
     /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> Kind {

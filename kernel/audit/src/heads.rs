@@ -4,8 +4,9 @@ use std::io;
 
 use openfang_id::VerifyingKey;
 
-use crate::scan::Known;
+use crate::scan::{Examined, Known};
 use crate::storage::{Reader, Small};
+use crate::verify::{Damage, DamageKind};
 use crate::{HeadError, Origin, SignedHead};
 
 /// What stands where a head should be.
@@ -68,6 +69,33 @@ impl Heads {
             (Found::Head(head), _) | (_, Found::Head(head)) => Some(head),
             (Found::Absent | Found::Bad(_), Found::Absent | Found::Bad(_)) => None,
         }
+    }
+
+    /// Tells whether the log was ended in order at the floor, and nothing was written since.
+    pub(crate) fn is_closed<R: Reader + ?Sized>(&self, reader: &R) -> io::Result<bool> {
+        let Found::Head(floor) = &self.floor else {
+            return Ok(false);
+        };
+        let closed = reader.load(Small::Closed)?;
+        Ok(closed.is_some_and(|note| note == floor.note.as_bytes()))
+    }
+
+    /// Judges what stands behind the last head: entries without any head are not ours, since the
+    /// first floor is signed before the first entry, nor is what was added after an orderly end.
+    pub(crate) fn beyond(&self, examined: &Examined, closed: bool) -> Option<Damage> {
+        let any = examined.lines > 0 || examined.torn_bytes > 0;
+        let Some(top) = self.top() else {
+            return any.then_some(Damage {
+                first_bad_seq: None,
+                kind: DamageKind::Head,
+            });
+        };
+        let size = top.checkpoint.size;
+        let more = examined.lines > size || examined.torn_bytes > 0;
+        (closed && more).then_some(Damage {
+            first_bad_seq: Some(size),
+            kind: DamageKind::Inserted,
+        })
     }
 
     /// Returns the sizes at which the root is known, the smallest first.

@@ -8,6 +8,7 @@
 //! A leaf is the exact bytes of a line, so that anyone can check one by hand:
 //! `{ printf '\0'; sed -n "$((SEQ + 1))p" audit.jsonl | tr -d '\n'; } | sha256sum`.
 
+mod base64;
 mod checkpoint;
 mod clock;
 mod event;

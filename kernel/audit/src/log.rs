@@ -81,6 +81,11 @@ pub enum Health {
         /// The first bad entry, where it can be named.
         first_bad_seq: Option<u64>,
     },
+    /// The last batch could not be written; what comes is tried again.
+    Failing {
+        /// What the disk said.
+        kind: std::io::ErrorKind,
+    },
     /// No entry is taken any more.
     Poisoned {
         /// Why.

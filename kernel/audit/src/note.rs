@@ -11,6 +11,8 @@ use data_encoding::{BASE64, HEXLOWER};
 use openfang_id::{SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
+use crate::base64;
+
 /// The longest note that is parsed.
 pub const NOTE_BYTES_MAX: usize = 1_000_000;
 /// The most signature lines that are parsed. The specification asks for 16 at least.
@@ -184,7 +186,7 @@ impl Signature {
         if !is_name(name) {
             return None;
         }
-        let decoded = BASE64.decode(encoded.as_bytes()).ok()?;
+        let decoded = base64::decode(encoded)?;
         let (key_id, bytes) = decoded.split_first_chunk()?;
         if bytes.is_empty() {
             return None;
@@ -227,9 +229,7 @@ impl FromStr for Verifier {
         HEXLOWER
             .decode_mut(id.as_bytes(), &mut stated_id)
             .map_err(|_not_hex| VerifierError::Form)?;
-        let decoded = BASE64
-            .decode(key.as_bytes())
-            .map_err(|_not_base64| VerifierError::Form)?;
+        let decoded = base64::decode(key).ok_or(VerifierError::Form)?;
         let Some((&TYPE_ED25519, key)) = decoded.split_first() else {
             return Err(VerifierError::Key);
         };

@@ -37,6 +37,8 @@ pub enum Small {
     Floor,
     /// The last head that was published.
     Checkpoint,
+    /// The floor at an orderly end, as long as nothing was written after it; otherwise empty.
+    Closed,
 }
 
 /// What tells whether the file of lines is still as this process left it.
@@ -141,8 +143,8 @@ pub trait Storage: Reader + 'static {
     /// When they cannot be cut.
     fn cut_derived(&self, part: Part, len: u64) -> io::Result<()>;
 
-    /// Puts a small file in the place of the old one, at once or not at all. The floor is durable when
-    /// this returns; the checkpoint need not be.
+    /// Puts a small file in the place of the old one, at once or not at all. The floor and the mark of
+    /// an orderly end are durable when this returns; the checkpoint need not be.
     ///
     /// # Errors
     /// When it cannot be written; whether the old or the new one stands is then not known.

@@ -199,8 +199,11 @@ pub(crate) fn judge<R: Reader + ?Sized>(
         }
         Err(error) => return Err(unreadable(source.log_path)(error)),
     };
+    // Looked at last: who writes after an orderly end takes its mark away first.
+    let closed = heads.is_closed(reader).map_err(unreadable(source.dir))?;
     let bytes = examined.good_bytes + examined.torn_bytes;
-    if let Some(damage) = examined.damage.or(examined.corrupt) {
+    let unsigned = heads.beyond(&examined, closed);
+    if let Some(damage) = examined.damage.or(examined.corrupt).or(unsigned) {
         return Ok(tampered(damage, bytes));
     }
     if examined.lines < at_least {
@@ -210,6 +213,7 @@ pub(crate) fn judge<R: Reader + ?Sized>(
         };
         return Ok(tampered(damage, bytes));
     }
+    let top = top.filter(|head| head.checkpoint.size > 0);
     let verdict = if bytes == 0 && top.is_none() {
         Verdict::Empty
     } else {

@@ -169,7 +169,9 @@ fn any_single_failure_is_answered_and_survived() {
             let shown = Shown::default();
             let mut acknowledged = run(&disk, &shown, 0..6);
             let failed = disk.disk().ops.get(at).copied();
-            if failed != Some(Op::SyncLog) {
+            if at == 0 {
+                assert!(acknowledged.is_empty(), "{context}: there is no floor");
+            } else if failed != Some(Op::SyncLog) {
                 assert!(acknowledged.len() >= 5, "{context}: {failed:?}");
             }
             let after = disk.after_power_cut(0);
@@ -206,7 +208,8 @@ fn a_full_disk_refuses_and_the_log_stays_usable() {
     assert_eq!(append(&log, event(1)), full);
     assert_eq!(append(&log, event(2)), full);
     assert_eq!(disk.disk().log.len(), before, "no part of a line is left");
-    assert_eq!(log.health(), Health::Ok);
+    let kind = ErrorKind::StorageFull;
+    assert_eq!(log.health(), Health::Failing { kind });
     disk.disk().space = None;
     assert_eq!(append(&log, event(3)), Ok(Seq(1)));
     log.close().expect("closed");
@@ -274,6 +277,7 @@ fn a_bit_that_flips_on_its_way_to_the_disk_is_never_signed() {
     let shown = Shown::default();
     let (log, _) = disk.open(TestClock::frozen()).expect("a log");
     shown.watch(&log);
+    let floor = disk.disk().floor.clone();
     // Nothing about the file shows that it is not what was written.
     disk.disk().flip_next_write = Some(40);
     assert_eq!(append(&log, event(0)), Ok(Seq(0)));
@@ -290,16 +294,54 @@ fn a_bit_that_flips_on_its_way_to_the_disk_is_never_signed() {
         }
     );
     assert_eq!(shown.heads(), []);
-    assert_eq!(disk.disk().floor, None);
+    assert_eq!(disk.disk().floor, floor, "that of the empty log");
+}
+
+#[test]
+fn a_full_disk_is_said_until_there_is_room() {
+    let disk = Memory::default();
+    let (log, _) = disk.open(TestClock::frozen()).expect("a log");
+    disk.disk().space = Some(0);
+    let kind = ErrorKind::StorageFull;
+    assert_eq!(append(&log, event(0)), Err(AppendError::Disk { kind }));
+    assert_eq!(log.health(), Health::Failing { kind });
+    disk.disk().space = None;
+    assert_eq!(append(&log, event(1)), Ok(Seq(0)));
+    assert_eq!(log.health(), Health::Ok);
+    log.close().expect("closed");
+}
+
+#[test]
+fn what_is_altered_while_a_batch_is_flushed_is_found_before_the_next_head() {
+    for at_rest in [false, true] {
+        let disk = Memory::default();
+        let (log, _) = disk.open(TestClock::with_step(1_000)).expect("a log");
+        for number in 0..3 {
+            append(&log, event(number)).expect("appended");
+        }
+        if at_rest {
+            disk.disk().log[30] ^= 1;
+            disk.disk().changes += 1;
+        } else {
+            // Between the look before the batch and the one after it.
+            disk.disk().flip_at_sync = Some(30);
+        }
+        append(&log, event(3)).expect("appended");
+        let closed = log.close();
+        let damaged = Health::Damaged {
+            first_bad_seq: Some(0),
+        };
+        assert_eq!(log.health(), damaged, "at rest: {at_rest}, {closed:?}");
+    }
 }
 
 #[test]
 fn a_head_is_shown_only_after_its_floor_is_durable() {
     let disk = Memory::default();
-    disk.disk().always = Some((Op::ReplaceFloor, ErrorKind::StorageFull));
     let shown = Shown::default();
     let (log, _) = disk.open(TestClock::fast()).expect("a log");
     shown.watch(&log);
+    disk.disk().always = Some((Op::ReplaceFloor, ErrorKind::StorageFull));
     assert_eq!(append(&log, event(0)), Ok(Seq(0)));
     assert_eq!(append(&log, event(1)), Ok(Seq(1)));
     assert_eq!(log.head(), None);

@@ -24,8 +24,9 @@ use crate::heads::{Found, Heads};
 use crate::line::LINE_BYTES_MAX;
 use crate::scan::{Examined, LeafCursor, Span, examine};
 use crate::storage::{LockError, Part, Sealed, Small, Storage};
-use crate::tree::Compact;
-use crate::{Clock, Event, HeadError, Hybrid, Line, Origin, SignedHead};
+use crate::tree::{Compact, EMPTY_ROOT};
+use crate::verify::{Damage, DamageKind};
+use crate::{Checkpoint, Clock, Event, HeadError, Hybrid, Line, Origin, SignedHead};
 
 /// The longest end of a log that is cut off. Several times a batch: more is no interrupted write.
 const TORN_BYTES_MAX: u64 = 64 << 20;
@@ -46,26 +47,16 @@ pub(super) fn recover(
 
     let survey = survey(&*storage, &heads, floor.as_ref())
         .map_err(|source| io_error("read", &options.log_path, source))?;
-    refuse_damage(&survey.examined, &options)?;
+    let closed = heads.is_closed(&*storage).map_err(dir_error)?;
+    let beyond = heads.beyond(&survey.examined, closed);
+    refuse_damage(&survey.examined, beyond, &options)?;
+    let adopted = survey.examined.lines - floor.as_ref().map_or(0, |floor| floor.checkpoint.size);
     if survey.examined.torn_bytes > 0 {
         cut_torn_end(&*storage, &survey.examined)
             .map_err(|source| io_error("cut the unfinished end of", &options.log_path, source))?;
     }
     let good = survey.examined.good_bytes;
-    if !survey.hashes_fit {
-        // They are derived: without them the log is as good, and they are tried again when needed.
-        if let Err(error) = write_hashes(&*storage, good) {
-            tracing::warn!(log.origin = %origin, %error, "the leaf hashes cannot be written");
-        }
-    }
-    let known_blocks = if survey.from_blocks {
-        storage.sealed().lines.unwrap_or_default() / BLOCK_LEAVES as u64
-    } else {
-        0
-    };
-    if let Err(error) = survey.index.write_blocks(&*storage, known_blocks) {
-        tracing::warn!(log.origin = %origin, %error, "the blocks of the log cannot be written");
-    }
+    complete_derived(&*storage, &survey, &origin);
     let sealed_stamp = storage.sealed_stamp();
     let stamp = storage
         .stamp()
@@ -85,26 +76,58 @@ pub(super) fn recover(
             sealed: sealed_stamp.ok(),
             len: good,
             signed: survey.signed,
+            base: survey.base,
+            base_len: storage.sealed().bytes,
+            // Between the survey and the stamp someone may have written.
+            doubt: true,
             signed_len: survey.signed_len,
         }),
         storage,
         options,
     });
-    let mut writer = Writer::new(Arc::clone(&shared), survey.hybrid, floor.as_ref());
+    let floor = match floor {
+        Some(floor) => floor,
+        None => sign_first_floor(&shared)?,
+    };
+    let mut writer = Writer::new(Arc::clone(&shared), survey.hybrid, &floor);
     if survey.from_blocks {
         writer.scrub_soon();
     }
-    if let Some(floor) = &floor {
+    if floor.checkpoint.size > 0 {
         writer.republish(floor.clone(), &heads.checkpoint);
     }
-    let recovered = write_about_recovery(&shared, &mut writer)?;
+    if closed {
+        shared
+            .storage
+            .replace(Small::Closed, &[])
+            .map_err(|source| io_error("write", &shared.options.dir, source))?;
+    }
+    let recovered = write_about_recovery(&shared, &mut writer, adopted)?;
     let opened = Opened {
         size: shared.size.load(Ordering::Acquire),
-        head: floor,
+        head: Some(floor).filter(|floor| floor.checkpoint.size > 0),
         recovered,
         hashes_rebuilt: !survey.hashes_fit && good > 0,
     };
     Ok((shared, writer, opened))
+}
+
+/// Writes the hashes and blocks that are missing on the disk. They are derived: without them the log
+/// is as good, and they are tried again when needed.
+fn complete_derived(storage: &dyn Storage, survey: &Survey, origin: &Origin) {
+    if !survey.hashes_fit
+        && let Err(error) = write_hashes(storage, survey.examined.good_bytes)
+    {
+        tracing::warn!(log.origin = %origin, %error, "the leaf hashes cannot be written");
+    }
+    let known_blocks = if survey.from_blocks {
+        storage.sealed().lines.unwrap_or_default() / BLOCK_LEAVES as u64
+    } else {
+        0
+    };
+    if let Err(error) = survey.index.write_blocks(storage, known_blocks) {
+        tracing::warn!(log.origin = %origin, %error, "the blocks of the log cannot be written");
+    }
 }
 
 impl From<LockError> for OpenError {
@@ -147,9 +170,40 @@ fn check_heads(heads: &Heads, options: &Options) -> Result<Option<SignedHead>, O
     })
 }
 
-fn refuse_damage(examined: &Examined, options: &Options) -> Result<(), OpenError> {
+/// Signs the head of the empty log and makes it the floor, before there is any entry: entries
+/// without a floor are never ours.
+fn sign_first_floor(shared: &Shared) -> Result<SignedHead, OpenError> {
+    let checkpoint = Checkpoint {
+        origin: shared.origin.clone(),
+        size: 0,
+        root: EMPTY_ROOT,
+    };
+    let floor = SignedHead::sign(checkpoint, &shared.options.key);
+    shared
+        .storage
+        .replace(Small::Floor, floor.note.as_bytes())
+        .map_err(|source| io_error("write", &shared.options.dir, source))?;
+    Ok(floor)
+}
+
+fn refuse_damage(
+    examined: &Examined,
+    beyond: Option<Damage>,
+    options: &Options,
+) -> Result<(), OpenError> {
     let (log_path, dir) = (options.log_path.clone(), options.dir.clone());
-    if let Some(damage) = examined.damage {
+    if let Some(Damage {
+        kind: DamageKind::Head,
+        ..
+    }) = beyond
+    {
+        return Err(OpenError::Floor {
+            path: dir.join("floor"),
+            problem: FloorProblem::Missing,
+            checkpoint: dir.join("checkpoint"),
+        });
+    }
+    if let Some(damage) = examined.damage.or(beyond) {
         return Err(OpenError::Tampered {
             damage,
             log_path,
@@ -170,6 +224,8 @@ fn refuse_damage(examined: &Examined, options: &Options) -> Result<(), OpenError
 struct Survey {
     examined: Examined,
     index: Index,
+    /// The tree over what is sealed.
+    base: Compact,
     signed: Compact,
     signed_len: u64,
     hashes_fit: bool,
@@ -212,10 +268,15 @@ fn survey_from(
     let mut hashes_fit = true;
     let mut signed = forest.compact();
     let mut signed_len = span.offset;
+    let mut base = signed.clone();
+    let sealed = storage.sealed().lines.unwrap_or_default();
     let mut last = Vec::new();
     let examined = examine(storage, span, &heads.known(), &mut forest, |passing| {
         index.note(passing.seq, passing.offset);
         hashes_fit = hashes_fit && matches!(cursor.next(), Ok(Some(leaf)) if leaf == passing.leaf);
+        if passing.seq < sealed {
+            base.push(passing.leaf);
+        }
         if passing.seq < floor_size {
             signed.push(passing.leaf);
             signed_len = passing.offset + passing.bytes.len() as u64 + 1;
@@ -233,6 +294,7 @@ fn survey_from(
     Ok(Survey {
         examined,
         index,
+        base,
         from_blocks: span.seq > 0,
         signed,
         signed_len,
@@ -270,7 +332,19 @@ fn cut_torn_end(storage: &dyn Storage, examined: &Examined) -> io::Result<()> {
 }
 
 /// Writes an entry about each piece that was cut off, now or by a run that did not get that far.
-fn write_about_recovery(shared: &Shared, writer: &mut Writer) -> Result<Vec<Recovered>, OpenError> {
+fn write_about_recovery(
+    shared: &Shared,
+    writer: &mut Writer,
+    adopted: u64,
+) -> Result<Vec<Recovered>, OpenError> {
+    if adopted > 0 {
+        append(shared, writer, Event::log_adopted(adopted))?;
+        tracing::warn!(
+            log.origin = %shared.origin,
+            entries = adopted,
+            "the last run ended before its last entries were signed: they are kept"
+        );
+    }
     let evidence = shared.options.dir.join("evidence");
     let pending = shared
         .storage
@@ -285,17 +359,7 @@ fn write_about_recovery(shared: &Shared, writer: &mut Writer) -> Result<Vec<Reco
         else {
             continue;
         };
-        let event = Event::log_recovered(piece.bytes, sha256);
-        writer.append_now(event).map_err(|error| {
-            let kind = match error {
-                AppendError::Disk { kind } => kind,
-                AppendError::Full
-                | AppendError::Poisoned { .. }
-                | AppendError::Closed
-                | AppendError::TooLong => io::ErrorKind::Other,
-            };
-            io_error("write", &shared.options.log_path, kind.into())
-        })?;
+        append(shared, writer, Event::log_recovered(piece.bytes, sha256))?;
         shared
             .storage
             .settle(&piece.name)
@@ -312,6 +376,20 @@ fn write_about_recovery(shared: &Shared, writer: &mut Writer) -> Result<Vec<Reco
         });
     }
     Ok(recovered)
+}
+
+fn append(shared: &Shared, writer: &mut Writer, event: Event) -> Result<(), OpenError> {
+    writer.append_now(event).map_err(|error| {
+        let kind = match error {
+            AppendError::Disk { kind } => kind,
+            AppendError::Full
+            | AppendError::Poisoned { .. }
+            | AppendError::Closed
+            | AppendError::TooLong => io::ErrorKind::Other,
+        };
+        io_error("write", &shared.options.log_path, kind.into())
+    })?;
+    Ok(())
 }
 
 /// Makes the published head what the floor says; used by [`Writer::republish`].

@@ -49,6 +49,8 @@ pub(super) struct Shared {
 pub(super) struct Condition {
     pub(super) poison: Option<Poison>,
     pub(super) damage: Option<Damage>,
+    /// Why the last batch could not be written.
+    pub(super) failing: Option<io::ErrorKind>,
 }
 
 /// The file of lines as this process left it.
@@ -64,6 +66,13 @@ pub(super) struct Rest {
     pub(super) signed: Compact,
     /// Where the lines under the last head end.
     pub(super) signed_len: u64,
+    /// The tree over what is sealed.
+    pub(super) base: Compact,
+    /// Where the lines begin that are not sealed.
+    pub(super) base_len: u64,
+    /// Whether lines were written since the file was last read: someone may have written between
+    /// the look before and the stamp after.
+    pub(super) doubt: bool,
 }
 
 /// Locks, whatever happened to the one who held it before.
@@ -89,7 +98,10 @@ impl Shared {
                 first_bad_seq: damage.first_bad_seq,
             },
             (None, Some(reason)) => Health::Poisoned { reason },
-            (None, None) => Health::Ok,
+            (None, None) => match condition.failing {
+                Some(kind) => Health::Failing { kind },
+                None => Health::Ok,
+            },
         }
     }
 
@@ -99,6 +111,21 @@ impl Shared {
         if condition.poison.is_none() {
             condition.poison = Some(reason);
             tracing::error!(log.origin = %self.origin, %reason, "the audit log has stopped");
+        }
+    }
+
+    /// Notes whether the last batch could be written.
+    pub(super) fn set_failing(&self, failing: Option<io::ErrorKind>) {
+        let mut condition = lock(&self.condition);
+        if condition.failing == failing {
+            return;
+        }
+        condition.failing = failing;
+        match failing {
+            Some(kind) => {
+                tracing::error!(log.origin = %self.origin, reason = %kind, "the audit log takes no entries");
+            }
+            None => tracing::warn!(log.origin = %self.origin, "the audit log takes entries again"),
         }
     }
 
@@ -186,6 +213,23 @@ impl Shared {
         Ok(())
     }
 
+    /// Reads again what is not sealed. Whatever was done to it while this process wrote shows here.
+    pub(super) fn reread(&self, rest: &mut Rest) -> io::Result<()> {
+        let known = self.known();
+        let mut again = rest.base.clone();
+        let end = lines(&*self.storage, rest.base_len, rest.len, |_offset, bytes| {
+            again.push(leaf_hash(bytes));
+            ControlFlow::Continue(())
+        })?;
+        let whole = end.lines_end == rest.len && again.size() == known.size;
+        if !whole || again.root() != known.root {
+            rest.stamp = None;
+            self.look(rest)?;
+        }
+        rest.doubt = false;
+        Ok(())
+    }
+
     pub(super) fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,8 +267,13 @@ impl Shared {
         match examined {
             Ok(_) if ended => {}
             Ok(examined) => {
-                if let Some(damage) = found_damage(&examined, known) {
-                    self.set_damage(Some(damage));
+                if found_damage(&examined, known).is_some() {
+                    // It may be whole again by now: whoever holds the file at rest decides.
+                    let mut rest = lock(&self.rest);
+                    rest.stamp = None;
+                    if let Err(error) = self.look(&mut rest) {
+                        tracing::warn!(log.origin = %self.origin, %error, "the audit log cannot be read again");
+                    }
                 }
             }
             Err(error) => {

@@ -29,6 +29,10 @@ const BATCH_BYTES_MAX: usize = 2 << 20;
 const HEAD_INTERVAL: Duration = Duration::from_millis(250);
 /// How often an idle log looks whether someone else touched the file.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often what is not sealed is read again while entries arrive, where that takes a while.
+const REREAD_INTERVAL: Duration = Duration::from_secs(1);
+/// Up to here it takes less than the flush of a batch, and is done before every head.
+const REREAD_BYTES: u64 = 2 << 20;
 /// How often the whole file is read again.
 const SCRUB_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long the writer waits for the next of the callers it just answered. Callers that wait for
@@ -89,6 +93,7 @@ pub(super) struct Writer {
     /// What may stand in the floor: the last one written, and any whose writing failed half-way.
     floors: Vec<Option<Vec<u8>>>,
     head_micros: u64,
+    reread_micros: u64,
     scrub_micros: Option<u64>,
     scrub: Option<JoinHandle<()>>,
     waiting: VecDeque<Entry>,
@@ -121,13 +126,14 @@ pub(super) fn start(mut writer: Writer) -> io::Result<(SyncSender<Command>, Thre
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, hybrid: Hybrid, floor: Option<&SignedHead>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, hybrid: Hybrid, floor: &SignedHead) -> Self {
         Self {
             node: shared.options.node.to_string(),
             shared,
             hybrid,
-            floors: vec![floor.map(|head| head.note.clone().into_bytes())],
+            floors: vec![Some(floor.note.clone().into_bytes())],
             head_micros: 0,
+            reread_micros: 0,
             scrub_micros: None,
             scrub: None,
             waiting: VecDeque::new(),
@@ -205,13 +211,31 @@ impl Writer {
         if let Some(reason) = lock(&self.shared.condition).poison {
             return Err(CloseError::Poisoned { reason });
         }
-        published.map_err(|error| CloseError::Head { kind: error.kind() })
+        published
+            .and_then(|()| self.mark_closed())
+            .map_err(|error| CloseError::Head { kind: error.kind() })
+    }
+
+    /// Says that the log ends at its floor, until someone who holds the log writes on.
+    fn mark_closed(&self) -> io::Result<()> {
+        let signed = lock(&self.shared.rest).signed.size();
+        match self.floors.as_slice() {
+            [Some(floor)] if signed == self.shared.size.load(Ordering::Acquire) => {
+                self.shared.storage.replace(Small::Closed, floor)
+            }
+            // What is not under the floor must be found again.
+            _ => Ok(()),
+        }
     }
 
     /// How long to wait for an entry before a head is due, or the file is looked at.
     fn patience(&self) -> Duration {
         if self.unsigned() == 0 {
-            return IDLE_INTERVAL;
+            return if lock(&self.shared.rest).doubt {
+                REREAD_INTERVAL
+            } else {
+                IDLE_INTERVAL
+            };
         }
         let now = self.shared.clock.unix_micros();
         let since = Duration::from_micros(now.checked_sub(self.head_micros).unwrap_or(u64::MAX));
@@ -220,6 +244,14 @@ impl Writer {
 
     fn head_is_due(&self) -> bool {
         self.unsigned() > 0 && self.patience().is_zero()
+    }
+
+    fn reread_is_due(&self) -> bool {
+        let now = self.shared.clock.unix_micros();
+        let since = now
+            .checked_sub(self.reread_micros)
+            .map(Duration::from_micros);
+        since.is_none_or(|since| since >= REREAD_INTERVAL)
     }
 
     /// How many entries wait for a head; none when the log has stopped.
@@ -283,6 +315,10 @@ impl Writer {
             let mut rest = lock(&shared.rest);
             let result = self.write_batch(&mut rest);
             drop(rest);
+            shared.set_failing(match result {
+                Err(AppendError::Disk { kind }) => Some(kind),
+                Ok(_) | Err(_) => None,
+            });
             self.answer(result);
         }
     }
@@ -339,6 +375,7 @@ impl Writer {
             return Err(AppendError::Poisoned { reason });
         }
         let start = rest.len;
+        rest.doubt = true;
         rest.len += self.text.len() as u64;
         rest.stamp = shared.storage.stamp().ok();
         self.remember(first, start);
@@ -356,7 +393,12 @@ impl Writer {
         if active < SEGMENT_LINES {
             return Ok(());
         }
+        if rest.doubt {
+            shared.reread(rest)?;
+        }
         shared.storage.seal(size - active)?;
+        rest.base = shared.index().forest.compact();
+        rest.base_len = rest.len;
         rest.stamp = Some(shared.storage.stamp()?);
         rest.sealed = Some(shared.storage.sealed_stamp()?);
         Ok(())
@@ -430,6 +472,10 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let mut rest = lock(&shared.rest);
         shared.look_at_all(&mut rest)?;
+        if rest.doubt && (self.reread_is_due() || rest.len - rest.base_len <= REREAD_BYTES) {
+            shared.reread(&mut rest)?;
+            self.reread_micros = self.head_micros;
+        }
         let stopped = lock(&shared.condition).poison.is_some();
         let known = shared.known();
         if stopped || known.size == rest.signed.size() {

@@ -24,6 +24,8 @@ pub struct FsReader {
     log: Option<File>,
     hashes: Option<File>,
     blocks: Option<File>,
+    /// As they were before the lines were opened: a daemon that goes on cannot get ahead of them.
+    heads: [Option<Vec<u8>>; 2],
     dir: PathBuf,
 }
 
@@ -33,7 +35,8 @@ pub struct FsStorage {
     lines: RwLock<Lines>,
     hashes: File,
     blocks: File,
-    lock: File,
+    /// One for each folder: that of the lines may be another than that of the heads.
+    locks: Vec<File>,
     log_path: PathBuf,
     dir: PathBuf,
 }
@@ -76,6 +79,13 @@ impl FsReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err((path, error)),
         };
+        let head = |small| {
+            let path = small_path(dir, small);
+            load(&path).map_err(|error| (path, error))
+        };
+        // The floor is written first, so that a daemon cannot make the checkpoint look newer.
+        let checkpoint = head(Small::Checkpoint)?;
+        let heads = [head(Small::Floor)?, checkpoint];
         let folder = folder_of(log_path);
         let list = || Segments::load(folder.clone()).map_err(|error| (folder.clone(), error));
         let mut segments = list()?;
@@ -93,6 +103,7 @@ impl FsReader {
             log,
             hashes: open(dir.join(HASHES))?,
             blocks: open(dir.join(BLOCKS))?,
+            heads,
             dir: dir.to_owned(),
         })
     }
@@ -116,7 +127,12 @@ impl Reader for FsReader {
     }
 
     fn load(&self, small: Small) -> io::Result<Option<Vec<u8>>> {
-        load(&small_path(&self.dir, small))
+        let [floor, checkpoint] = &self.heads;
+        match small {
+            Small::Floor => Ok(floor.clone()),
+            Small::Checkpoint => Ok(checkpoint.clone()),
+            Small::Closed => load(&small_path(&self.dir, small)),
+        }
     }
 
     fn sealed(&self) -> Sealed {
@@ -134,9 +150,13 @@ impl FsStorage {
         make_dir(parent)?;
         make_dir(dir)?;
         make_dir(&dir.join("evidence"))?;
-        let lock = take_lock(&dir.join("lock"), holder)?;
+        let mut locks = vec![take_lock(&dir.join("lock"), holder)?];
         let folder = folder_of(log_path);
         make_dir(&folder)?;
+        let beside = parent_of(&folder);
+        if !same_file(beside, dir)? {
+            locks.push(take_lock(&beside.join("lock"), holder)?);
+        }
         let active = open_own(log_path, true)?;
         let hashes = open_own(&dir.join(HASHES), false)?;
         let blocks = open_own(&dir.join(BLOCKS), false)?;
@@ -154,7 +174,7 @@ impl FsStorage {
             lines: RwLock::new(Lines { segments, active }),
             hashes,
             blocks,
-            lock,
+            locks,
             log_path: log_path.to_owned(),
             dir: dir.to_owned(),
         })
@@ -287,7 +307,7 @@ impl Storage for FsStorage {
 
     fn replace(&self, small: Small, bytes: &[u8]) -> io::Result<()> {
         let durable = match small {
-            Small::Floor => true,
+            Small::Floor | Small::Closed => true,
             Small::Checkpoint => false,
         };
         let path = small_path(&self.dir, small);
@@ -333,8 +353,10 @@ impl Storage for FsStorage {
     }
 
     fn release(&self) {
-        if let Err(error) = self.lock.unlock() {
-            tracing::warn!(%error, "the lock of the audit log is released only when the process ends");
+        for lock in &self.locks {
+            if let Err(error) = lock.unlock() {
+                tracing::warn!(%error, "the lock of the audit log is released only when the process ends");
+            }
         }
     }
 }
@@ -343,6 +365,7 @@ fn small_path(dir: &Path, small: Small) -> PathBuf {
     dir.join(match small {
         Small::Floor => "floor",
         Small::Checkpoint => "checkpoint",
+        Small::Closed => "closed",
     })
 }
 
@@ -400,6 +423,17 @@ fn make_own(path: &Path, append: bool) -> io::Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(path)
+}
+
+fn same_file(a: &Path, b: &Path) -> Result<bool, LockError> {
+    let id = |path: &Path| {
+        let found = std::fs::metadata(path).map_err(|source| LockError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok((found.dev(), found.ino()))
+    };
+    Ok(id(a)? == id(b)?)
 }
 
 fn take_lock(path: &Path, holder: &str) -> Result<File, LockError> {

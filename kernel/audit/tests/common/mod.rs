@@ -137,6 +137,7 @@ pub enum Op {
     CutHashes,
     ReplaceFloor,
     ReplaceCheckpoint,
+    ReplaceClosed,
     Keep,
     Settle,
     Seal,
@@ -155,6 +156,7 @@ pub struct Disk {
     pub read: usize,
     pub floor: Option<Vec<u8>>,
     pub checkpoint: Option<Vec<u8>>,
+    pub closed: Option<Vec<u8>>,
     pub pending: BTreeMap<String, Vec<u8>>,
     pub settled: BTreeMap<String, Vec<u8>>,
     /// Counts the changes of the log, as the time of its last change would.
@@ -168,6 +170,8 @@ pub struct Disk {
     pub write_max: Option<usize>,
     /// Spoils a byte at this place of whatever is written next.
     pub flip_next_write: Option<usize>,
+    /// Spoils a byte at this place of the log while it is flushed, as another process may.
+    pub flip_at_sync: Option<usize>,
     /// Bytes left on the disk.
     pub space: Option<usize>,
     pub dead: bool,
@@ -195,6 +199,8 @@ impl Memory {
         let end = disk.log.len().min(disk.durable + left);
         disk.log.truncate(end);
         disk.durable = end;
+        // Whatever a test adds now was added by a run that did not end in order.
+        disk.closed = None;
         disk.at = None;
         disk.dead = false;
         disk.ops.clear();
@@ -274,6 +280,7 @@ impl Reader for Memory {
         Ok(match small {
             Small::Floor => disk.floor.clone(),
             Small::Checkpoint => disk.checkpoint.clone(),
+            Small::Closed => disk.closed.clone(),
         })
     }
 }
@@ -308,6 +315,10 @@ impl Storage for Memory {
             return Err(cut());
         }
         disk.durable = disk.log.len();
+        if let Some(at) = disk.flip_at_sync.take() {
+            disk.log[at] ^= 1;
+            disk.changes += 1;
+        }
         Ok(())
     }
 
@@ -394,6 +405,7 @@ impl Storage for Memory {
         let op = match small {
             Small::Floor => Op::ReplaceFloor,
             Small::Checkpoint => Op::ReplaceCheckpoint,
+            Small::Closed => Op::ReplaceClosed,
         };
         let number = disk.ops.len();
         let whole = Self::begin(&mut disk, op)?;
@@ -402,6 +414,7 @@ impl Storage for Memory {
             let slot = match small {
                 Small::Floor => &mut disk.floor,
                 Small::Checkpoint => &mut disk.checkpoint,
+                Small::Closed => &mut disk.closed,
             };
             *slot = Some(bytes.to_vec());
         }
