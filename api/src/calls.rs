@@ -197,13 +197,14 @@ fn has_run(last: &TurnEvent) -> bool {
     match last {
         TurnEvent::Failed(
             TurnError::NotDelivered(_)
-            | TurnError::Cut
             | TurnError::Cancelled
             | TurnError::ShuttingDown
             | TurnError::NotLogged(_),
         ) => false,
         TurnEvent::Failed(
             TurnError::TimedOut { .. }
+            // It may have run, on a node that may have forgotten it since.
+            | TurnError::Cut
             | TurnError::Killed
             | TurnError::Model(_)
             | TurnError::IterationLimit { .. }
@@ -323,7 +324,7 @@ mod tests {
     #[tokio::test]
     async fn what_did_not_run_may_be_tried_again() {
         let calls = Arc::new(Calls::default());
-        for cause in [TurnError::Cut, TurnError::Cancelled] {
+        for cause in [TurnError::ShuttingDown, TurnError::Cancelled] {
             let refused = calls.run([1; 16], async { Err(SendError::TimedOut) }).await;
             assert_eq!(refused.err(), Some(SendError::TimedOut));
             let cut = TurnEvent::Failed(cause);
@@ -337,6 +338,17 @@ mod tests {
         }
         let ran = calls.run([1; 16], async { turn(vec![done("x")]) }).await;
         assert_eq!(all(ran.expect("taken")).await, vec![done("x")]);
+    }
+
+    #[tokio::test]
+    async fn what_may_have_run_does_not_run_again() {
+        let calls = Arc::new(Calls::default());
+        let cut = TurnEvent::Failed(TurnError::Cut);
+        let copy = vec![cut.clone()];
+        let lost = calls.run([1; 16], async move { turn(copy) }).await;
+        assert_eq!(all(lost.expect("taken")).await, vec![cut.clone()]);
+        let again = calls.run([1; 16], must_not_run()).await;
+        assert_eq!(all(again.expect("known")).await, vec![cut]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -80,6 +80,12 @@ pub struct Membership {
 
 /// Keeps what a join brought.
 pub trait JoinStore: Send + Sync + 'static {
+    /// Tells, before anything is tried, whether it could be kept. Called where blocking is allowed.
+    ///
+    /// # Errors
+    /// When it could not, as [`JoinStore::keep`].
+    fn check(&self, membership: &Membership) -> Result<(), KeepError>;
+
     /// Stores it durably. Called where blocking is allowed.
     ///
     /// # Errors

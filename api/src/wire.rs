@@ -279,6 +279,11 @@ fn audit(state: &State) -> schema::AuditSummary {
             first_bad_seq,
             Some("The file is not what was written into it.".to_owned()),
         ),
+        openfang_audit::Health::Failing { kind } => (
+            "failing",
+            None,
+            Some(format!("The last entry could not be written: {kind}.")),
+        ),
         openfang_audit::Health::Poisoned { reason } => ("poisoned", None, Some(reason.to_string())),
     };
     schema::AuditSummary {

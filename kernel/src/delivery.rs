@@ -108,21 +108,25 @@ impl Delivery {
         if agent.is_some_and(|(_, node)| node != self.from.unwrap_or(me)) {
             return Err(refused("an agent speaks for itself, from its own node"));
         }
-        let session = match (self.session, agent) {
-            (Some(session), _) => session,
-            // Agents talk with each other apart from what others say to them.
-            (None, Some((id, _))) => format!("agent:{id}"),
-            (None, None) => MAIN_SESSION.to_owned(),
-        };
-        if session.is_empty()
-            || session.len() > SESSION_BYTES_MAX
-            || session.chars().any(char::is_control)
-        {
+        let named = self.session.as_deref();
+        if named.is_some_and(|name| !is_session_name(name)) {
             return Err(refused(
-                "a session has 1 to 64 bytes and no control characters",
+                "a session has 1 to 64 bytes, no control characters, and no colon or slash",
             ));
         }
-        let user = self.principal.to_string();
+        // Agents, and callers of other nodes, talk apart from what others say to the agent here: who
+        // asks is authenticated, what they call their conversation is not.
+        let session = match (self.from, agent, named) {
+            (_, Some((id, _)), None) => format!("agent:{id}"),
+            (_, Some((id, _)), Some(name)) => format!("agent:{id}/{name}"),
+            (Some(node), None, name) => format!("node:{node}/{}", name.unwrap_or(MAIN_SESSION)),
+            (None, None, name) => name.unwrap_or(MAIN_SESSION).to_owned(),
+        };
+        let user = match (self.from, agent) {
+            // What that node says; only that it says so is known.
+            (Some(node), None) => format!("{}@{node}", self.principal),
+            (Some(_), Some(_)) | (None, _) => self.principal.to_string(),
+        };
         let peer = match (self.from, agent) {
             (Some(node), None) => format!("node:{node}"),
             (Some(_), Some(_)) | (None, _) => user.clone(),
@@ -135,6 +139,11 @@ impl Delivery {
             peer,
         })
     }
+}
+
+fn is_session_name(name: &str) -> bool {
+    (1..=SESSION_BYTES_MAX).contains(&name.len())
+        && !name.chars().any(|c| c.is_control() || c == ':' || c == '/')
 }
 
 impl Arrived {

@@ -62,6 +62,14 @@ pub enum SendError {
         /// Who carries it, ascending.
         nodes: Vec<NodeId>,
     },
+    /// Agents of several nodes are called so, or have that id; the node tells them apart.
+    #[error("agents of {} nodes answer to {looked_for}: say which node is meant", .nodes.len())]
+    AmbiguousAgent {
+        /// As the caller wrote it.
+        looked_for: AgentRef,
+        /// The nodes, ascending.
+        nodes: Vec<NodeId>,
+    },
     /// The node part of the reference names no node that was ever seen.
     #[error("no node {looked_for} was ever seen")]
     UnknownNode {
@@ -149,6 +157,7 @@ impl SendError {
         match self {
             Self::UnknownAgent { .. } => "unknown_agent",
             Self::AmbiguousNode { .. } => "ambiguous_node",
+            Self::AmbiguousAgent { .. } => "ambiguous_agent",
             Self::UnknownNode { .. } => "unknown_node",
             Self::Unreachable { .. } => "node_unreachable",
             Self::Busy { .. } => "busy",

@@ -148,11 +148,21 @@ fn anywhere(
     directory: Vec<RemoteAgent>,
 ) -> Result<Target, SendError> {
     let nodes: BTreeSet<NodeId> = directory.iter().map(|agent| agent.node).collect();
-    let best = directory
+    let mut meant: Vec<_> = directory
         .into_iter()
         .filter(|agent| is_meant(agent, &to.agent))
-        .min_by_key(|agent| (!agent.reachable, agent.node));
-    match best {
+        .collect();
+    meant.sort_by_key(|agent| (!agent.reachable, agent.node));
+    let reachable = meant.iter().take_while(|agent| agent.reachable).count();
+    if reachable > 1 {
+        // Anyone may call an agent of theirs so: whom the caller means is not for us to guess.
+        let nodes = meant[..reachable].iter().map(|agent| agent.node).collect();
+        return Err(SendError::AmbiguousAgent {
+            looked_for: to.clone(),
+            nodes,
+        });
+    }
+    match meant.into_iter().next() {
         Some(agent) if agent.reachable => Ok(Target::There {
             node: agent.node,
             node_name: agent.node_name,
@@ -252,24 +262,27 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_several_nodes_have_means_the_same_everywhere() {
-        let mut all = vec![agent(1, true), agent(2, true), agent(3, true)];
-        all.sort_by_key(|agent| agent.node);
-        let lowest = all[0].node;
+    fn a_name_that_several_nodes_have_is_not_guessed() {
+        let mut all = vec![agent(1, true), agent(2, true), agent(3, false)];
+        let mut reachable = vec![id(1), id(2)];
+        reachable.sort();
         for turn in 0..3 {
             all.rotate_left(turn);
-            assert_eq!(node_of(find("scribe", &Known(all.clone()))), lowest);
+            let found = find("scribe", &Known(all.clone()));
+            let Err(SendError::AmbiguousAgent { nodes, .. }) = found else {
+                panic!("{found:?}");
+            };
+            assert_eq!(nodes, reachable);
         }
         for agent in &mut all {
-            agent.reachable = agent.node != lowest;
+            agent.reachable = agent.node == id(3);
         }
-        let next = all
-            .iter()
-            .map(|agent| agent.node)
-            .filter(|node| *node != lowest)
-            .min();
-        assert_eq!(Some(node_of(find("scribe", &Known(all)))), next);
-        let gone = find("scribe", &Known(vec![agent(1, false)]));
+        assert_eq!(
+            node_of(find("scribe", &Known(all))),
+            id(3),
+            "the only one there"
+        );
+        let gone = find("scribe", &Known(vec![agent(1, false), agent(2, false)]));
         assert!(
             matches!(gone, Err(SendError::Unreachable { .. })),
             "{gone:?}"

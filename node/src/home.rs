@@ -187,6 +187,12 @@ impl Home {
         self.0.join("audit.d")
     }
 
+    /// The number of the audit log.
+    #[must_use]
+    pub fn audit_epoch(&self) -> PathBuf {
+        self.0.join("audit.epoch")
+    }
+
     /// The kernel's database.
     #[must_use]
     pub fn data(&self) -> PathBuf {

@@ -5,6 +5,7 @@
 //! logic of its own: [`prepare`] reads what the node was told and takes its home, [`run()`] starts
 //! the parts in order and stops them in the reverse order.
 
+pub mod audit_epoch;
 pub mod clock;
 pub mod config;
 pub mod daemon;
@@ -23,5 +24,3 @@ pub use run::{GRACE, Prepared, Ready, RunError, prepare, run};
 
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The number of a node's audit log: it grows when a log cannot be continued and a new one begins.
-pub const AUDIT_EPOCH: u32 = 1;

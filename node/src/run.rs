@@ -26,7 +26,7 @@ use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
-use crate::{AUDIT_EPOCH, VERSION, config, keys, notify, wire};
+use crate::{VERSION, audit_epoch, config, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -77,6 +77,15 @@ pub enum RunError {
     /// The audit log cannot be used.
     #[error("{0}\n    mend: openfang audit verify says what is wrong with it")]
     Audit(#[from] openfang_audit::OpenError),
+    /// The number of the audit log cannot be read or written.
+    #[error(
+        "audit.epoch, the number of the audit log: {why}\n    mend: check its permissions and df -h; when it is damaged, write the number at the end of the first line of audit.d/floor into it"
+    )]
+    Epoch {
+        /// What the system said.
+        #[source]
+        why: io::Error,
+    },
     /// The start could not be logged.
     #[error("the start cannot be logged: {0}\n    mend: openfang audit verify, df -h")]
     NotLogged(#[source] openfang_kernel::AuditError),
@@ -263,7 +272,11 @@ async fn start_and_serve(
     let ((), (kernel, owner)) = futures::try_join!(log_start(config, &auditor), opening)?;
     parts.kernel = Some(owner);
     let host = wire::NodeHost::new(kernel.clone(), parts.log.clone());
-    let (mesh, owner) = Mesh::start(wire::mesh_config(config, keys), Arc::new(host)).await?;
+    let (mesh, owner) = Mesh::start(
+        wire::mesh_config(config, keys, parts.log.as_ref().map(Log::epoch)),
+        Arc::new(host),
+    )
+    .await?;
     parts.mesh = Some(owner);
     neighbours.attach(mesh.clone(), kernel.list());
     if let Some(log) = &parts.log {
@@ -356,13 +369,14 @@ fn open_audit(prepared: &Prepared, parts: &mut Parts) -> Result<Auditor, RunErro
         parts.auditor = Some(Auditor::disabled());
         return Ok(Auditor::disabled());
     }
+    let epoch = audit_epoch::of_start(config).map_err(|why| RunError::Epoch { why })?;
     let options = openfang_audit::Options {
         log_path: config.audit.log_path.clone(),
         dir: config.home.audit_dir(),
         node: keys.node_id(),
         key: keys.log.clone(),
         boot: u64::from_be_bytes(clock::random()?),
-        epoch: AUDIT_EPOCH,
+        epoch,
     };
     let (log, opened) = Log::open(options, Arc::new(MachineClock))?;
     tracing::info!(audit.entries = opened.size, "audit log opened");

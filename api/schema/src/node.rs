@@ -30,7 +30,7 @@ pub struct AuditSummary {
     pub enabled: bool,
     /// Entries in it.
     pub entries: u64,
-    /// `ok`, `damaged`, `poisoned` or `off`.
+    /// `ok`, `damaged`, `failing`, `poisoned` or `off`.
     pub state: String,
     /// The first entry that is not what was written, when damaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -68,6 +68,15 @@ impl From<SendError> for ApiError {
             } => no_such_agent(&looked_for, &where_looked),
             SendError::AmbiguousNode { nodes, .. } => Self::new(ErrorCode::Ambiguous, text)
                 .candidates(nodes.iter().map(ToString::to_string).collect()),
+            SendError::AmbiguousAgent { looked_for, nodes } => {
+                let exact = nodes
+                    .iter()
+                    .map(|node| format!("{}@{node}", looked_for.agent));
+                Self::new(ErrorCode::Ambiguous, text)
+                    .looked_for(&looked_for)
+                    .candidates(exact.collect())
+                    .hint("Use one of the candidates, or name@node.")
+            }
             SendError::UnknownNode { looked_for } => Self::new(ErrorCode::UnknownNode, text)
                 .looked_for(looked_for)
                 .hint("GET /api/peers lists the nodes of the mesh."),
@@ -110,8 +119,9 @@ impl From<TurnError> for ApiError {
             TurnError::NotLogged(cause) => not_logged(&cause),
             TurnError::Storage(cause) => Self::internal("Storing the conversation", &cause),
             TurnError::NotDelivered(error) => Self::from(*error),
-            TurnError::Cut => Self::new(ErrorCode::CutOff, text)
-                .hint("Send it again with the same Idempotency-Key: it will not run twice."),
+            TurnError::Cut => Self::new(ErrorCode::CutOff, text).hint(
+                "It may have run. The same Idempotency-Key never runs it again; another key does.",
+            ),
             TurnError::Remote { code, .. } => remote(code, text),
         }
     }

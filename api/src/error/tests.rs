@@ -58,6 +58,15 @@ fn every_error_of_a_message_has_its_status() {
         ErrorCode::Ambiguous,
     );
     assert_eq!(body.candidates, vec![node().to_string()]);
+    let body = check(
+        SendError::AmbiguousAgent {
+            looked_for: "scribe".parse().expect("a reference"),
+            nodes: vec![node()],
+        },
+        409,
+        ErrorCode::Ambiguous,
+    );
+    assert_eq!(body.candidates, vec![format!("scribe@{}", node())]);
     let unknown = SendError::UnknownNode {
         looked_for: "south".parse().expect("a node"),
     };

@@ -44,11 +44,12 @@ pub(crate) async fn join(
         return Err(ApiError::new(ErrorCode::NetworkDisabled, text).hint(hint));
     }
     let membership = membership(&request)?;
+    at_store(&app.state.persist, &membership, |store, it| store.check(it)).await?;
     let what = format!("network.bootstrap_peers network.shared_secret: join by {principal}");
     app.record(Event::config_change(&what)).await?;
     let Membership { peers, secret } = membership.clone();
     let joined = app.state.mesh.join(peers, secret).await?;
-    keep(Arc::clone(&app.state.persist), membership).await?;
+    at_store(&app.state.persist, &membership, |store, it| store.keep(it)).await?;
     introduced(&app.state.mesh, joined.node).await;
     ok(&JoinReply {
         status: "joined".to_owned(),
@@ -118,15 +119,21 @@ fn secret(text: &SecretText) -> Result<SharedSecret, ApiError> {
     })
 }
 
-/// Stores a join where blocking is allowed.
-async fn keep(store: Arc<dyn JoinStore>, membership: Membership) -> Result<(), ApiError> {
-    let stored = tokio::task::spawn_blocking(move || store.keep(&membership)).await;
-    match stored {
+/// Has a join checked or stored where blocking is allowed.
+async fn at_store(
+    store: &Arc<dyn JoinStore>,
+    membership: &Membership,
+    work: fn(&dyn JoinStore, &Membership) -> Result<(), KeepError>,
+) -> Result<(), ApiError> {
+    let (store, membership) = (Arc::clone(store), membership.clone());
+    let done = tokio::task::spawn_blocking(move || work(&*store, &membership)).await;
+    match done {
         Ok(Ok(())) => Ok(()),
         Ok(Err(KeepError::OtherNetwork)) => Err(ApiError::new(
             ErrorCode::OtherNetwork,
-            "This node has joined, but another network is stored and will be joined after a restart.",
-        )),
+            "This node belongs to another network: its configuration or network.toml has another secret.",
+        )
+        .hint("Leave it first: remove network.toml, and shared_secret from config.toml, then: openfang restart")),
         Ok(Err(KeepError::Failed { reason })) => {
             Err(ApiError::internal("Storing the join", &reason))
         }

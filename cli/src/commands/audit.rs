@@ -39,11 +39,18 @@ impl Files {
         let keys = openfang_node::keys::load(&context.home.node_key())
             .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?
             .keys();
+        let epoch = openfang_node::audit_epoch::current(&context.home).map_err(|why| {
+            let path = context.home.audit_epoch();
+            Failure::new(
+                Exit::Failure,
+                format!("cannot read {}: {why}", path.display()),
+            )
+        })?;
         Ok(Self {
             log_path: config.audit.log_path,
             dir: context.home.audit_dir(),
             key: keys.log.verifying_key(),
-            origin: Origin::of(&keys.node_id(), openfang_node::AUDIT_EPOCH),
+            origin: Origin::of(&keys.node_id(), epoch),
         })
     }
 

@@ -188,6 +188,12 @@ impl Log {
         &self.inner.shared.origin
     }
 
+    /// Returns the number in its name.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.inner.shared.options.epoch
+    }
+
     /// Adds a listener that is called, by the writer, after each head is published. It must not block
     /// and not call back into the log except to append; a handle that it holds keeps the log open.
     pub fn on_head(&self, listener: HeadListener) {

@@ -319,6 +319,56 @@ async fn an_agent_can_be_impersonated_by_no_other_node() {
 }
 
 #[tokio::test]
+async fn callers_of_another_node_have_conversations_of_their_own() {
+    let model = Fake::script(|_, _| Reply::Stream(says("noted"))).await;
+    let Pair { b, port_a, .. } = pair(&model).await;
+    let secretary = b.spawn(&chat("secretary", "")).await;
+    b.send("secretary", "my number is 4711")
+        .await
+        .expect("taken")
+        .finish()
+        .await
+        .expect("answered");
+    let from_afar = |session: Option<&str>, principal| Delivery {
+        call_id: [7; 16],
+        from: Some(port_a.id()),
+        agent: AgentKey::Id(secretary.id),
+        message: "what was said before?".to_owned(),
+        principal,
+        path: Vec::new(),
+        deadline: std::time::Duration::from_secs(5),
+        cause: None,
+        sender: None,
+        session: session.map(str::to_owned),
+    };
+    let agent = Principal::agent(secretary.id, port_a.id());
+    for (session, principal) in [
+        (None, Principal::api_key()),
+        (Some("main"), Principal::api_key()),
+        (Some("main"), agent),
+    ] {
+        let turn = b.kernel.deliver(from_afar(session, principal)).await;
+        turn.expect("taken").finish().await.expect("answered");
+        let asked = model.requests().pop().expect("asked").to_string();
+        assert!(!asked.contains("4711"), "{session:?}: {asked}");
+    }
+    for forged in ["node:x/main", "agent:x", "a/b", ""] {
+        let delivery = from_afar(Some(forged), Principal::api_key());
+        let refused = b.kernel.deliver(delivery).await.map(|_| ());
+        assert!(
+            matches!(refused, Err(SendError::Refused { .. })),
+            "{forged}"
+        );
+    }
+    let logged = b.log.text(Kind::MessageIn);
+    let claimed = format!("api:key@{}", port_a.id());
+    assert!(
+        logged.iter().any(|line| line.contains(&claimed)),
+        "who another node says it speaks for is not taken for known: {logged:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_caller_that_goes_away_cancels_the_turn_on_the_other_node() {
     let mut model = Fake::replies([Reply::Silent(vec![])]).await;
     let Pair { a, b, .. } = pair(&model).await;

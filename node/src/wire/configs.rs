@@ -11,10 +11,10 @@ use openfang_mesh::{Listen, Mesh};
 use tokio_util::sync::CancellationToken;
 
 use super::joined::HomeStore;
+use crate::VERSION;
 use crate::clock::MachineClock;
 use crate::config::{Config, Network};
 use crate::run::Prepared;
-use crate::{AUDIT_EPOCH, VERSION};
 
 /// What runs, for those who answer for it.
 pub(crate) struct Handles {
@@ -42,7 +42,11 @@ pub(crate) fn kernel_config(config: &Config, model_keys: &ModelKeys) -> openfang
     }
 }
 
-pub(crate) fn mesh_config(config: &Config, keys: &Keys) -> openfang_mesh::Config {
+pub(crate) fn mesh_config(
+    config: &Config,
+    keys: &Keys,
+    log_epoch: Option<u32>,
+) -> openfang_mesh::Config {
     let network = &config.network;
     let secret = network.secret.clone().filter(|_secret| network.enabled);
     openfang_mesh::Config {
@@ -53,7 +57,7 @@ pub(crate) fn mesh_config(config: &Config, keys: &Keys) -> openfang_mesh::Config
         bootstrap: network.bootstrap.clone(),
         secret,
         state_dir: config.home.mesh(),
-        log_epoch: config.audit.enabled.then_some(AUDIT_EPOCH),
+        log_epoch,
         limits: openfang_mesh::Limits::default(),
     }
 }
@@ -101,7 +105,10 @@ pub(crate) fn api_state(prepared: &Prepared, handles: Handles) -> State {
             default_model: config.model.model.clone(),
         },
         shutdown: handles.shutdown,
-        persist: Arc::new(HomeStore::new(config.home.clone())),
+        persist: Arc::new(HomeStore::new(
+            config.home.clone(),
+            config.network.secret.clone().map(|(_, secret)| secret),
+        )),
     }
 }
 

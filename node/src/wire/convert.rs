@@ -212,6 +212,7 @@ pub(super) fn send_failure(why: &SendError) -> Failure {
         SendError::AlreadyRan => Failure::AlreadyRan,
         SendError::ShuttingDown => Failure::ShuttingDown,
         SendError::AmbiguousNode { .. }
+        | SendError::AmbiguousAgent { .. }
         | SendError::UnknownNode { .. }
         | SendError::Unreachable { .. }
         | SendError::NotRunning { .. }

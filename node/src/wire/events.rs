@@ -11,7 +11,7 @@ use openfang_id::{NodeId, Transport};
 use openfang_mesh::MeshEvent;
 use openfang_ofp::roster;
 
-use crate::AUDIT_EPOCH;
+use crate::audit_epoch;
 use crate::clock::MachineClock;
 
 /// For how long what repeats is gathered.
@@ -19,18 +19,23 @@ const GATHER_MICROS: u64 = 60_000_000;
 /// How many different refusals are gathered at once; with more, a flood is written as such.
 const GATHERED_MAX: usize = 256;
 
+/// The same for what convicts other nodes.
+const EVIDENCE_MAX: usize = 32;
+
 /// Writes down what happens in the mesh.
 #[derive(Debug)]
 pub(super) struct Recorder {
     log: Option<Log>,
     gathered: Mutex<Gathered>,
+    evidence: Mutex<Gathered>,
 }
 
 impl Recorder {
     pub(super) fn new(log: Option<Log>) -> Self {
         Self {
             log,
-            gathered: Mutex::default(),
+            gathered: Mutex::new(Gathered::of_at_most(GATHERED_MAX)),
+            evidence: Mutex::new(Gathered::of_at_most(EVIDENCE_MAX)),
         }
     }
 
@@ -70,17 +75,23 @@ impl Recorder {
             }
             roster::Event::NodeDown { node } => tracing::warn!(node.id = %node, "node down"),
             roster::Event::NodeLeft { node } => tracing::info!(node.id = %node, "node left"),
-            roster::Event::Inconsistent { node, why, .. } => {
+            roster::Event::Inconsistent {
+                node,
+                why,
+                evidence,
+            } => {
                 tracing::error!(node.id = %node, why = why.as_str(), "the audit log of a node contradicts itself");
-                self.evidence(node, why.as_str());
+                let head = evidence.accepted.as_ref().or(evidence.offending.as_ref());
+                let origin = head.map(|head| head.checkpoint.origin.clone());
+                self.evidence(node, origin, why.as_str());
             }
             roster::Event::InconsistencyReported { node, by, why } => {
                 tracing::warn!(node.id = %node, by.id = %by, why = why.as_str(), "a peer says that the audit log of a node contradicts itself");
-                self.evidence(node, &format!("{} as {by} says", why.as_str()));
+                self.evidence(node, None, &format!("{} as {by} says", why.as_str()));
             }
             roster::Event::RecordEquivocation { node } => {
                 tracing::error!(node.id = %node, "a node signed two different records of one version");
-                self.evidence(node, "two_records");
+                self.evidence(node, None, "two_records");
             }
             roster::Event::DuplicateIdentity { incarnation } => {
                 tracing::error!(
@@ -121,8 +132,13 @@ impl Recorder {
         }
     }
 
-    fn evidence(&self, node: &NodeId, what: &str) {
-        self.record(Event::peer_evidence(&Origin::of(node, AUDIT_EPOCH), what));
+    /// Whoever holds the secret can invent nodes and convict each: what they do is gathered too.
+    fn evidence(&self, node: &NodeId, origin: Option<Origin>, what: &str) {
+        let origin = origin.unwrap_or_else(|| Origin::of(node, audit_epoch::FIRST));
+        let key = ("evidence", origin.as_str(), what);
+        self.gather(&self.evidence, key, |_from, text| {
+            Event::peer_evidence(&origin, text)
+        });
     }
 
     fn refused(
@@ -130,8 +146,17 @@ impl Recorder {
         (kind, from, reason): (&'static str, &str, &str),
         event: impl Fn(&str, &str) -> Event,
     ) {
+        self.gather(&self.gathered, (kind, from, reason), event);
+    }
+
+    fn gather(
+        &self,
+        gathered: &Mutex<Gathered>,
+        (kind, from, reason): (&'static str, &str, &str),
+        event: impl Fn(&str, &str) -> Event,
+    ) {
         let now = MachineClock.now_micros();
-        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let due = gathered.take((kind, place(from), reason), now);
         drop(gathered);
         for repeats in due {
@@ -147,7 +172,7 @@ impl Recorder {
             };
             // The first of a kind says exactly where it came from, later ones stand for many.
             let from = if count == 0 { from } else { &key };
-            tracing::warn!(kind, from, reason = text, "peer turned away");
+            tracing::warn!(kind, from, reason = text, "written down");
             self.record(event(from, &text));
         }
     }
@@ -174,8 +199,9 @@ impl Recorder {
 /// Refusals that are gathered: what, from where, why.
 type Key = (&'static str, String, String);
 
-#[derive(Debug, Default)]
-struct Gathered(BTreeMap<Key, (u64, u64)>);
+/// Since when each is gathered, and how often it repeated; at most so many at once.
+#[derive(Debug)]
+struct Gathered(BTreeMap<Key, (u64, u64)>, usize);
 
 /// A refusal to be written down, and how often it repeated.
 #[derive(Debug, PartialEq, Eq)]
@@ -188,6 +214,10 @@ struct Repeats {
 }
 
 impl Gathered {
+    fn of_at_most(max: usize) -> Self {
+        Self(BTreeMap::new(), max)
+    }
+
     /// Takes a refusal and returns what is to be written now.
     fn take(&mut self, (kind, from, reason): (&'static str, &str, &str), now: u64) -> Vec<Repeats> {
         let key = (kind, from.to_owned(), reason.to_owned());
@@ -200,13 +230,13 @@ impl Gathered {
             *since = now;
             return vec![repeats(key, count)];
         }
-        if self.0.len() >= GATHERED_MAX {
+        if self.0.len() >= self.1 {
             self.0
                 .retain(|_key, (since, _count)| now < since.saturating_add(GATHER_MICROS));
         }
-        if self.0.len() >= GATHERED_MAX {
+        if self.0.len() >= self.1 {
             let (mut key, value) = (key, (now, 0));
-            key.1 = "many addresses".to_owned();
+            key.1 = "many".to_owned();
             if let Some((_since, count)) = self.0.get_mut(&key) {
                 *count += 1;
                 return Vec::new();
@@ -259,7 +289,7 @@ mod tests {
 
     #[test]
     fn what_repeats_is_written_once_a_minute_with_its_number() {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::of_at_most(GATHERED_MAX);
         let what = ("auth_failed", "192.0.2.7", "wrong secret");
         let counts = |due: Vec<Repeats>| due.iter().map(|one| one.count).collect::<Vec<_>>();
         assert_eq!(counts(gathered.take(what, 0)), [0]);
@@ -276,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_flood_from_many_addresses_is_one_entry() {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::of_at_most(GATHERED_MAX);
         let mut written = 0;
         for at in 0..10_000 {
             written += gathered

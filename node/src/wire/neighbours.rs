@@ -131,6 +131,11 @@ impl Neighbours for MeshNeighbours {
                     let failed = TurnEvent::Failed(convert::turn_error(failure, &about));
                     Ok(TurnStream::from_stream(futures::stream::iter([failed])))
                 }
+                // It had left, and may have run.
+                Err(CallError::Lost { .. }) => {
+                    let cut = TurnEvent::Failed(TurnError::Cut);
+                    Ok(TurnStream::from_stream(futures::stream::iter([cut])))
+                }
                 Err(why) => Err(convert::call_error(why, &about)),
             }
         })
@@ -159,6 +164,7 @@ fn translate(
         Err(CallError::TimedOut) => TurnEvent::Failed(TurnError::TimedOut {
             after: about.deadline,
         }),
+        Err(CallError::Lost { .. }) => TurnEvent::Failed(TurnError::Cut),
         Err(why) => TurnEvent::Failed(TurnError::NotDelivered(Box::new(convert::call_error(
             why, &about,
         )))),

@@ -34,7 +34,7 @@ async fn node() -> Node {
         node: keys.node_id(),
         key: keys.log.clone(),
         boot: 1,
-        epoch: crate::AUDIT_EPOCH,
+        epoch: crate::audit_epoch::FIRST,
     };
     let (log, _opened) = Log::open(options, Arc::new(MachineClock)).expect("opened");
     let config = openfang_kernel::Config {
