@@ -44,14 +44,11 @@ impl Forest {
     }
 }
 
-impl Grow for Forest {
-    fn push(&mut self, leaf: Hash) {
-        self.last.push(leaf);
-        if self.last.len() < BLOCK_LEAVES {
-            return;
-        }
-        let mut root = root_of(&self.last);
-        self.last.clear();
+impl Forest {
+    /// Appends a whole block by its root. The last block must be full, or there is none.
+    pub(crate) fn push_block(&mut self, block: Hash) {
+        debug_assert!(self.last.is_empty());
+        let mut root = block;
         for level in 0.. {
             if self.levels.len() == level {
                 self.levels.push(Vec::new());
@@ -65,6 +62,17 @@ impl Grow for Forest {
                 return;
             }
             root = node_hash(left, right);
+        }
+    }
+}
+
+impl Grow for Forest {
+    fn push(&mut self, leaf: Hash) {
+        self.last.push(leaf);
+        if self.last.len() == BLOCK_LEAVES {
+            let block = root_of(&self.last);
+            self.last.clear();
+            self.push_block(block);
         }
     }
 

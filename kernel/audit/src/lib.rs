@@ -2,6 +2,7 @@
 //!
 //! - Pure: [`tree`] and [`proof`] (RFC 6962), [`note`] (C2SP signed-note), [`Checkpoint`] and
 //!   [`SignedHead`] (C2SP tlog-checkpoint), [`Event`] and [`Line`] (one JSON object a line).
+//! - Copies: [`tile`] (C2SP tlog-tiles), [`mirror`] (C2SP tlog-mirror).
 //! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
 //!
 //! It holds no network, no HTTP and no thread pool; the clock and every random number are handed in.
@@ -17,11 +18,13 @@ mod hash;
 mod heads;
 mod line;
 mod log;
+pub mod mirror;
 pub mod note;
 pub mod proof;
 pub mod read;
 mod scan;
 pub mod storage;
+pub mod tile;
 pub mod tree;
 pub mod verify;
 
