@@ -9,6 +9,7 @@
 //! A leaf is the exact bytes of a line, so that anyone can check one by hand:
 //! `{ printf '\0'; sed -n "$((SEQ + 1))p" audit.jsonl | tr -d '\n'; } | sha256sum`.
 
+pub mod challenge;
 mod checkpoint;
 mod clock;
 mod event;
@@ -22,6 +23,8 @@ pub mod mirror;
 pub mod note;
 pub mod proof;
 pub mod read;
+pub mod repair;
+pub mod restore;
 mod scan;
 pub mod storage;
 pub mod tile;
