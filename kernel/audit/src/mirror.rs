@@ -15,6 +15,7 @@ mod lines;
 mod open;
 mod package;
 mod read;
+mod scrub;
 mod store;
 mod wire;
 mod write;
@@ -32,6 +33,7 @@ pub use lines::{LineIndex, LinesError};
 pub use open::{MirrorOpenError, MirrorOpened};
 pub use package::{PackageError, build_package};
 pub use read::MirrorReadError;
+pub use scrub::MendError;
 pub use store::{FsMirrorStore, MemoryMirrorStore, MirrorPart, MirrorStore, origin_dir};
 pub use wire::{
     Ended, ORIGIN_BYTES_MAX, Package, Piece, TICKET_BYTES_MAX, UploadDecoder, UploadHeader,
@@ -107,7 +109,8 @@ impl<S: MirrorStore> Mirror<S> {
         &self.origin
     }
 
-    /// Returns the last head that was complete: the one to serve, with the mirror's cosignature.
+    /// Returns the last head that was complete: the one to serve, with the mirror's cosignature. When
+    /// [`Self::next_entry`] is below its size, entries were lost since, and it is not to be served.
     pub fn complete(&self) -> Option<&MirrorHead> {
         self.complete.as_ref()
     }

@@ -1,6 +1,7 @@
 //! What a copy gives out: tiles, bundles, and the nodes of its tree.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::{Mirror, MirrorPart, MirrorStore, bundle_of, read_full};
@@ -8,7 +9,7 @@ use crate::Hash;
 use crate::forest::{BLOCK_LEAVES, BLOCK_LEVEL};
 use crate::proof::{BuildError, Nodes, subtree_root};
 use crate::tile::{
-    Bundle, Progress, TILE_HEIGHT, TILE_WIDTH, TileKind, TilePath, TileSource, encode_tile,
+    BUNDLE_BYTES_MAX, Bundle, TILE_HEIGHT, TILE_WIDTH, TileKind, TilePath, TileSource, encode_tile,
 };
 use crate::tree::root_of;
 
@@ -36,16 +37,12 @@ impl<S: MirrorStore> Mirror<S> {
             return Ok(None);
         };
         let corrupt = MirrorReadError::Corrupt { bundle: index };
-        let number = usize::try_from(index).unwrap_or(usize::MAX);
-        let end_of = |number: usize| self.ends.get(number).copied();
-        let start = number.checked_sub(1).map_or(Some(0), end_of);
-        let end = end_of(number).unwrap_or(self.entries_end);
-        let length = start.and_then(|start| Some((start, end.checked_sub(start)?)));
-        let Some((start, length)) = length else {
+        let Some(place) = self.place_of(index) else {
             return Err(corrupt);
         };
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-        let read = read_full(&self.store, MirrorPart::Entries, start, &mut bytes);
+        let length = usize::try_from(place.end - place.start).unwrap_or_default();
+        let mut bytes = vec![0; length.min(BUNDLE_BYTES_MAX + 1)];
+        let read = read_full(&self.store, MirrorPart::Entries, place.start, &mut bytes);
         bytes.truncate(read.map_err(MirrorReadError::Io)?);
         match Bundle::parse(bytes, path.width()) {
             Ok(bundle) => Ok(Some(bundle)),
@@ -53,29 +50,15 @@ impl<S: MirrorStore> Mirror<S> {
         }
     }
 
-    /// Hashes every stored entry again. Returns the bundles that are not what was stored.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn scrub(&self, progress: &mut dyn FnMut(Progress)) -> io::Result<Vec<u64>> {
-        let total = self.next_entry();
-        let mut bad = Vec::new();
-        for index in 0..total.div_ceil(u64::from(TILE_WIDTH)) {
-            let good = match self.bundle(index) {
-                Ok(Some(bundle)) => match self.tree.upper(BLOCK_LEVEL, index) {
-                    Some(root) => root_of(&bundle.leaves()) == root,
-                    None => bundle.leaves() == self.tree.last(),
-                },
-                Ok(None) | Err(MirrorReadError::Corrupt { .. }) => false,
-                Err(MirrorReadError::Io(error)) => return Err(error),
-            };
-            if !good {
-                bad.push(index);
-            }
-            let done = total.min((index + 1) * u64::from(TILE_WIDTH));
-            progress(Progress { done, total });
-        }
-        Ok(bad)
+    /// Returns where a bundle stands among the entries.
+    pub(super) fn place_of(&self, index: u64) -> Option<Range<u64>> {
+        let number = usize::try_from(index).ok()?;
+        let start = match number.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        let end = self.ends.get(number).copied().unwrap_or(self.entries_end);
+        (start <= end).then_some(start..end)
     }
 
     /// Returns the root over the first durable entries.

@@ -11,7 +11,7 @@ use super::{
     Staged, UploadHeader, bundle_of, encode_block,
 };
 use crate::Hash;
-use crate::forest::{BLOCK_LEAVES, BLOCK_LEVEL, Forest, Grow as _};
+use crate::forest::{BLOCK_LEAVES, BLOCK_LEVEL, Grow as _};
 use crate::proof::{ProofError, verify_subtree_consistency};
 use crate::tile::Bundle;
 use crate::tree::{EMPTY_ROOT, SIZE_MAX, root_of};
@@ -271,7 +271,9 @@ impl<S: MirrorStore> Mirror<S> {
     fn append(&mut self, bundle: &Bundle, skip: u16, leaves: &[Hash]) -> Result<(), StageError> {
         let bytes = bundle.bytes_from(skip);
         let leaves = &leaves[usize::from(skip)..];
-        let derived = leaves.len() * Hash::BYTES + BLOCK_BYTES;
+        let size = self.staged_size() + leaves.len() as u64;
+        let fills = size.is_multiple_of(BLOCK_LEAVES as u64);
+        let derived = leaves.len() * Hash::BYTES + if fills { BLOCK_BYTES } else { 0 };
         self.reserve((bytes.len() + derived) as u64)?;
         let offset = self.entries_end + self.staged.bytes;
         self.store
@@ -279,7 +281,7 @@ impl<S: MirrorStore> Mirror<S> {
             .map_err(|error| StageError::Store(MirrorReadError::Io(error)))?;
         self.staged.bytes += bytes.len() as u64;
         self.staged.leaves.extend_from_slice(leaves);
-        if self.staged_size().is_multiple_of(BLOCK_LEAVES as u64) {
+        if fills {
             self.staged.ends.push(self.entries_end + self.staged.bytes);
         }
         Ok(())
@@ -397,7 +399,7 @@ impl<S: MirrorStore> Mirror<S> {
     }
 
     /// Forgets what was staged, on the disk as well: a page that could not be written may look written.
-    fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.staged = Staged::default();
         let lengths = [
             (MirrorPart::Entries, self.entries_end),
@@ -431,7 +433,7 @@ impl<S: MirrorStore> Mirror<S> {
                 size = head.size,
                 "the stored entries of a mirrored log do not lead to its head and are removed"
             );
-            self.reset();
+            self.clear();
             return Err(CommitError::Corrupt);
         }
         if size != Some(head.size) {
@@ -443,18 +445,6 @@ impl<S: MirrorStore> Mirror<S> {
             self.complete = Some(head.clone());
         }
         Ok(Committed::Complete(head.clone()))
-    }
-
-    /// Removes every entry. The complete head stays: nothing older is ever cosigned.
-    fn reset(&mut self) {
-        self.tree = Forest::default();
-        self.ends.clear();
-        self.entries_end = 0;
-        *self.lock_block() = None;
-        self.discard();
-        if self.store.cut(MirrorPart::Blocks, 0).is_err() {
-            self.failed = true;
-        }
     }
 }
 

@@ -6,6 +6,8 @@
     reason = "each test binary compiles this module and uses its own part of it"
 )]
 
+pub mod copy;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
