@@ -3,11 +3,14 @@
 //! The file of lines is read once and hashed. Where the hash of a bundle is not the one in the tile of level
 //! 1, which led to the trusted head, that bundle is fetched, checked, and handed back beside the bytes
 //! that stand there. Lines that were put in or taken out shift those behind them: the search
-//! goes on where the first line of a later bundle stands. Lines behind the trusted head are left alone.
+//! goes on where the first line of a later bundle stands, which its number tells and its hash proves.
+//! Lines behind the trusted head are left alone.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
+
+use memchr::memmem;
 
 use crate::line::SeqFinder;
 use crate::scan::lines;
@@ -159,10 +162,8 @@ struct Span {
 struct Region {
     bundle: u64,
     offset: u64,
-    lines: u64,
-    /// The first leaf of each later bundle that may come soon.
-    wanted: BTreeMap<Hash, u64>,
-    wanted_until: u64,
+    /// Where the last line stands that says to be the first behind the head.
+    tail: Option<u64>,
 }
 
 struct Search<'a, S> {
@@ -222,9 +223,7 @@ impl<'a, S: TileSource> Search<'a, S> {
             self.region = Some(Region {
                 bundle: self.at,
                 offset: gathered.first().map_or(0, |line| line.offset),
-                lines: 0,
-                wanted: BTreeMap::new(),
-                wanted_until: self.at + 1,
+                tail: None,
             });
             for line in gathered.into_iter().rev() {
                 queue.push_front(line);
@@ -238,15 +237,15 @@ impl<'a, S: TileSource> Search<'a, S> {
         if self.at == self.bundles {
             return;
         }
-        let (first, offset) = match (&self.region, self.gathered.first()) {
-            (Some(region), _) => (region.bundle, region.offset),
-            (None, Some(line)) => (self.at, line.offset),
-            (None, None) => (self.at, lines_end),
+        let (first, offset, tail) = match (&self.region, self.gathered.first()) {
+            (Some(region), _) => (region.bundle, region.offset, region.tail),
+            (None, Some(line)) => (self.at, line.offset, None),
+            (None, None) => (self.at, lines_end, None),
         };
         self.found.push(Span {
             bundles: first..self.bundles,
             offset,
-            end: file_end,
+            end: tail.unwrap_or(file_end),
         });
     }
 
@@ -269,28 +268,22 @@ impl<'a, S: TileSource> Search<'a, S> {
             return Ok(true);
         };
         let width = u64::from(TILE_WIDTH);
-        let soon = (region.bundle + 3 + region.lines / width).min(self.bundles);
-        if region.lines / width > REPAIR_BUNDLES_MAX
-            || line.offset - region.offset > REPAIR_BYTES_MAX
-        {
+        if line.offset - region.offset > REPAIR_BYTES_MAX {
             return Err(RepairError::TooMuch {
                 first_seq: region.bundle * width,
             });
         }
-        while region.wanted_until < soon {
-            let first = self.nodes.hash(0, region.wanted_until * width)?;
-            region.wanted.insert(first, region.wanted_until);
-            region.wanted_until += 1;
-        }
-        let behind_head = line.seq == Some(self.nodes.size());
-        let next = match region.wanted.get(&line.leaf) {
-            Some(bundle) => *bundle,
-            None if region.wanted_until == self.bundles && behind_head => self.bundles,
-            None => {
-                region.lines += 1;
-                return Ok(false);
-            }
+        let Some(seq) = line.seq else {
+            return Ok(false);
         };
+        if seq == self.nodes.size() {
+            region.tail = Some(line.offset);
+        }
+        let next = seq / width;
+        let may_be = seq.is_multiple_of(width) && next > region.bundle && seq < self.nodes.size();
+        if !may_be || self.nodes.hash(0, seq)? != line.leaf {
+            return Ok(false);
+        }
         self.found.push(Span {
             bundles: region.bundle..next,
             offset: region.offset,
@@ -332,6 +325,30 @@ impl Span {
                 patch.entries += 1;
             }
         }
+        if first_seq + patch.entries == nodes.size() {
+            patch.spare_tail(nodes.size());
+        }
         Ok(patch)
+    }
+}
+
+impl Patch {
+    /// Leaves the lines behind the head alone where the line feed in front of them was changed.
+    fn spare_tail(&mut self, size: u64) {
+        let good = self.good.strip_suffix(b"\n").unwrap_or(&self.good);
+        let start = memchr::memrchr(b'\n', good).map_or(0, |at| at + 1);
+        let last = &good[start..];
+        let Some(at) = memmem::rfind(&self.bad, last) else {
+            return;
+        };
+        let end = at + last.len();
+        // The line feed is gone, or is something else now.
+        let gone = self.bad[end..].starts_with(b"{\"");
+        let end = if gone { end } else { end + 1 };
+        let tail = self.bad.get(end..).unwrap_or_default();
+        let line = tail.split(|byte| *byte == b'\n').next();
+        if line.and_then(|line| SeqFinder::new().find(line)) == Some(size) {
+            self.bad.truncate(end);
+        }
     }
 }
