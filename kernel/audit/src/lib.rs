@@ -9,6 +9,7 @@
 //! A leaf is the exact bytes of a line, so that anyone can check one by hand:
 //! `{ printf '\0'; sed -n "$((SEQ + 1))p" audit.jsonl | tr -d '\n'; } | sha256sum`.
 
+mod base64;
 pub mod challenge;
 mod checkpoint;
 mod clock;

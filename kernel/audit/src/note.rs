@@ -11,6 +11,8 @@ use data_encoding::{BASE64, HEXLOWER};
 use openfang_id::{SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
+use crate::base64;
+
 /// The longest note that is parsed.
 pub const NOTE_BYTES_MAX: usize = 1_000_000;
 /// The most signature lines that are parsed. The specification asks for 16 at least.
@@ -184,7 +186,7 @@ impl Signature {
         if !is_name(name) {
             return None;
         }
-        let decoded = BASE64.decode(encoded.as_bytes()).ok()?;
+        let decoded = base64::decode(encoded)?;
         let (key_id, bytes) = decoded.split_first_chunk()?;
         if bytes.is_empty() {
             return None;
@@ -227,9 +229,7 @@ impl FromStr for Verifier {
         HEXLOWER
             .decode_mut(id.as_bytes(), &mut stated_id)
             .map_err(|_not_hex| VerifierError::Form)?;
-        let decoded = BASE64
-            .decode(key.as_bytes())
-            .map_err(|_not_base64| VerifierError::Form)?;
+        let decoded = base64::decode(key).ok_or(VerifierError::Form)?;
         let Some((&TYPE_ED25519, key)) = decoded.split_first() else {
             return Err(VerifierError::Key);
         };
@@ -333,6 +333,9 @@ mod tests {
         check(&format!("te\txt\n\n{line}"), NoteError::Form);
         check(&format!("te\r\n\n{line}"), NoteError::Form);
         check(&format!("text\n\n{}", line.trim_end()), NoteError::Form);
+        // Two padded pieces in a row: another text for the same bytes.
+        let pieces = line.replace(" Uw2QOkn8", " Uw2QOg==Sfw=");
+        check(&format!("text\n\n{pieces}"), NoteError::SignatureLine);
         check("text\n\n", NoteError::Form);
         check("text\n\n\n", NoteError::Form);
         check("text\n\nline\n", NoteError::SignatureLine);

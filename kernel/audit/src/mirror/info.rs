@@ -6,6 +6,7 @@ use std::str::FromStr;
 use data_encoding::BASE64;
 
 use super::wire::TICKET_BYTES_MAX;
+use crate::base64;
 use crate::checkpoint::parse_decimal;
 use crate::tree::SIZE_MAX;
 
@@ -51,9 +52,7 @@ impl FromStr for MirrorInfo {
                 .filter(|number| *number <= SIZE_MAX)
                 .ok_or(MirrorInfoError)
         };
-        let ticket = BASE64
-            .decode(ticket.as_bytes())
-            .map_err(|_not_base64| MirrorInfoError)?;
+        let ticket = base64::decode(ticket).ok_or(MirrorInfoError)?;
         if ticket.len() > TICKET_BYTES_MAX {
             return Err(MirrorInfoError);
         }
@@ -98,6 +97,7 @@ mod tests {
             "0\n0\nYWI\n",
             "0\n0\nYWJj",
             "0\n0\nYWJj=\n",
+            "0\n0\nYQ==YQ==\n",
             "0\n0\nYWI=\nx\n",
             "9223372036854775808\n0\n\n",
             "0 \n0\n\n",

@@ -5,6 +5,7 @@ mod memory;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 pub use fs::{FsMirrorStore, origin_dir};
 pub use memory::MemoryMirrorStore;
@@ -89,48 +90,61 @@ pub trait MirrorStore: fmt::Debug + Send + Sync {
     fn list_ahead(&self) -> io::Result<Vec<u64>>;
 }
 
-impl<S: MirrorStore + ?Sized> MirrorStore for std::sync::Arc<S> {
-    fn read_at(&self, part: MirrorPart, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        (**self).read_at(part, offset, buffer)
-    }
+/// A store behind a pointer is a store.
+macro_rules! forward {
+    ($pointer:ty) => {
+        impl<S: MirrorStore + ?Sized> MirrorStore for $pointer {
+            fn read_at(
+                &self,
+                part: MirrorPart,
+                offset: u64,
+                buffer: &mut [u8],
+            ) -> io::Result<usize> {
+                (**self).read_at(part, offset, buffer)
+            }
 
-    fn len(&self, part: MirrorPart) -> io::Result<u64> {
-        (**self).len(part)
-    }
+            fn len(&self, part: MirrorPart) -> io::Result<u64> {
+                (**self).len(part)
+            }
 
-    fn write_at(&self, part: MirrorPart, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        (**self).write_at(part, offset, bytes)
-    }
+            fn write_at(&self, part: MirrorPart, offset: u64, bytes: &[u8]) -> io::Result<()> {
+                (**self).write_at(part, offset, bytes)
+            }
 
-    fn sync(&self, part: MirrorPart) -> io::Result<()> {
-        (**self).sync(part)
-    }
+            fn sync(&self, part: MirrorPart) -> io::Result<()> {
+                (**self).sync(part)
+            }
 
-    fn cut(&self, part: MirrorPart, len: u64) -> io::Result<()> {
-        (**self).cut(part, len)
-    }
+            fn cut(&self, part: MirrorPart, len: u64) -> io::Result<()> {
+                (**self).cut(part, len)
+            }
 
-    fn load_head(&self) -> io::Result<Option<Vec<u8>>> {
-        (**self).load_head()
-    }
+            fn load_head(&self) -> io::Result<Option<Vec<u8>>> {
+                (**self).load_head()
+            }
 
-    fn replace_head(&self, bytes: &[u8]) -> io::Result<()> {
-        (**self).replace_head(bytes)
-    }
+            fn replace_head(&self, bytes: &[u8]) -> io::Result<()> {
+                (**self).replace_head(bytes)
+            }
 
-    fn put_ahead(&self, bundle: u64, bytes: &[u8]) -> io::Result<()> {
-        (**self).put_ahead(bundle, bytes)
-    }
+            fn put_ahead(&self, bundle: u64, bytes: &[u8]) -> io::Result<()> {
+                (**self).put_ahead(bundle, bytes)
+            }
 
-    fn load_ahead(&self, bundle: u64) -> io::Result<Option<Vec<u8>>> {
-        (**self).load_ahead(bundle)
-    }
+            fn load_ahead(&self, bundle: u64) -> io::Result<Option<Vec<u8>>> {
+                (**self).load_ahead(bundle)
+            }
 
-    fn drop_ahead(&self, bundle: u64) -> io::Result<()> {
-        (**self).drop_ahead(bundle)
-    }
+            fn drop_ahead(&self, bundle: u64) -> io::Result<()> {
+                (**self).drop_ahead(bundle)
+            }
 
-    fn list_ahead(&self) -> io::Result<Vec<u64>> {
-        (**self).list_ahead()
-    }
+            fn list_ahead(&self) -> io::Result<Vec<u64>> {
+                (**self).list_ahead()
+            }
+        }
+    };
 }
+
+forward!(&S);
+forward!(Arc<S>);
