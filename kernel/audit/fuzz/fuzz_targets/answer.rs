@@ -12,6 +12,8 @@ fuzz_target!(|input: (u64, u64, &[u8])| {
         answer.encode(&mut again).expect("it was read");
         assert_eq!(again, bytes);
         let root = Hash::from_bytes([7; 32]);
-        answer.check(index, size, &root).expect_err("nobody finds a preimage");
+        answer
+            .check(index, size, &root)
+            .expect_err("nobody finds a preimage");
     }
 });

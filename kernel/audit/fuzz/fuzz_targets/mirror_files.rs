@@ -44,13 +44,22 @@ fn good() -> &'static Good {
         for size in [COMPLETE, SIZE] {
             let root = root_of(&leaves[..size as usize]);
             let note = "note\n".to_owned();
-            mirror.offer(MirrorHead { size, root, note }).expect("larger");
+            mirror
+                .offer(MirrorHead { size, root, note })
+                .expect("larger");
             let start = mirror.next_entry();
-            let header = UploadHeader { origin: "o".to_owned(), start, end: size, ticket: vec![] };
+            let header = UploadHeader {
+                origin: "o".to_owned(),
+                start,
+                end: size,
+                ticket: vec![],
+            };
             let upload = mirror.begin(&header).expect("begun");
             for (from, to) in package_ranges(start, size.min(SIZE - 1)) {
                 let package = build_package(&*leaves, from, bundle(from, to), size);
-                mirror.stage(&upload, &package.expect("a package")).expect("staged");
+                mirror
+                    .stage(&upload, &package.expect("a package"))
+                    .expect("staged");
             }
             mirror.commit(&upload).expect("durable");
         }
@@ -62,12 +71,19 @@ fn good() -> &'static Good {
         Good {
             parts: parts.to_vec(),
             head: store.load_head().expect("in memory").expect("complete"),
-            bundles: (0..3).map(|at| bundle(at * 256, (at * 256 + 256).min(SIZE - 1))).collect(),
+            bundles: (0..3)
+                .map(|at| bundle(at * 256, (at * 256 + 256).min(SIZE - 1)))
+                .collect(),
         }
     })
 }
 
-fuzz_target!(|changes: (Vec<(u8, u16, u8)>, [Option<u16>; 3], Option<Vec<u8>>, Vec<(u64, Vec<u8>)>)| {
+fuzz_target!(|changes: (
+    Vec<(u8, u16, u8)>,
+    [Option<u16>; 3],
+    Option<Vec<u8>>,
+    Vec<(u64, Vec<u8>)>
+)| {
     let good = good();
     let (flips, cuts, head, ahead) = changes;
     let mut parts = good.parts.clone();

@@ -9,6 +9,9 @@ fuzz_target!(|input: (&str, u64)| {
     if let Ok(path) = text.parse::<TilePath>() {
         assert_eq!(path.to_string(), text);
         let there = TilePath::at(path.kind(), path.index(), size);
-        assert_eq!(path.is_within(size), there.is_some_and(|there| path.width() <= there.width()));
+        assert_eq!(
+            path.is_within(size),
+            there.is_some_and(|there| path.width() <= there.width())
+        );
     }
 });

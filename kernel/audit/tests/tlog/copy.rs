@@ -5,10 +5,10 @@ use openfang_audit::mirror::{
     Committed, MemoryMirrorStore, Mirror, MirrorHead, MirrorStore, Package, UploadHeader,
     build_package, package_ranges,
 };
-use openfang_audit::tile::Bundle;
+use openfang_audit::tile::{Bundle, TileNodes};
 use openfang_audit::tree::root_of;
 
-use super::{leaves, lines};
+use super::{Tiles, leaves, lines};
 
 pub const QUOTA: u64 = 1 << 30;
 pub const ORIGIN: &str = "log.example/1";
@@ -46,8 +46,14 @@ impl Log {
     }
 
     pub fn packages(&self, start: u64, size: u64) -> Vec<Package> {
+        let lines = &self.lines[..usize::try_from(size).expect("small")];
+        let nodes = TileNodes::open(Tiles::of(lines), size, self.head(size).root);
+        let nodes = nodes.expect("the tiles fit");
         package_ranges(start, size)
-            .map(|(from, to)| self.package(from, to, size))
+            .map(|(from, to)| {
+                let bundle = self.bundle(from, to);
+                build_package(&nodes, from, bundle, size).expect("a package")
+            })
             .collect()
     }
 }
