@@ -43,6 +43,6 @@ pub use hash::{Hash, HashAlgorithm, HashTextError, UnknownAlgorithm};
 pub use line::{LINE_BYTES_MAX, Line, LineError};
 pub use log::{
     Ack, AppendError, CloseError, ConsistencyError, FloorProblem, HeadListener, Health, Log,
-    OpenError, Opened, Options, Poison, Recovered,
+    LogTiles, OpenError, Opened, Options, Poison, Recovered, ServeError,
 };
 pub use read::ReadError;

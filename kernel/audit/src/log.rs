@@ -9,6 +9,7 @@ mod error;
 mod nodes;
 mod open;
 mod shared;
+mod tiles;
 mod writer;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use crate::{Clock, Event, Hash, Line, Origin, ReadError, Seq, SignedHead};
 
 pub use error::{AppendError, CloseError, ConsistencyError, FloorProblem, OpenError, Poison};
 use shared::{Shared, lock};
+pub use tiles::ServeError;
 use writer::{Command, Entry, Thread};
 
 /// What a log is opened with.
@@ -95,6 +97,13 @@ pub type HeadListener = Box<dyn Fn(SignedHead) + Send + Sync>;
 #[derive(Clone)]
 pub struct Log {
     inner: Arc<Inner>,
+}
+
+/// The durable entries of an open log, as tiles, bundles and nodes; made by [`Log::tiles`].
+#[derive(Clone)]
+pub struct LogTiles {
+    shared: Arc<Shared>,
+    size: u64,
 }
 
 struct Inner {

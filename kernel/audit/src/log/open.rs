@@ -20,6 +20,7 @@ use super::writer::Writer;
 use super::{AppendError, FloorProblem, OpenError, Opened, Options, Recovered};
 use crate::forest::Forest;
 use crate::heads::{Found, Heads};
+use crate::mirror::LineIndex;
 use crate::scan::{Examined, LeafCursor, examine};
 use crate::storage::{LockError, Part, Small, Storage};
 use crate::tree::Compact;
@@ -75,6 +76,7 @@ pub(super) fn recover(
             signed: survey.signed,
             signed_len: survey.signed_len,
         }),
+        index: Mutex::new(LineIndex::default()),
         storage,
         options,
     });

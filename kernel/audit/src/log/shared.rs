@@ -9,6 +9,7 @@ use super::nodes::{DiskNodes, NodeError};
 use super::{AppendError, ConsistencyError, HeadListener, Health, Options, Poison};
 use crate::forest::{Forest, Grow as _};
 use crate::line::LINE_BYTES_MAX;
+use crate::mirror::LineIndex;
 use crate::proof::{BuildError, build_consistency};
 use crate::scan::{Examined, Known, examine};
 use crate::storage::{Part, Stamp, Storage};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) condition: Mutex<Condition>,
     /// Held while the file of lines is written: whoever holds it sees the file at rest.
     pub(super) rest: Mutex<Rest>,
+    /// Where the lines stand, as far as bundles were asked for.
+    pub(super) index: Mutex<LineIndex>,
 }
 
 /// What is wrong with the log, if anything.
@@ -266,7 +269,7 @@ impl Shared {
     }
 
     /// Computes the leaf hashes on disk again from the lines.
-    fn rebuild_hashes(&self, rest: &Rest) -> io::Result<()> {
+    pub(super) fn rebuild_hashes(&self, rest: &Rest) -> io::Result<()> {
         tracing::warn!(log.origin = %self.origin, "the leaf hashes on disk are stale and are computed again");
         super::nodes::write_hashes(&*self.storage, rest.len)
     }
