@@ -292,6 +292,9 @@ mod tests {
         check(&good.replace("BwcHBwc=", "BwcHBwc"), CheckpointError::Root);
         check(&good.replace("BwcHBwc=", "BwcHBwd="), CheckpointError::Root);
         check(&good.replace("BwcHBwc=", "BwcH"), CheckpointError::Root);
+        let root = BASE64.encode(&[7; 32]);
+        let pieces = BASE64.encode(&[7]) + &BASE64.encode(&[7; 31]);
+        check(&good.replace(&root, &pieces), CheckpointError::Root);
         check(&checkpoint(0).to_string(), CheckpointError::Root);
         let largest = checkpoint(SIZE_MAX);
         assert_eq!(largest.to_string().parse(), Ok(largest));

@@ -1,9 +1,18 @@
 //! Export of a log, for others to keep and check.
+//!
+//! [`export()`] writes the entries into one stream, [`export_directory`] the whole log as a C2SP tlog-tiles
+//! directory, and [`check_directory`] checks such a directory from nothing but its files and a key.
+
+mod check;
+mod directory;
 
 use std::borrow::Cow;
 use std::io;
 use std::ops::ControlFlow;
 use std::str::FromStr;
+
+pub use check::{CheckError, Checked, check_directory};
+pub use directory::{DirectoryError, Exported, export_directory};
 
 use crate::verify::{Report, Source, VerifyError, verify_each};
 

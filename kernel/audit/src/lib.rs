@@ -2,6 +2,7 @@
 //!
 //! - Pure: [`tree`] and [`proof`] (RFC 6962), [`note`] (C2SP signed-note), [`Checkpoint`] and
 //!   [`SignedHead`] (C2SP tlog-checkpoint), [`Event`] and [`Line`] (one JSON object a line).
+//! - Copies: [`tile`] (C2SP tlog-tiles), [`mirror`] (C2SP tlog-mirror).
 //! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
 //!
 //! It holds no network, no HTTP and no thread pool; the clock and every random number are handed in.
@@ -9,6 +10,7 @@
 //! `{ printf '\0'; sed -n "$((SEQ + 1))p" audit.jsonl | tr -d '\n'; } | sha256sum`.
 
 mod base64;
+pub mod challenge;
 mod checkpoint;
 mod clock;
 mod event;
@@ -18,11 +20,15 @@ mod hash;
 mod heads;
 mod line;
 mod log;
+pub mod mirror;
 pub mod note;
 pub mod proof;
 pub mod read;
+pub mod repair;
+pub mod restore;
 mod scan;
 pub mod storage;
+pub mod tile;
 pub mod tree;
 pub mod verify;
 
@@ -36,7 +42,7 @@ pub use event::{
 pub use hash::{Hash, HashAlgorithm, HashTextError, UnknownAlgorithm};
 pub use line::{LINE_BYTES_MAX, Line, LineError};
 pub use log::{
-    Ack, AppendError, CloseError, FloorProblem, HeadListener, Health, Log, OpenError, Opened,
-    Options, Poison, ProveError, Recovered,
+    Ack, AppendError, CloseError, FloorProblem, HeadListener, Health, Log, LogTiles, OpenError,
+    Opened, Options, Poison, ProveError, Recovered, ServeError,
 };
 pub use read::ReadError;

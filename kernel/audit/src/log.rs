@@ -10,9 +10,9 @@ mod index;
 mod nodes;
 mod open;
 mod shared;
+mod tiles;
 mod writer;
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -20,13 +20,13 @@ use std::sync::{Arc, Mutex};
 
 use openfang_id::{NodeId, SigningKey};
 
-use crate::proof::Subtree;
 use crate::storage::{FsStorage, Storage};
 use crate::verify::{Report, VerifyError};
 use crate::{Clock, Event, Hash, Line, Origin, ReadError, Seq, SignedHead};
 
 pub use error::{AppendError, CloseError, FloorProblem, OpenError, Poison, ProveError};
 use shared::{Shared, lock};
+pub use tiles::ServeError;
 use writer::{Command, Entry, Thread};
 
 /// What a log is opened with.
@@ -103,6 +103,13 @@ pub type HeadListener = Box<dyn Fn(SignedHead) + Send + Sync>;
 #[derive(Clone)]
 pub struct Log {
     inner: Arc<Inner>,
+}
+
+/// The durable entries of an open log, as tiles, bundles and nodes; made by [`Log::tiles`].
+#[derive(Clone)]
+pub struct LogTiles {
+    shared: Arc<Shared>,
+    size: u64,
 }
 
 struct Inner {
@@ -215,37 +222,6 @@ impl Log {
     /// As [`Log::consistency`].
     pub fn inclusion(&self, seq: u64, size: u64) -> Result<Vec<Hash>, ProveError> {
         self.inner.shared.inclusion(seq, size)
-    }
-
-    /// Proves that a part of the log belongs to the log of `size` entries. Blocks, as
-    /// [`Log::consistency`].
-    ///
-    /// # Errors
-    /// As [`Log::consistency`].
-    pub fn subtree_consistency(
-        &self,
-        subtree: Subtree,
-        size: u64,
-    ) -> Result<Vec<Hash>, ProveError> {
-        self.inner.shared.subtree_consistency(subtree, size)
-    }
-
-    /// Returns the roots of perfect subtrees side by side, at most 256: those over the leaves
-    /// `index << level .. (index + 1) << level`. Blocks, as [`Log::consistency`].
-    ///
-    /// # Errors
-    /// As [`Log::consistency`].
-    pub fn nodes(&self, level: u32, indices: Range<u64>) -> Result<Vec<Hash>, ProveError> {
-        self.inner.shared.nodes(level, indices)
-    }
-
-    /// Returns some lines as they stand, at most 256, without their line feeds, each checked against
-    /// its leaf hash. Blocks.
-    ///
-    /// # Errors
-    /// As [`Log::consistency`].
-    pub fn entries(&self, seqs: Range<u64>) -> Result<Vec<Vec<u8>>, ProveError> {
-        self.inner.shared.entries(seqs)
     }
 
     /// Reads the whole file again and checks it. Blocks for as long as that takes.

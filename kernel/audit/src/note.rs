@@ -333,6 +333,9 @@ mod tests {
         check(&format!("te\txt\n\n{line}"), NoteError::Form);
         check(&format!("te\r\n\n{line}"), NoteError::Form);
         check(&format!("text\n\n{}", line.trim_end()), NoteError::Form);
+        // Two padded pieces in a row: another text for the same bytes.
+        let pieces = line.replace(" Uw2QOkn8", " Uw2QOg==Sfw=");
+        check(&format!("text\n\n{pieces}"), NoteError::SignatureLine);
         check("text\n\n", NoteError::Form);
         check("text\n\n\n", NoteError::Form);
         check("text\n\nline\n", NoteError::SignatureLine);

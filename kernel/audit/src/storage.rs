@@ -15,6 +15,7 @@ mod segments;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 
 pub use fs::{FsReader, FsStorage, LockError};
 pub use segments::{SEGMENT_LINES, Sealed};
@@ -105,13 +106,13 @@ pub trait Storage: Reader + 'static {
     /// When it cannot be cut.
     fn cut_log(&self, len: u64) -> io::Result<()>;
 
-    /// Puts the lines that are written to aside as a sealed segment whose first entry has this number,
-    /// and begins an empty file. Durable when this returns. Called when the file is durable and has
+    /// Puts the lines that are written to aside as a sealed segment of these entries, and begins an
+    /// empty file. Durable when this returns. Called when the file is durable and has at least
     /// [`SEGMENT_LINES`] lines.
     ///
     /// # Errors
     /// When it was not done; it can be tried again.
-    fn seal(&self, first: u64) -> io::Result<()>;
+    fn seal(&self, seqs: Range<u64>) -> io::Result<()>;
 
     /// Returns a number that changes when any sealed segment is touched.
     ///

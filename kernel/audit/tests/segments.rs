@@ -10,11 +10,12 @@ use std::time::Duration;
 use common::{
     Fault, Memory, Op, TestClock, append, event, log_key, options, origin, root_of_lines,
 };
-use openfang_audit::proof::verify_inclusion;
+use openfang_audit::proof::{Nodes as _, verify_inclusion};
 use openfang_audit::storage::SEGMENT_LINES;
+use openfang_audit::tile::{TileSource as _, parse_tile};
 use openfang_audit::tree::{leaf_hash, root_of};
 use openfang_audit::verify::{DamageKind, Verdict, verify_files};
-use openfang_audit::{AppendError, Health, Log, ProveError, Seq};
+use openfang_audit::{AppendError, Health, Log, ProveError, Seq, ServeError};
 
 /// Appends entries, a batch at a time, and waits for each batch.
 fn fill(log: &Log, numbers: std::ops::Range<u64>) {
@@ -54,7 +55,7 @@ fn put(path: &Path, bytes: &[u8]) {
 fn a_start_reads_no_sealed_line() {
     let disk = disk_of(2 * SEGMENT_LINES + 300);
     let whole = disk.disk().log.len();
-    let sealed = *disk.disk().segments.last().expect("two segments");
+    let sealed = disk.disk().segments.last().expect("two segments").0;
     assert_eq!(disk.disk().segments.len(), 2);
     let root = root_of_lines(&disk.disk().log, 2 * SEGMENT_LINES + 300);
     disk.disk().read = 0;
@@ -81,7 +82,7 @@ fn a_start_at_the_edge_of_a_segment_goes_on_with_the_clock() {
     assert!(disk.disk().segments.is_empty(), "sealed with the next line");
     // Sealed, and then the power went.
     let end = disk.disk().log.len();
-    disk.disk().segments.push(end);
+    disk.disk().segments.push((end, SEGMENT_LINES));
     let (log, opened) = disk.open(TestClock::frozen()).expect("opened");
     assert_eq!(opened.size, SEGMENT_LINES);
     append(&log, event(2)).expect("appended");
@@ -106,6 +107,7 @@ fn entries_and_proofs_come_from_any_segment() {
     let disk = disk_of(size);
     let (log, opened) = disk.open(TestClock::frozen()).expect("opened");
     let root = opened.head.expect("signed").checkpoint.root;
+    let view = log.tiles();
     let text = disk.disk().log.clone();
     let all: Vec<_> = text.split(|byte| *byte == b'\n').collect();
     for (from, to) in [
@@ -116,35 +118,65 @@ fn entries_and_proofs_come_from_any_segment() {
         (SEGMENT_LINES, SEGMENT_LINES + 256),
         (size - 1, size),
     ] {
-        let entries = log.entries(from..to).expect("there");
+        let entries = view.entries(from, to).expect("there");
         let at = |seq: u64| usize::try_from(seq).expect("small");
-        assert_eq!(entries, all[at(from)..at(to)], "{from}..{to}");
-        let leaf = leaf_hash(&entries[0]);
+        assert!(
+            entries.iter().eq(all[at(from)..at(to)].iter().copied()),
+            "{from}..{to}"
+        );
+        let leaf = leaf_hash(all[at(from)]);
         let path = log.inclusion(from, size).expect("proved");
         assert_eq!(verify_inclusion(from, size, &leaf, &path, &root), Ok(()));
-        assert_eq!(log.nodes(0, from..from + 1).expect("there"), [leaf]);
+        assert_eq!(view.node(0, from).expect("there"), leaf);
     }
-    let tile = log
-        .nodes(8, 0..SEGMENT_LINES >> 8)
-        .expect("a full tile of level 1");
-    assert_eq!(root_of(&tile), log.nodes(16, 0..1).expect("its root")[0]);
+    let first = "tile/1/000".parse().expect("a path");
+    let tile = view.tile(&first).expect("readable").expect("a full tile");
+    let hashes = parse_tile(&tile, 256).expect("hashes");
+    assert_eq!(root_of(&hashes), view.node(16, 0).expect("its root"));
     for (from, to) in [(0, 257), (5, 5), (size, size + 1)] {
-        assert!(log.entries(from..to).is_err(), "{from}..{to}");
+        assert!(
+            matches!(view.entries(from, to), Err(ServeError::Range)),
+            "{from}..{to}"
+        );
     }
-    assert!(
-        matches!(log.nodes(0, size..size + 1), Err(ProveError::Behind { have }) if have == size)
-    );
-    assert!(matches!(log.nodes(63, 0..1), Err(ProveError::Range)));
-    assert!(matches!(log.nodes(40, 0..u64::MAX), Err(ProveError::Range)));
     assert!(matches!(log.inclusion(5, 5), Err(ProveError::Range)));
     // A line that is not what its hash says is not given away.
     let at = text.iter().position(|byte| *byte == b'\n').expect("a line") + 30;
     disk.disk().log[at] ^= 1;
-    assert!(matches!(
-        log.entries(0..3),
-        Err(ProveError::Damaged { seq: Some(1) })
-    ));
+    let damaged = view.entries(0, 3).map(drop);
+    assert!(
+        matches!(damaged, Err(ServeError::Damaged { first_seq: 1 })),
+        "{damaged:?}"
+    );
     disk.disk().log[at] ^= 1;
+    log.close().expect("closed");
+}
+
+#[test]
+fn a_log_that_was_restored_as_one_file_is_sealed_as_it_goes_on() {
+    let disk = disk_of(2 * SEGMENT_LINES + 300);
+    disk.disk().segments.clear();
+    disk.disk().blocks.clear();
+    let size = 2 * SEGMENT_LINES + 300;
+    let (log, opened) = disk.open(TestClock::frozen()).expect("opened");
+    assert_eq!(opened.size, size);
+    fill(&log, size..size + 500);
+    log.close().expect("closed");
+    let sealed = disk.disk().segments.clone();
+    assert_eq!(sealed.len(), 1, "{sealed:?}");
+    assert_eq!(
+        sealed[0].1,
+        2 * SEGMENT_LINES + 512,
+        "at the end of a block"
+    );
+    disk.disk().read = 0;
+    let (log, opened) = disk.open(TestClock::frozen()).expect("opened");
+    assert_eq!(opened.size, size + 500);
+    assert!(disk.disk().read < 1 << 20, "what is sealed is not read");
+    assert!(matches!(
+        log.verify().expect("read").verdict,
+        Verdict::Intact { .. }
+    ));
     log.close().expect("closed");
 }
 
@@ -244,7 +276,7 @@ fn segments_are_files_and_what_is_done_to_them_is_found() {
     fill(&log, 0..SEGMENT_LINES + 20);
     assert!(matches!(verify(), Verdict::Intact { entries, .. } if entries == SEGMENT_LINES + 20));
     log.close().expect("closed");
-    let segment = options.dir.join("seg/000000000000.jsonl");
+    let segment = options.dir.join("seg/000000000000-000000065536.jsonl");
     let good = std::fs::read(&segment).expect("a sealed segment");
     assert_eq!(
         good.iter().filter(|byte| **byte == b'\n').count() as u64,

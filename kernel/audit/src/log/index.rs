@@ -24,7 +24,8 @@ impl Index {
         storage: &S,
         sealed: Sealed,
     ) -> io::Result<Option<Self>> {
-        let Some(lines) = sealed.lines else {
+        let whole_blocks = |lines: &u64| lines.is_multiple_of(BLOCK_LEAVES as u64);
+        let Some(lines) = sealed.lines.filter(whole_blocks) else {
             return Ok(None);
         };
         let blocks = usize::try_from(lines).unwrap_or(usize::MAX) / BLOCK_LEAVES;

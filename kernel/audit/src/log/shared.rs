@@ -10,9 +10,7 @@ use super::nodes::{DiskNodes, NodeError};
 use super::{AppendError, HeadListener, Health, Options, Poison, ProveError};
 use crate::forest::Grow as _;
 use crate::line::LINE_BYTES_MAX;
-use crate::proof::{
-    BuildError, Nodes as _, Subtree, build_consistency, build_inclusion, build_subtree_consistency,
-};
+use crate::proof::{BuildError, Nodes as _, build_consistency, build_inclusion};
 use crate::scan::{Examined, Known, Span, examine, lines};
 use crate::storage::{Part, Stamp, Storage};
 use crate::tree::{Compact, leaf_hash};
@@ -329,17 +327,7 @@ impl Shared {
         self.prove(size, |nodes| build_inclusion(nodes, seq, size))
     }
 
-    pub(super) fn subtree_consistency(
-        &self,
-        subtree: Subtree,
-        size: u64,
-    ) -> Result<Vec<Hash>, ProveError> {
-        self.prove(size, |nodes| {
-            build_subtree_consistency(nodes, subtree, size)
-        })
-    }
-
-    pub(super) fn nodes(&self, level: u32, span: Range<u64>) -> Result<Vec<Hash>, ProveError> {
+    fn nodes(&self, level: u32, span: Range<u64>) -> Result<Vec<Hash>, ProveError> {
         let end = span.end.checked_shl(level).filter(|_end| level < 63);
         let end = end.ok_or(ProveError::Range)?;
         if span.is_empty() || span.end - span.start > NODES_MAX {
@@ -425,7 +413,7 @@ impl Shared {
     }
 
     /// Computes the leaf hashes on disk again from the lines.
-    fn rebuild_hashes(&self, rest: &Rest) -> io::Result<()> {
+    pub(super) fn rebuild_hashes(&self, rest: &Rest) -> io::Result<()> {
         tracing::warn!(log.origin = %self.origin, "the leaf hashes on disk are stale and are computed again");
         super::nodes::write_hashes(&*self.storage, rest.len)
     }

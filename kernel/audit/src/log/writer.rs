@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::open::write_checkpoint;
 use super::shared::{Rest, Shared, lock};
 use super::{Ack, AppendError, CloseError, Poison};
+use crate::forest::BLOCK_LEAVES;
 use crate::heads::Found;
 use crate::line::{Context, LINE_BYTES_MAX, render};
 use crate::scan::lines;
@@ -387,16 +388,16 @@ impl Writer {
         let shared = &self.shared;
         let size = shared.size.load(Ordering::Acquire);
         let sealed = shared.storage.sealed().lines;
-        let Some(active) = sealed.and_then(|sealed| size.checked_sub(sealed)) else {
+        let Some(first) = sealed.filter(|first| *first <= size) else {
             return Ok(());
         };
-        if active < SEGMENT_LINES {
+        if size - first < SEGMENT_LINES || !size.is_multiple_of(BLOCK_LEAVES as u64) {
             return Ok(());
         }
         if rest.doubt {
             shared.reread(rest)?;
         }
-        shared.storage.seal(size - active)?;
+        shared.storage.seal(first..size)?;
         rest.base = shared.index().forest.compact();
         rest.base_len = rest.len;
         rest.stamp = Some(shared.storage.stamp()?);
@@ -436,8 +437,13 @@ impl Writer {
         self.text.clear();
         self.leaves.clear();
         self.ends.clear();
-        let room = usize::try_from(SEGMENT_LINES - first % SEGMENT_LINES).unwrap_or(usize::MAX);
-        let most = BATCH_ENTRIES_MAX.min(room);
+        let sealed = self.shared.storage.sealed().lines.unwrap_or_default();
+        let room = match SEGMENT_LINES.checked_sub(first.saturating_sub(sealed)) {
+            Some(room) if room > 0 => room,
+            // Restored as one file: it is sealed at the end of the next block.
+            Some(_) | None => BLOCK_LEAVES as u64 - first % BLOCK_LEAVES as u64,
+        };
+        let most = BATCH_ENTRIES_MAX.min(usize::try_from(room).unwrap_or(usize::MAX));
         while self.batch.len() < most && self.text.len() < BATCH_BYTES_MAX {
             let Some(entry) = self.waiting.pop_front() else {
                 break;

@@ -2,6 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -241,9 +242,9 @@ impl Storage for FsStorage {
         lines.active.sync_data()
     }
 
-    fn seal(&self, first: u64) -> io::Result<()> {
+    fn seal(&self, seqs: Range<u64>) -> io::Result<()> {
         let mut lines = self.lines_mut();
-        let path = lines.segments.path(first);
+        let path = lines.segments.path(&seqs);
         // After a failure half-way it may be there already, and the other name be free.
         match (path.try_exists()?, self.log_path.try_exists()?) {
             (true, true) => return Err(io::ErrorKind::AlreadyExists.into()),
@@ -256,7 +257,7 @@ impl Storage for FsStorage {
         let len = std::mem::replace(&mut lines.active, active)
             .metadata()?
             .len();
-        lines.segments.push(first, len);
+        lines.segments.push(seqs, len);
         Ok(())
     }
 

@@ -1,8 +1,10 @@
-//! The sealed segments of a log: files of exactly [`SEGMENT_LINES`] lines that are never written
-//! again, named by the number of their first entry.
+//! The sealed segments of a log: files of [`SEGMENT_LINES`] lines that are never written again, named
+//! by the number of their first entry and that of the first behind them. A log that was restored as
+//! one file may have a longer one.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -27,6 +29,8 @@ pub(super) struct Segments {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Segment {
     first: u64,
+    /// The number of the first entry behind it.
+    end: u64,
     /// Where it begins among the bytes of all lines.
     start: u64,
     len: u64,
@@ -57,8 +61,8 @@ impl Segments {
         };
         for entry in entries.into_iter().flatten() {
             let entry = entry?;
-            if let Some(first) = entry.file_name().to_str().and_then(first_of) {
-                found.push((first, entry.metadata()?.len()));
+            if let Some((first, end)) = entry.file_name().to_str().and_then(numbers_of) {
+                found.push((first, end, entry.metadata()?.len()));
             }
         }
         found.sort_unstable();
@@ -67,16 +71,21 @@ impl Segments {
             list: Vec::with_capacity(found.len()),
             open: Mutex::default(),
         };
-        for (first, len) in found {
-            segments.push(first, len);
+        for (first, end, len) in found {
+            segments.push(first..end, len);
         }
         Ok(segments)
     }
 
     /// Adds one behind the others.
-    pub(super) fn push(&mut self, first: u64, len: u64) {
+    pub(super) fn push(&mut self, seqs: Range<u64>, len: u64) {
         let start = self.bytes();
-        self.list.push(Segment { first, start, len });
+        self.list.push(Segment {
+            first: seqs.start,
+            end: seqs.end,
+            start,
+            len,
+        });
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -84,18 +93,18 @@ impl Segments {
     }
 
     pub(super) fn sealed(&self) -> Sealed {
-        let expected = (0..).step_by(1 << 16);
-        let whole = expected
-            .zip(&self.list)
-            .all(|(first, segment): (u64, _)| first == segment.first);
+        let lines = self.list.iter().try_fold(0, |lines, segment| {
+            (segment.first == lines && segment.end > lines).then_some(segment.end)
+        });
         Sealed {
             bytes: self.bytes(),
-            lines: whole.then(|| self.list.len() as u64 * SEGMENT_LINES),
+            lines,
         }
     }
 
-    pub(super) fn path(&self, first: u64) -> PathBuf {
-        self.dir.join(format!("{first:012}{SUFFIX}"))
+    pub(super) fn path(&self, seqs: &Range<u64>) -> PathBuf {
+        let Range { start, end } = seqs;
+        self.dir.join(format!("{start:012}-{end:012}{SUFFIX}"))
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -116,7 +125,7 @@ impl Segments {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match open.take() {
             Some((at, file)) if at == behind => file,
-            Some(_) | None => File::open(self.path(segment.first))?,
+            Some(_) | None => File::open(self.path(&(segment.first..segment.end)))?,
         };
         let read = read_some(&file, within, &mut buffer[..room])?;
         *open = Some((behind, file));
@@ -134,7 +143,7 @@ impl Segments {
     pub(super) fn stamp(&self) -> io::Result<u64> {
         let mut hash = Sha256::new();
         for segment in &self.list {
-            match std::fs::metadata(self.path(segment.first)) {
+            match std::fs::metadata(self.path(&(segment.first..segment.end))) {
                 Ok(found) => {
                     for number in [found.dev(), found.ino(), found.len()] {
                         hash.update(number.to_be_bytes());
@@ -169,10 +178,13 @@ impl PartialEq for Segments {
     }
 }
 
-fn first_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX)?;
-    let plain = digits.len() >= 12 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| digits.parse().ok()).flatten()
+fn numbers_of(name: &str) -> Option<(u64, u64)> {
+    let (first, end) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    let number = |digits: &str| {
+        let plain = digits.len() >= 12 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| digits.parse().ok()).flatten()
+    };
+    Some((number(first)?, number(end)?))
 }
 
 #[cfg(test)]
@@ -193,8 +205,8 @@ mod tests {
         );
         std::fs::create_dir_all(&dir).expect("made");
         for (name, text) in [
-            ("000000065536", "cde"),
-            ("000000000000", "ab"),
+            ("000000000007-000000000009", "cde"),
+            ("000000000000-000000000007", "ab"),
             ("x", "no"),
             ("1", "no"),
         ] {
@@ -205,7 +217,7 @@ mod tests {
             segments.sealed(),
             Sealed {
                 bytes: 5,
-                lines: Some(2 * SEGMENT_LINES)
+                lines: Some(9)
             }
         );
         let mut buffer = [0; 8];
@@ -215,10 +227,10 @@ mod tests {
         }
         let before = segments.stamp().expect("stamped");
         assert_eq!(segments.stamp().expect("stamped"), before);
-        std::fs::write(dir.join("000000065536.jsonl"), "c").expect("written");
+        std::fs::write(dir.join("000000000007-000000000009.jsonl"), "c").expect("written");
         assert_ne!(segments.stamp().expect("stamped"), before);
         assert!(segments.read_at(4, &mut buffer).is_err(), "it was cut");
-        std::fs::remove_file(dir.join("000000000000.jsonl")).expect("removed");
+        std::fs::remove_file(dir.join("000000000000-000000000007.jsonl")).expect("removed");
         segments.reload().expect("one");
         assert_eq!(
             segments.sealed(),

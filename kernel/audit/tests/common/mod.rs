@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -150,8 +151,8 @@ pub struct Disk {
     pub durable: usize,
     pub hashes: Vec<u8>,
     pub blocks: Vec<u8>,
-    /// Where each sealed segment ends.
-    pub segments: Vec<usize>,
+    /// Where each sealed segment ends: its bytes and its entries.
+    pub segments: Vec<(usize, u64)>,
     /// How many bytes of lines were read.
     pub read: usize,
     pub floor: Option<Vec<u8>>,
@@ -270,8 +271,8 @@ impl Reader for Memory {
     fn sealed(&self) -> Sealed {
         let disk = self.disk();
         Sealed {
-            bytes: disk.segments.last().copied().unwrap_or_default() as u64,
-            lines: Some(disk.segments.len() as u64 * SEGMENT_LINES),
+            bytes: disk.segments.last().map_or(0, |last| last.0) as u64,
+            lines: Some(disk.segments.last().map_or(0, |last| last.1)),
         }
     }
 
@@ -353,9 +354,10 @@ impl Storage for Memory {
         Ok(())
     }
 
-    fn seal(&self, first: u64) -> io::Result<()> {
+    fn seal(&self, seqs: Range<u64>) -> io::Result<()> {
+        assert_eq!(self.sealed().lines, Some(seqs.start));
+        assert!(seqs.end - seqs.start >= SEGMENT_LINES);
         let mut disk = self.disk();
-        assert_eq!(first, disk.segments.len() as u64 * SEGMENT_LINES);
         assert_eq!(
             disk.durable,
             disk.log.len(),
@@ -366,7 +368,7 @@ impl Storage for Memory {
         // A power cut in the middle leaves it sealed or not.
         if whole || number.is_multiple_of(2) {
             let end = disk.log.len();
-            disk.segments.push(end);
+            disk.segments.push((end, seqs.end));
         }
         if whole { Ok(()) } else { Err(cut()) }
     }
