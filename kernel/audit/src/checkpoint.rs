@@ -15,6 +15,7 @@ use crate::tree::{EMPTY_ROOT, SIZE_MAX};
 pub const HEAD_BYTES_MAX: usize = 4096;
 
 const ORIGIN_START: &str = "n-";
+const MESH: &str = ".openfang.mesh";
 const ORIGIN_MIDDLE: &str = ".openfang.mesh/audit/";
 /// The part of the hash of the node's key that is written, in bytes.
 const ORIGIN_ID_BYTES: usize = 8;
@@ -89,8 +90,7 @@ impl Origin {
     /// Returns the name of a node's log.
     #[must_use]
     pub fn of(node: &NodeId, epoch: u32) -> Self {
-        let hash = Sha256::digest(node.as_bytes());
-        let id = HEXLOWER.encode(&hash[..ORIGIN_ID_BYTES]);
+        let id = short_id(node);
         Self(format!("{ORIGIN_START}{id}{ORIGIN_MIDDLE}{epoch}").into())
     }
 
@@ -209,6 +209,16 @@ impl SignedHead {
             note: note.to_owned(),
         })
     }
+}
+
+/// Returns `n-<16 hex>.openfang.mesh`: what all names of a node begin with.
+pub(crate) fn mesh_name(node: &NodeId) -> String {
+    format!("{ORIGIN_START}{}{MESH}", short_id(node))
+}
+
+fn short_id(node: &NodeId) -> String {
+    let hash = Sha256::digest(node.as_bytes());
+    HEXLOWER.encode(&hash[..ORIGIN_ID_BYTES])
 }
 
 /// Reads a decimal number without sign and without leading zeros.

@@ -2,6 +2,8 @@
 //!
 //! - Pure: [`tree`] and [`proof`] (RFC 6962), [`note`] (C2SP signed-note), [`Checkpoint`] and
 //!   [`SignedHead`] (C2SP tlog-checkpoint), [`Event`] and [`Line`] (one JSON object a line).
+//! - For others than the log: [`cosign`] (C2SP tlog-cosignature), [`witness`] (C2SP tlog-witness),
+//!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof) and [`evidence`].
 //! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
 //!
 //! It holds no network, no HTTP and no thread pool; the clock and every random number are handed in.
@@ -10,7 +12,9 @@
 
 mod checkpoint;
 mod clock;
+pub mod cosign;
 mod event;
+pub mod evidence;
 pub mod export;
 mod forest;
 mod hash;
@@ -18,12 +22,15 @@ mod heads;
 mod line;
 mod log;
 pub mod note;
+pub mod policy;
 pub mod proof;
 pub mod read;
 mod scan;
 pub mod storage;
+pub mod tlog_proof;
 pub mod tree;
 pub mod verify;
+pub mod witness;
 
 pub use checkpoint::{
     Checkpoint, CheckpointError, HEAD_BYTES_MAX, HeadError, Origin, OriginError, SignedHead,
