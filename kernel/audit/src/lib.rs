@@ -27,6 +27,8 @@ pub mod proof;
 pub mod read;
 mod scan;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 pub mod tlog_proof;
 pub mod tree;
 pub mod verify;
