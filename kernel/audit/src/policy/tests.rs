@@ -168,8 +168,6 @@ fn a_key_counts_once_whatever_it_is_called() {
 
 #[test]
 fn a_line_that_is_none_is_named() {
-    let (w2, w3) = (witnesses(&[2]), witnesses(&[3]));
-    let log_key = TestLog::new(1, 0).verifier();
     let check = |text: &str, line: usize, problem: Problem| {
         let found = Policy::parse(text.as_bytes());
         assert_eq!(found, Err(PolicyError { line, problem }), "{text:?}");
@@ -186,6 +184,16 @@ fn a_line_that_is_none_is_named() {
     check("group a 1\nquorum a\n", 1, Problem::Threshold);
     check("group a\n", 1, Problem::Words);
     check("log\n", 1, Problem::Words);
+}
+
+#[test]
+fn a_name_or_a_key_that_cannot_count_is_named() {
+    let (w2, w3) = (witnesses(&[2]), witnesses(&[3]));
+    let log_key = TestLog::new(1, 0).verifier();
+    let check = |text: &str, line: usize, problem: Problem| {
+        let found = Policy::parse(text.as_bytes());
+        assert_eq!(found, Err(PolicyError { line, problem }), "{text:?}");
+    };
     check("quorum none\r\n", 1, Problem::Octets);
     check("quorum\0none\n", 1, Problem::Octets);
     check("# \u{7f}\nquorum none\n", 1, Problem::Octets);

@@ -6,9 +6,9 @@
 //! one, synced, and renamed over it. A record is
 //!
 //! ```text
-//! head TIME BYTES
+//! head TIME BYTES SUM     (first 4 bytes of the SHA-256 of this line before the last space)
 //! NOTE                    (so many bytes, ends in a line feed)
-//! sum HEX                 (first 8 bytes of the SHA-256 of the record before this line)
+//! sum SUM                 (first 8 bytes of the SHA-256 of the record before this line)
 //! ```
 //!
 //! The end of the file may be torn: what is not complete was never answered for, and is cut off. A
@@ -134,6 +134,8 @@ struct Inner<D> {
     /// The length of the file, and of what counts in it.
     len: u64,
     live: u64,
+    /// See [`HEADS_BYTES_MIN`].
+    len_min: u64,
     poisoned: bool,
 }
 
@@ -146,7 +148,11 @@ impl<D: Disk> Store<D> {
             Some(bytes) => return Err(other_key(&bytes)),
         };
         let scanned = match disk.read(Name::Heads)? {
-            Some(bytes) => Scanned::read(&bytes, &vkey)?,
+            Some(bytes) => {
+                let scanned = Scanned::read(&bytes, &vkey)?;
+                settle(&mut disk, &scanned)?;
+                scanned
+            }
             None if bound => return Err(StoreOpenError::StateLost),
             None => {
                 let header = record::header(&vkey);
@@ -159,15 +165,7 @@ impl<D: Disk> Store<D> {
             let line = format!("{vkey}\n");
             replace(&mut disk, Name::NewBinding, Name::Binding, line.as_bytes())?;
         }
-        let Scanned { table, len, torn } = scanned;
-        if torn > 0 {
-            tracing::warn!(
-                torn.bytes = torn,
-                "the end of the witness state was torn and is cut"
-            );
-            disk.cut_heads(len)?;
-            disk.sync(Name::Heads)?;
-        }
+        let Scanned { table, len, .. } = scanned;
         let live = live(&table, &vkey);
         let inner = Inner {
             disk,
@@ -175,6 +173,7 @@ impl<D: Disk> Store<D> {
             key: key.clone(),
             len,
             live,
+            len_min: HEADS_BYTES_MIN,
             poisoned: false,
         };
         Ok(Self {
@@ -256,7 +255,7 @@ impl<D: Disk> Inner<D> {
     /// Writes the file anew when it has grown. What was asked for is durable already: a failure before
     /// the new file is in place changes nothing, a later one ends the store.
     fn compact_when_due(&mut self) {
-        if self.len <= HEADS_BYTES_MIN.max(self.live.saturating_mul(GROWTH_MAX)) {
+        if self.len <= self.len_min.max(self.live.saturating_mul(GROWTH_MAX)) {
             return;
         }
         let mut bytes = record::header(&self.key.to_string());
@@ -294,6 +293,20 @@ impl<D: fmt::Debug> fmt::Debug for Store<D> {
             .field("poisoned", &inner.poisoned)
             .finish_non_exhaustive()
     }
+}
+
+/// Cuts a torn end off, and makes durable what was read: a process that was killed may have written
+/// it without waiting for the disk.
+fn settle<D: Disk>(disk: &mut D, scanned: &Scanned) -> io::Result<()> {
+    if scanned.torn > 0 {
+        tracing::warn!(
+            torn.bytes = scanned.torn,
+            "the end of the witness state was torn and is cut"
+        );
+        disk.cut_heads(scanned.len)?;
+    }
+    disk.sync(Name::Heads)?;
+    disk.sync_dir(Name::Heads)
 }
 
 /// Puts a file in its place, durably.

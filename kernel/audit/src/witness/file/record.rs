@@ -12,8 +12,10 @@ const MAGIC: &str = "openfang witness state v1\n";
 const SUM_BYTES: usize = 8;
 /// `sum `, the hexadecimal digits and a line feed.
 const SUM_LINE_BYTES: usize = 4 + 2 * SUM_BYTES + 1;
-/// The longest first line of a record: two numbers of at most 19 digits.
-const HEAD_LINE_BYTES_MAX: usize = 5 + 19 + 1 + 19 + 1;
+/// The sum of the first line: a wrong length must not look like a torn record.
+const HEAD_SUM_BYTES: usize = 4;
+/// The longest first line of a record: two numbers of at most 19 digits and a sum.
+const HEAD_LINE_BYTES_MAX: usize = 5 + 19 + 1 + 19 + 1 + 2 * HEAD_SUM_BYTES + 1;
 
 /// What a file of states holds.
 #[derive(Debug)]
@@ -40,8 +42,10 @@ pub(super) fn header(vkey: &str) -> Vec<u8> {
 
 pub(super) fn write(state: &State) -> Vec<u8> {
     let note = state.note().to_string();
-    let mut record = format!("head {} {}\n{note}", state.version().time, note.len()).into_bytes();
-    let sum = sum(&record);
+    let first = format!("head {} {}", state.version().time, note.len());
+    let first_sum = hex_sum(first.as_bytes(), HEAD_SUM_BYTES);
+    let mut record = format!("{first} {first_sum}\n{note}").into_bytes();
+    let sum = sum_line(&record);
     record.extend_from_slice(sum.as_bytes());
     record
 }
@@ -106,7 +110,7 @@ fn find(rest: &[u8]) -> Found {
         return Found::Torn;
     };
     let (body, stated) = record.split_at(sum_at);
-    if stated != sum(body).as_bytes() {
+    if stated != sum_line(body).as_bytes() {
         return Found::Damaged;
     }
     let note = std::str::from_utf8(&body[end + 1..]).ok();
@@ -119,16 +123,23 @@ fn find(rest: &[u8]) -> Found {
     }
 }
 
-/// Reads `head TIME BYTES`.
+/// Reads `head TIME BYTES SUM`.
 fn head_line(line: &[u8]) -> Option<(u64, usize)> {
     let line = std::str::from_utf8(line).ok()?;
-    let (time, len) = line.strip_prefix("head ")?.split_once(' ')?;
+    let (first, stated) = line.rsplit_once(' ')?;
+    if stated != hex_sum(first.as_bytes(), HEAD_SUM_BYTES) {
+        return None;
+    }
+    let (time, len) = first.strip_prefix("head ")?.split_once(' ')?;
     let time = parse_decimal(time).filter(|time| *time <= TIME_MAX)?;
     let len = parse_decimal(len).and_then(|len| usize::try_from(len).ok())?;
     (len <= REQUEST_BYTES_MAX).then_some((time, len))
 }
 
-fn sum(record: &[u8]) -> String {
-    let hash = Sha256::digest(record);
-    format!("sum {}\n", HEXLOWER.encode(&hash[..SUM_BYTES]))
+fn sum_line(record: &[u8]) -> String {
+    format!("sum {}\n", hex_sum(record, SUM_BYTES))
+}
+
+fn hex_sum(bytes: &[u8], len: usize) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes)[..len])
 }
