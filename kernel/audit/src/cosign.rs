@@ -12,6 +12,7 @@ use data_encoding::BASE64;
 use openfang_id::{NodeId, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
+use crate::base64::decode_hash;
 use crate::checkpoint::{mesh_name, parse_decimal};
 use crate::note::{
     KEY_ID_BYTES, Note, NoteError, Signature, VerifierError, is_name, key_id, parse_vkey,
@@ -120,7 +121,9 @@ impl FromStr for LogName {
     type Err = LogNameError;
 
     fn from_str(text: &str) -> Result<Self, LogNameError> {
-        if text.len() <= LOG_NAME_BYTES_MAX && is_name(text) {
+        // Stricter than the specification: names of logs are shown on terminals.
+        let plain = !text.chars().any(char::is_control);
+        if text.len() <= LOG_NAME_BYTES_MAX && is_name(text) && plain {
             Ok(Self(text.into()))
         } else {
             Err(LogNameError)
@@ -175,7 +178,7 @@ impl FromStr for TreeHead {
         Ok(Self {
             origin,
             size,
-            root: parse_hash(root).ok_or(TreeHeadError::Root)?,
+            root: decode_hash(root).ok_or(TreeHeadError::Root)?,
             extension: extension.into(),
         })
     }
@@ -339,15 +342,6 @@ impl fmt::Display for CosignerKey {
     }
 }
 
-/// Reads a hash in base64.
-pub(crate) fn parse_hash(text: &str) -> Option<Hash> {
-    if text.len() != BASE64.encode_len(Hash::BYTES) {
-        return None;
-    }
-    let bytes = BASE64.decode(text.as_bytes()).ok()?;
-    Some(Hash::from_bytes(bytes.try_into().ok()?))
-}
-
 /// Reads the lines of a proof: hashes in base64, each with its line feed, at most 63.
 pub(crate) fn parse_proof_lines(text: &str) -> Option<Vec<Hash>> {
     if text.is_empty() {
@@ -357,7 +351,7 @@ pub(crate) fn parse_proof_lines(text: &str) -> Option<Vec<Hash>> {
     if lines.split('\n').count() > crate::proof::PROOF_HASHES_MAX {
         return None;
     }
-    lines.split('\n').map(parse_hash).collect()
+    lines.split('\n').map(decode_hash).collect()
 }
 
 pub(crate) fn write_proof_lines(f: &mut fmt::Formatter<'_>, proof: &[Hash]) -> fmt::Result {

@@ -10,6 +10,7 @@
 //! A leaf is the exact bytes of a line, so that anyone can check one by hand:
 //! `{ printf '\0'; sed -n "$((SEQ + 1))p" audit.jsonl | tr -d '\n'; } | sha256sum`.
 
+mod base64;
 mod checkpoint;
 mod clock;
 pub mod cosign;

@@ -11,6 +11,8 @@ use data_encoding::{BASE64, HEXLOWER};
 use openfang_id::{SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
+use crate::base64;
+
 /// The longest note that is parsed.
 pub const NOTE_BYTES_MAX: usize = 1_000_000;
 /// The most signature lines that are parsed. The specification asks for 16 at least.
@@ -252,7 +254,7 @@ impl Signature {
         if !is_name(name) {
             return None;
         }
-        let decoded = BASE64.decode(encoded.as_bytes()).ok()?;
+        let decoded = base64::decode(encoded)?;
         let (key_id, bytes) = decoded.split_first_chunk()?;
         if bytes.is_empty() {
             return None;
@@ -287,7 +289,7 @@ impl fmt::Display for Signature {
 
 impl Verifier {
     /// Names a key. Returns `None` for a name that a note cannot hold: it is not empty and has no
-    /// white space, no control character and no `+`.
+    /// white space, no ASCII control character and no `+`.
     #[must_use]
     pub fn new(name: &str, key: VerifyingKey) -> Option<Self> {
         is_name(name).then(|| Self {
@@ -351,9 +353,7 @@ pub(crate) fn parse_vkey(text: &str, kind: u8) -> Result<(&str, VerifyingKey), V
     HEXLOWER
         .decode_mut(id.as_bytes(), &mut stated_id)
         .map_err(|_not_hex| VerifierError::Form)?;
-    let decoded = BASE64
-        .decode(key.as_bytes())
-        .map_err(|_not_base64| VerifierError::Form)?;
+    let decoded = base64::decode(key).ok_or(VerifierError::Form)?;
     let key = match decoded.split_first() {
         Some((stated, key)) if *stated == kind => key,
         Some(_) | None => return Err(VerifierError::Key),
@@ -394,8 +394,9 @@ pub(crate) fn is_text(text: &str) -> bool {
     text.ends_with('\n') && !text.bytes().any(|byte| byte < 0x20 && byte != b'\n')
 }
 
+/// Names are what the specification allows, however odd: a line of an unknown key must not spoil a note.
 pub(crate) fn is_name(name: &str) -> bool {
-    let allowed = |c: char| !c.is_whitespace() && !c.is_control() && c != '+';
+    let allowed = |c: char| !c.is_whitespace() && c > ' ' && c != '+';
     !name.is_empty() && name.chars().all(allowed)
 }
 
@@ -485,6 +486,10 @@ mod tests {
             NoteError::SignatureLine,
         );
         check("text\n\n\u{2014} name AAAAAA==\n", NoteError::SignatureLine);
+        check(
+            "text\n\n\u{2014} name AAAAAA==AAAA\n",
+            NoteError::SignatureLine,
+        );
         check(
             &format!("text\n\n{}", line.repeat(SIGNATURES_MAX + 1)),
             NoteError::SignatureLine,

@@ -18,6 +18,7 @@ use std::str::FromStr;
 use data_encoding::BASE64;
 
 use crate::Hash;
+use crate::base64;
 use crate::checkpoint::parse_decimal;
 use crate::cosign::{TreeHead, TreeHeadError, parse_proof_lines, write_proof_lines};
 use crate::note::{Note, NoteError};
@@ -234,9 +235,7 @@ fn parse_extra(rest: &str) -> Result<(Option<Vec<u8>>, &str), TlogProofError> {
         return Ok((None, rest));
     };
     let (encoded, rest) = rest.split_once('\n').ok_or(TlogProofError::Extra)?;
-    let extra = BASE64
-        .decode(encoded.as_bytes())
-        .map_err(|_not_base64| TlogProofError::Extra)?;
+    let extra = base64::decode(encoded).ok_or(TlogProofError::Extra)?;
     // Without data there is no such line.
     if extra.is_empty() {
         return Err(TlogProofError::Extra);

@@ -8,7 +8,7 @@ use super::{
     Path, Statement,
 };
 use crate::Hash;
-use crate::cosign::parse_hash;
+use crate::base64::decode_hash;
 use crate::note::Note;
 use crate::proof::PROOF_HASHES_MAX;
 
@@ -128,11 +128,11 @@ impl ForkProof {
                 return None;
             }
             Some(Path {
-                node: parse_hash(&side.node)?,
+                node: decode_hash(&side.node)?,
                 path: side
                     .path
                     .iter()
-                    .map(|hash| parse_hash(hash))
+                    .map(|hash| decode_hash(hash))
                     .collect::<Option<_>>()?,
             })
         };
