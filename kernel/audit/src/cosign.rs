@@ -322,6 +322,28 @@ impl CosignerKey {
             .map_err(|_mismatch| NoteError::Signature)?;
         Ok(time)
     }
+
+    /// Takes the cosignature of this key out of what a witness has answered and puts it under the note
+    /// that was offered. Lines of other keys are passed over. Returns its time in POSIX seconds.
+    ///
+    /// # Errors
+    /// When there is no such line, it does not hold, or the note has no room. The note is then
+    /// unchanged.
+    pub fn collect(&self, note: &mut Note, answer: &str) -> Result<u64, NoteError> {
+        let lines = Signature::parse_lines(answer)?;
+        let mut own = lines
+            .into_iter()
+            .filter(|line| line.is_of(&self.name, self.key_id()));
+        let line = own.next().ok_or(NoteError::UnknownKey)?;
+        if own.next().is_some() {
+            return Err(NoteError::Signature);
+        }
+        let mut cosigned = note.clone();
+        cosigned.add(line)?;
+        let time = self.verify(&cosigned)?;
+        *note = cosigned;
+        Ok(time)
+    }
 }
 
 impl FromStr for CosignerKey {

@@ -17,6 +17,7 @@ mod descent;
 mod wire;
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
@@ -338,6 +339,17 @@ impl Evidence {
                 let times = (self.accused.time(a)?, self.accused.time(b)?);
                 times.0.cmp(&times.1).then(text)
             }
+        })
+    }
+}
+
+impl fmt::Display for EvidenceKind {
+    /// Writes what stands in the `type` field.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Equivocation => "equivocation",
+            Self::Fork => "fork",
+            Self::Cosigner => "cosigner",
         })
     }
 }

@@ -570,6 +570,18 @@ mod tests {
         assert_eq!(note.to_string().parse(), Ok(note));
     }
 
+    /// The key of the test log of Tessera.
+    #[test]
+    fn keys_of_other_logs_are_read() {
+        let text = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx";
+        let key: Verifier = text.parse().expect("a verifier key");
+        assert_eq!(key.name(), "example.com/log/testdata");
+        assert_eq!(key.key_id(), [0x33, 0xd7, 0xb4, 0x96]);
+        assert_eq!(key.to_string(), text);
+        let long = format!("{}{text}", "x".repeat(VKEY_BYTES_MAX));
+        assert_eq!(long.parse::<Verifier>(), Err(VerifierError::Form));
+    }
+
     #[test]
     fn signature_lines_alone_are_read_strictly() {
         let note: Note = example().parse().expect("a note");

@@ -1,3 +1,5 @@
+//! Cosignatures byte for byte, what they hold for, and the names and heads they are about.
+
 use super::*;
 use crate::SignedHead;
 use crate::note::Verifier;
@@ -121,6 +123,39 @@ fn a_cosignature_holds_for_its_key_text_and_time_only() {
         .parse()
         .expect("a note");
     assert_eq!(by.public().verify(&twice), Err(NoteError::Signature));
+}
+
+#[test]
+fn only_a_cosignature_that_holds_is_collected() {
+    let (by, other) = (
+        cosigner(1),
+        Cosigner::new("other", SigningKey::from_bytes(&[2; 32])),
+    );
+    let other = other.expect("a valid name");
+    let head: TreeHead = SOFA.parse().expect("a head");
+    let line = |by: &Cosigner, time| by.cosign(&head, time).expect("a time");
+    let offered = cosigned(SOFA, &other, 3);
+    let mut note = offered.clone();
+    let answer = format!("{}\n{}\n", line(&other, 4), line(&by, 5));
+    assert_eq!(by.public().collect(&mut note, &answer), Ok(5));
+    assert_eq!(by.public().verify(&note), Ok(5));
+    assert_eq!(other.public().verify(&note), Ok(3));
+    // A later one takes its place.
+    let later = format!("{}\n", line(&by, 9));
+    assert_eq!(by.public().collect(&mut note, &later), Ok(9));
+    assert_eq!(note.signatures().len(), 3);
+    let mut false_line = line(&by, 6);
+    false_line.bytes[30] ^= 1;
+    for (answer, expected) in [
+        (String::new(), NoteError::SignatureLine),
+        (format!("{}\n", line(&other, 4)), NoteError::UnknownKey),
+        (format!("{false_line}\n"), NoteError::Signature),
+        (later.repeat(2), NoteError::Signature),
+    ] {
+        let mut note = offered.clone();
+        assert_eq!(by.public().collect(&mut note, &answer), Err(expected));
+        assert_eq!(note, offered);
+    }
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Honest logs and cosigners are never accused, forked ones always, and in one form only.
+
 use std::cell::Cell;
 use std::convert::Infallible;
 
@@ -28,6 +30,8 @@ fn check_made(made: &Evidence, kind: EvidenceKind) {
     let bytes = made.to_bytes();
     assert!(bytes.len() <= EVIDENCE_BYTES_MAX);
     assert_eq!(made.kind(), kind);
+    let start = format!(r#"{{"type":"{kind}","origin":"{}","vkey":""#, made.origin());
+    assert!(bytes.starts_with(start.as_bytes()));
     assert_eq!(Evidence::open(&bytes).as_ref(), Ok(made));
     let hash = HEXLOWER.encode(&Sha256::digest(&bytes));
     assert_eq!(made.file_name(), format!("{hash}.json"));

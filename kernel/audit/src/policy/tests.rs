@@ -1,3 +1,5 @@
+//! Every line that is none, quorums against counting by hand, and who is chosen as a witness.
+
 use super::*;
 use crate::policy::PolicyProblem as Problem;
 use crate::testing::{TestLog, cosigner, keys};

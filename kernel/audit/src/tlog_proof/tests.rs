@@ -1,3 +1,5 @@
+//! Every entry of a small log proved offline, and everything that must not pass for a proof.
+
 use super::*;
 use crate::cosign::LogNameError;
 use crate::policy::quorum_for;

@@ -1,3 +1,5 @@
+//! Each refusal in its order, batches, and clients that ask at once in every order of steps.
+
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 

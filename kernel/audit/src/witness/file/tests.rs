@@ -1,3 +1,5 @@
+//! A disk that fails or ends at each operation, damage at every bit, and the real files.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
