@@ -3,6 +3,8 @@
 //! - Pure: [`tree`] and [`proof`] (RFC 6962), [`note`] (C2SP signed-note), [`Checkpoint`] and
 //!   [`SignedHead`] (C2SP tlog-checkpoint), [`Event`] and [`Line`] (one JSON object a line).
 //! - Copies: [`tile`] (C2SP tlog-tiles), [`mirror`] (C2SP tlog-mirror).
+//! - For others than the log: [`cosign`] (C2SP tlog-cosignature), [`witness`] (C2SP tlog-witness),
+//!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof) and [`evidence`].
 //! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
 //!
 //! It holds no network, no HTTP and no thread pool; the clock and every random number are handed in.
@@ -13,7 +15,9 @@ mod base64;
 pub mod challenge;
 mod checkpoint;
 mod clock;
+pub mod cosign;
 mod event;
+pub mod evidence;
 pub mod export;
 mod forest;
 mod hash;
@@ -22,15 +26,20 @@ mod line;
 mod log;
 pub mod mirror;
 pub mod note;
+pub mod policy;
 pub mod proof;
 pub mod read;
 pub mod repair;
 pub mod restore;
 mod scan;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 pub mod tile;
+pub mod tlog_proof;
 pub mod tree;
 pub mod verify;
+pub mod witness;
 
 pub use checkpoint::{
     Checkpoint, CheckpointError, HEAD_BYTES_MAX, HeadError, Origin, OriginError, SignedHead,

@@ -17,12 +17,14 @@ use crate::base64;
 pub const NOTE_BYTES_MAX: usize = 1_000_000;
 /// The most signature lines that are parsed. The specification asks for 16 at least.
 pub const SIGNATURES_MAX: usize = 100;
+/// The longest verifier key that is parsed: a name of 255 bytes and the rest.
+pub const VKEY_BYTES_MAX: usize = 320;
 
 /// Marks a plain Ed25519 key in key ids and verifier keys.
 const TYPE_ED25519: u8 = 0x01;
 /// What a signature line begins with: an em dash and a space.
 const SIGNATURE_MARK: &str = "\u{2014} ";
-const KEY_ID_BYTES: usize = 4;
+pub(crate) const KEY_ID_BYTES: usize = 4;
 
 /// A text with its signatures. What the signatures are worth is told by [`Note::verify`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub struct Note {
     signatures: Vec<Signature>,
 }
 
-/// One signature line.
+/// One signature line. As text it is the line without its line feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     /// The name of the key.
@@ -42,7 +44,7 @@ pub struct Signature {
     pub bytes: Vec<u8>,
 }
 
-/// A named Ed25519 key that checks notes: `NAME+KEYID+BASE64`.
+/// A named Ed25519 key that checks notes: `NAME+KEYID+BASE64`, of this system or of anyone else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verifier {
     name: String,
@@ -75,8 +77,8 @@ pub enum VerifierError {
     /// Not of the form `NAME+KEYID+BASE64`, or with a name that notes cannot hold.
     #[error("not a verifier key: expected NAME+KEYID+BASE64")]
     Form,
-    /// Not a plain Ed25519 key, or not a usable one.
-    #[error("the verifier key is not a usable Ed25519 key")]
+    /// Not of the kind that is asked for, or not a usable Ed25519 key.
+    #[error("the verifier key is not a usable Ed25519 key of the expected kind")]
     Key,
     /// The key id belongs to another name or key.
     #[error("the key id does not belong to this name and key")]
@@ -95,7 +97,7 @@ impl Note {
             text: text.to_owned(),
             signatures: vec![Signature {
                 name: name.to_owned(),
-                key_id: key_id(name, &key.verifying_key()),
+                key_id: key_id(name, TYPE_ED25519, &key.verifying_key()),
                 bytes: key.sign(text.as_bytes()).to_vec(),
             }],
         })
@@ -113,22 +115,50 @@ impl Note {
         &self.signatures
     }
 
+    /// Adds a signature line, or puts it in the place of the one of the same name and key id.
+    ///
+    /// # Errors
+    /// [`NoteError::SignatureLine`] for a line that cannot be written, or one too many;
+    /// [`NoteError::TooLong`] when the note would become too long. The note is then unchanged.
+    pub fn add(&mut self, signature: Signature) -> Result<(), NoteError> {
+        if !is_name(&signature.name) || signature.bytes.is_empty() {
+            return Err(NoteError::SignatureLine);
+        }
+        let mut signatures = self.signatures.clone();
+        match signatures.iter().position(|old| old.is_beside(&signature)) {
+            Some(at) => signatures[at] = signature,
+            None if signatures.len() < SIGNATURES_MAX => signatures.push(signature),
+            None => return Err(NoteError::SignatureLine),
+        }
+        let changed = Self {
+            text: self.text.clone(),
+            signatures,
+        };
+        if changed.to_string().len() > NOTE_BYTES_MAX {
+            return Err(NoteError::TooLong);
+        }
+        *self = changed;
+        Ok(())
+    }
+
+    /// Returns the note with those of its signatures that are wanted, or `None` when there is none.
+    #[must_use]
+    pub fn with_only(&self, wanted: impl FnMut(&&Signature) -> bool) -> Option<Self> {
+        let signatures: Vec<_> = self.signatures.iter().filter(wanted).cloned().collect();
+        (!signatures.is_empty()).then(|| Self {
+            text: self.text.clone(),
+            signatures,
+        })
+    }
+
     /// Checks the signature of one key. Those of other keys are passed over.
     ///
     /// # Errors
     /// [`NoteError::UnknownKey`] when there is none, [`NoteError::Signature`] when there are two or
     /// it does not hold.
     pub fn verify(&self, verifier: &Verifier) -> Result<(), NoteError> {
-        let id = key_id(&verifier.name, &verifier.key);
-        let mut own = self
-            .signatures
-            .iter()
-            .filter(|signature| signature.name == verifier.name && signature.key_id == id);
-        let first = own.next().ok_or(NoteError::UnknownKey)?;
-        if own.next().is_some() {
-            return Err(NoteError::Signature);
-        }
-        let bytes: &[u8; 64] = first
+        let line = self.line_of(&verifier.name, verifier.key_id())?;
+        let bytes: &[u8; 64] = line
             .bytes
             .as_slice()
             .try_into()
@@ -137,6 +167,20 @@ impl Note {
             .key
             .verify(self.text.as_bytes(), bytes)
             .map_err(|_mismatch| NoteError::Signature)
+    }
+
+    /// Returns the one signature line of a key.
+    pub(crate) fn line_of(
+        &self,
+        name: &str,
+        id: [u8; KEY_ID_BYTES],
+    ) -> Result<&Signature, NoteError> {
+        let mut own = self.signatures.iter().filter(|line| line.is_of(name, id));
+        let first = own.next().ok_or(NoteError::UnknownKey)?;
+        match own.next() {
+            None => Ok(first),
+            Some(_second) => Err(NoteError::Signature),
+        }
     }
 }
 
@@ -152,14 +196,11 @@ impl FromStr for Note {
         if !is_text(text) {
             return Err(NoteError::Form);
         }
-        let lines = rest[1..].strip_suffix('\n').ok_or(NoteError::Form)?;
-        let mut signatures = Vec::new();
-        for line in lines.split('\n') {
-            if signatures.len() == SIGNATURES_MAX {
-                return Err(NoteError::SignatureLine);
-            }
-            signatures.push(Signature::parse(line).ok_or(NoteError::SignatureLine)?);
+        let lines = &rest[1..];
+        if !lines.ends_with('\n') {
+            return Err(NoteError::Form);
         }
+        let signatures = Signature::parse_lines(lines)?;
         Ok(Self {
             text: text.to_owned(),
             signatures,
@@ -171,16 +212,43 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.text)?;
         for signature in &self.signatures {
-            let mut bytes = signature.key_id.to_vec();
-            bytes.extend_from_slice(&signature.bytes);
-            let encoded = BASE64.encode(&bytes);
-            writeln!(f, "{SIGNATURE_MARK}{} {encoded}", signature.name)?;
+            writeln!(f, "{signature}")?;
         }
         Ok(())
     }
 }
 
 impl Signature {
+    /// Reads signature lines, each with its line feed: what a witness answers.
+    ///
+    /// # Errors
+    /// [`NoteError::SignatureLine`] when one is malformed, or there are none or too many,
+    /// [`NoteError::TooLong`] when they are longer than a note may be.
+    pub fn parse_lines(text: &str) -> Result<Vec<Self>, NoteError> {
+        if text.len() > NOTE_BYTES_MAX {
+            return Err(NoteError::TooLong);
+        }
+        let lines = text.strip_suffix('\n').ok_or(NoteError::SignatureLine)?;
+        let mut signatures = Vec::new();
+        for line in lines.split('\n') {
+            if signatures.len() == SIGNATURES_MAX {
+                return Err(NoteError::SignatureLine);
+            }
+            signatures.push(line.parse()?);
+        }
+        Ok(signatures)
+    }
+
+    /// Tells whether this is the line of a key.
+    pub(crate) fn is_of(&self, name: &str, id: [u8; KEY_ID_BYTES]) -> bool {
+        self.name == name && self.key_id == id
+    }
+
+    /// Tells whether two lines are of the same key.
+    fn is_beside(&self, other: &Self) -> bool {
+        self.is_of(&other.name, other.key_id)
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let (name, encoded) = line.strip_prefix(SIGNATURE_MARK)?.split_once(' ')?;
         if !is_name(name) {
@@ -199,9 +267,29 @@ impl Signature {
     }
 }
 
+impl FromStr for Signature {
+    type Err = NoteError;
+
+    fn from_str(line: &str) -> Result<Self, NoteError> {
+        if line.len() > NOTE_BYTES_MAX {
+            return Err(NoteError::TooLong);
+        }
+        Self::parse(line).ok_or(NoteError::SignatureLine)
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.key_id.to_vec();
+        bytes.extend_from_slice(&self.bytes);
+        let encoded = BASE64.encode(&bytes);
+        write!(f, "{SIGNATURE_MARK}{} {encoded}", self.name)
+    }
+}
+
 impl Verifier {
     /// Names a key. Returns `None` for a name that a note cannot hold: it is not empty and has no
-    /// white space, no control character and no `+`.
+    /// white space, no ASCII control character and no `+`.
     #[must_use]
     pub fn new(name: &str, key: VerifyingKey) -> Option<Self> {
         is_name(name).then(|| Self {
@@ -209,35 +297,31 @@ impl Verifier {
             key,
         })
     }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the key.
+    #[must_use]
+    pub fn key(&self) -> &VerifyingKey {
+        &self.key
+    }
+
+    /// Returns the key id that signature lines carry.
+    #[must_use]
+    pub fn key_id(&self) -> [u8; KEY_ID_BYTES] {
+        key_id(&self.name, TYPE_ED25519, &self.key)
+    }
 }
 
 impl FromStr for Verifier {
     type Err = VerifierError;
 
     fn from_str(text: &str) -> Result<Self, VerifierError> {
-        let mut parts = text.splitn(3, '+');
-        let mut part = || parts.next().ok_or(VerifierError::Form);
-        let (name, id, key) = (part()?, part()?, part()?);
-        if !is_name(name) {
-            return Err(VerifierError::Form);
-        }
-        let mut stated_id = [0; KEY_ID_BYTES];
-        let id_length = HEXLOWER.decode_len(id.len());
-        if id_length != Ok(KEY_ID_BYTES) {
-            return Err(VerifierError::Form);
-        }
-        HEXLOWER
-            .decode_mut(id.as_bytes(), &mut stated_id)
-            .map_err(|_not_hex| VerifierError::Form)?;
-        let decoded = base64::decode(key).ok_or(VerifierError::Form)?;
-        let Some((&TYPE_ED25519, key)) = decoded.split_first() else {
-            return Err(VerifierError::Key);
-        };
-        let key = key.try_into().map_err(|_length| VerifierError::Key)?;
-        let key = VerifyingKey::from_bytes(key).map_err(|_invalid| VerifierError::Key)?;
-        if key_id(name, &key) != stated_id {
-            return Err(VerifierError::KeyId);
-        }
+        let (name, key) = parse_vkey(text, TYPE_ED25519)?;
         Ok(Self {
             name: name.to_owned(),
             key,
@@ -247,18 +331,58 @@ impl FromStr for Verifier {
 
 impl fmt::Display for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![TYPE_ED25519];
-        bytes.extend_from_slice(&self.key.to_bytes());
-        let id = HEXLOWER.encode(&key_id(&self.name, &self.key));
-        write!(f, "{}+{id}+{}", self.name, BASE64.encode(&bytes))
+        write_vkey(f, &self.name, TYPE_ED25519, &self.key)
     }
 }
 
+/// Reads `NAME+KEYID+BASE64` of an Ed25519 key of a kind.
+pub(crate) fn parse_vkey(text: &str, kind: u8) -> Result<(&str, VerifyingKey), VerifierError> {
+    if text.len() > VKEY_BYTES_MAX {
+        return Err(VerifierError::Form);
+    }
+    let mut parts = text.splitn(3, '+');
+    let mut part = || parts.next().ok_or(VerifierError::Form);
+    let (name, id, key) = (part()?, part()?, part()?);
+    if !is_name(name) {
+        return Err(VerifierError::Form);
+    }
+    let mut stated_id = [0; KEY_ID_BYTES];
+    if HEXLOWER.decode_len(id.len()) != Ok(KEY_ID_BYTES) {
+        return Err(VerifierError::Form);
+    }
+    HEXLOWER
+        .decode_mut(id.as_bytes(), &mut stated_id)
+        .map_err(|_not_hex| VerifierError::Form)?;
+    let decoded = base64::decode(key).ok_or(VerifierError::Form)?;
+    let key = match decoded.split_first() {
+        Some((stated, key)) if *stated == kind => key,
+        Some(_) | None => return Err(VerifierError::Key),
+    };
+    let key = key.try_into().map_err(|_length| VerifierError::Key)?;
+    let key = VerifyingKey::from_bytes(key).map_err(|_invalid| VerifierError::Key)?;
+    if key_id(name, kind, &key) != stated_id {
+        return Err(VerifierError::KeyId);
+    }
+    Ok((name, key))
+}
+
+pub(crate) fn write_vkey(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    kind: u8,
+    key: &VerifyingKey,
+) -> fmt::Result {
+    let mut bytes = vec![kind];
+    bytes.extend_from_slice(&key.to_bytes());
+    let id = HEXLOWER.encode(&key_id(name, kind, key));
+    write!(f, "{name}+{id}+{}", BASE64.encode(&bytes))
+}
+
 /// First bytes of SHA-256(name || LF || type || public key).
-fn key_id(name: &str, key: &VerifyingKey) -> [u8; KEY_ID_BYTES] {
+pub(crate) fn key_id(name: &str, kind: u8, key: &VerifyingKey) -> [u8; KEY_ID_BYTES] {
     let hash = Sha256::new()
         .chain_update(name)
-        .chain_update([b'\n', TYPE_ED25519])
+        .chain_update([b'\n', kind])
         .chain_update(key.to_bytes())
         .finalize();
     let mut id = [0; KEY_ID_BYTES];
@@ -266,12 +390,13 @@ fn key_id(name: &str, key: &VerifyingKey) -> [u8; KEY_ID_BYTES] {
     id
 }
 
-fn is_text(text: &str) -> bool {
+pub(crate) fn is_text(text: &str) -> bool {
     text.ends_with('\n') && !text.bytes().any(|byte| byte < 0x20 && byte != b'\n')
 }
 
-fn is_name(name: &str) -> bool {
-    let allowed = |c: char| !c.is_whitespace() && !c.is_control() && c != '+';
+/// Names are what the specification allows, however odd: a line of an unknown key must not spoil a note.
+pub(crate) fn is_name(name: &str) -> bool {
+    let allowed = |c: char| !c.is_whitespace() && c > ' ' && c != '+';
     !name.is_empty() && name.chars().all(allowed)
 }
 
@@ -333,9 +458,6 @@ mod tests {
         check(&format!("te\txt\n\n{line}"), NoteError::Form);
         check(&format!("te\r\n\n{line}"), NoteError::Form);
         check(&format!("text\n\n{}", line.trim_end()), NoteError::Form);
-        // Two padded pieces in a row: another text for the same bytes.
-        let pieces = line.replace(" Uw2QOkn8", " Uw2QOg==Sfw=");
-        check(&format!("text\n\n{pieces}"), NoteError::SignatureLine);
         check("text\n\n", NoteError::Form);
         check("text\n\n\n", NoteError::Form);
         check("text\n\nline\n", NoteError::SignatureLine);
@@ -365,6 +487,10 @@ mod tests {
         );
         check("text\n\n\u{2014} name AAAAAA==\n", NoteError::SignatureLine);
         check(
+            "text\n\n\u{2014} name AAAAAA==AAAA\n",
+            NoteError::SignatureLine,
+        );
+        check(
             &format!("text\n\n{}", line.repeat(SIGNATURES_MAX + 1)),
             NoteError::SignatureLine,
         );
@@ -384,6 +510,97 @@ mod tests {
         check(&VKEY.replace("+Ae", "+Be"), VerifierError::Key);
         check(&VKEY.replace("530d903a", "530d903b"), VerifierError::KeyId);
         check(&VKEY.replace("/foo", "/bar"), VerifierError::KeyId);
+    }
+
+    #[test]
+    fn a_signature_line_is_added_or_replaced() {
+        let keys = [1, 2].map(|seed| SigningKey::from_bytes(&[seed; 32]));
+        let sign = |name, key| Note::sign("text\n", name, key).expect("a valid note");
+        let mut note = sign("one", &keys[0]);
+        let second = sign("two", &keys[1]).signatures()[0].clone();
+        assert_eq!(note.add(second.clone()), Ok(()));
+        assert_eq!(note.signatures().len(), 2);
+        for (name, key) in [("one", &keys[0]), ("two", &keys[1])] {
+            let verifier = Verifier::new(name, key.verifying_key()).expect("a valid name");
+            assert_eq!(note.verify(&verifier), Ok(()));
+        }
+        let newer = Signature {
+            bytes: vec![1, 2, 3],
+            ..second.clone()
+        };
+        assert_eq!(note.add(newer.clone()), Ok(()));
+        assert_eq!(note.signatures()[1..], [newer]);
+        assert_eq!(note.to_string().parse(), Ok(note.clone()));
+        let only = note.with_only(|line| line.name == "one");
+        assert_eq!(only, Some(sign("one", &keys[0])));
+        assert_eq!(note.with_only(|line| line.name == "three"), None);
+        for (name, bytes) in [
+            ("a b", vec![1]),
+            ("", vec![1]),
+            ("a+b", vec![1]),
+            ("a", vec![]),
+        ] {
+            let bad = Signature {
+                name: name.to_owned(),
+                bytes,
+                key_id: [0; 4],
+            };
+            assert_eq!(note.add(bad), Err(NoteError::SignatureLine));
+        }
+        for number in 2..SIGNATURES_MAX {
+            let name = format!("n{number}");
+            let line = Signature {
+                name,
+                ..second.clone()
+            };
+            assert_eq!(note.add(line), Ok(()));
+        }
+        let full = note.clone();
+        let more = Signature {
+            name: "more".to_owned(),
+            ..second.clone()
+        };
+        assert_eq!(note.add(more), Err(NoteError::SignatureLine));
+        let long = Signature {
+            bytes: vec![0; NOTE_BYTES_MAX],
+            ..second
+        };
+        assert_eq!(note.add(long), Err(NoteError::TooLong));
+        assert_eq!(note, full);
+        assert_eq!(note.to_string().parse(), Ok(note));
+    }
+
+    /// The key of the test log of Tessera.
+    #[test]
+    fn keys_of_other_logs_are_read() {
+        let text = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx";
+        let key: Verifier = text.parse().expect("a verifier key");
+        assert_eq!(key.name(), "example.com/log/testdata");
+        assert_eq!(key.key_id(), [0x33, 0xd7, 0xb4, 0x96]);
+        assert_eq!(key.to_string(), text);
+        let long = format!("{}{text}", "x".repeat(VKEY_BYTES_MAX));
+        assert_eq!(long.parse::<Verifier>(), Err(VerifierError::Form));
+    }
+
+    #[test]
+    fn signature_lines_alone_are_read_strictly() {
+        let note: Note = example().parse().expect("a note");
+        let line = format!("{}\n", note.signatures()[0]);
+        assert_eq!(
+            Signature::parse_lines(&line.repeat(2)),
+            Ok(vec![note.signatures()[0].clone(); 2])
+        );
+        assert_eq!(line.trim_end().parse(), Ok(note.signatures()[0].clone()));
+        assert_eq!(line.parse::<Signature>(), Err(NoteError::SignatureLine));
+        for bad in [
+            String::new(),
+            "\n".to_owned(),
+            line.trim_end().to_owned(),
+            format!("{line}\n"),
+        ] {
+            let parsed = Signature::parse_lines(&bad);
+            assert_eq!(parsed, Err(NoteError::SignatureLine), "{bad:?}");
+        }
     }
 
     proptest! {

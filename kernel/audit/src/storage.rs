@@ -10,7 +10,7 @@
 //!   time. Its slices are the level 0 tiles of C2SP tlog-tiles,
 //! - `evidence/`: what was cut off when the log was recovered.
 
-mod fs;
+pub(crate) mod fs;
 mod segments;
 
 use std::fmt;

@@ -1,96 +1,126 @@
-//! The same tree, the same proofs and the same tiles by `tlog_tiles`, a port of the tlog of Go.
-//!
-//! It stands here and not among the tests of the crate because it brings second versions of crates that
-//! the workspace has once. It asserts on what is not valid, and is given nothing else.
-//! `cargo +nightly test --manifest-path kernel/audit/fuzz/Cargo.toml --test differential`
+//! Notes of each implementation in the other one. Needs no nightly compiler.
 
-use openfang_audit::Hash;
-use openfang_audit::proof::{
-    build_consistency, build_inclusion, verify_consistency, verify_inclusion,
-};
-use openfang_audit::tile::{TILE_WIDTH, TileKind, compute_tile, encode_tile, tile_paths};
-use openfang_audit::tree::{leaf_hash, root_of};
-use tlog_tiles::tlog::{self, HashReader};
-use tlog_tiles::{Error, Tile};
+use openfang_audit::cosign::{Cosigner, TreeHead};
+use openfang_audit::note::{Note, Verifier};
+use openfang_audit_fuzz::{compare_note, compare_vkey};
+use openfang_id::{NodeSeed, SigningKey};
+use signed_note::{Note as Theirs, Signer as _, StandardSigner, StandardVerifier, VerifierList};
 
-/// Hashes in the order in which `tlog` stores them.
-struct Stored(Vec<tlog::Hash>);
+const HEAD: &str = "log.example/1\n5\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n";
 
-impl HashReader for Stored {
-    fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<tlog::Hash>, Error> {
-        Ok(indexes
-            .iter()
-            .map(|index| self.0[*index as usize])
-            .collect())
+/// A number generator of its own, so that the same cases come every time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % end
     }
 }
 
-fn ours(hashes: &[tlog::Hash]) -> Vec<Hash> {
-    hashes.iter().map(|hash| Hash::from_bytes(hash.0)).collect()
+fn key(seed: u8) -> SigningKey {
+    NodeSeed::from_bytes([seed; 32]).keys().log
 }
 
-fn theirs(hashes: &[Hash]) -> Vec<tlog::Hash> {
-    hashes
-        .iter()
-        .map(|hash| tlog::Hash(*hash.as_bytes()))
-        .collect()
+fn vkey(seed: u8) -> Verifier {
+    Verifier::new("log.example/1", key(seed).verifying_key()).expect("a valid name")
+}
+
+/// Our note, cosigned, of which they verify the line of the log and ignore the rest.
+#[test]
+fn what_we_sign_they_verify() {
+    for seed in 0..50 {
+        let mut note = Note::sign(HEAD, "log.example/1", &key(seed)).expect("a valid text");
+        let witness = Cosigner::new("witness.example/w", key(seed + 100)).expect("a valid name");
+        let head: TreeHead = HEAD.parse().expect("a head");
+        note.add(witness.cosign(&head, 1_700_000_000).expect("a time"))
+            .expect("room for a line");
+        let text = note.to_string();
+        compare_note(&text);
+        compare_vkey(&vkey(seed).to_string());
+        let theirs = Theirs::from_bytes(text.as_bytes()).expect("a note");
+        let known = StandardVerifier::new(&vkey(seed).to_string()).expect("a key");
+        let (verified, unverified) = theirs
+            .verify(&VerifierList::new(vec![Box::new(known)]))
+            .expect("signed by the log");
+        assert_eq!((verified.len(), unverified.len()), (1, 1));
+        let stranger = StandardVerifier::new(&vkey(seed + 50).to_string()).expect("a key");
+        assert!(
+            theirs
+                .verify(&VerifierList::new(vec![Box::new(stranger)]))
+                .is_err()
+        );
+    }
 }
 
 #[test]
-fn roots_proofs_and_tiles_are_the_same() {
-    let mut stored = Stored(Vec::new());
-    let mut leaves = Vec::new();
-    let mut checked = 0;
-    for index in 0..70_000_u64 {
-        let entry = format!("entry {index}");
-        let more = tlog::stored_hashes(index, entry.as_bytes(), &stored).expect("stored");
-        stored.0.extend(more);
-        leaves.push(leaf_hash(entry.as_bytes()));
-        let size = index + 1;
-        let edge = size % 256 <= 1 || size % 65_536 <= 2 || size == 70_000;
-        if size > 260 && !(edge && size % 4_096 <= 2) && size != 70_000 {
-            continue;
-        }
-        let root = root_of(&leaves);
-        let other = tlog::tree_hash(size, &stored).expect("a root");
-        assert_eq!(other.0, *root.as_bytes(), "size {size}");
-        let step = 1 + usize::try_from(size / 40).expect("small");
-        for index in (0..size).step_by(step).chain([size - 1]) {
-            let leaf = leaves[index as usize];
-            let proof = build_inclusion(&*leaves, index, size).expect("a proof");
-            let other = tlog::prove_record(size, index, &stored).expect("a proof");
-            assert_eq!(ours(&other), proof, "entry {index} of {size}");
-            let (th, h) = (tlog::Hash(*root.as_bytes()), tlog::Hash(*leaf.as_bytes()));
-            tlog::check_record(&theirs(&proof), size, th, index, h).expect("it holds");
-            verify_inclusion(index, size, &leaf, &ours(&other), &root).expect("it holds");
-
-            let old = index + 1;
-            let old_root = root_of(&leaves[..old as usize]);
-            let proof = build_consistency(&*leaves, old, size).expect("a proof");
-            let other = tlog::prove_tree(size, old, &stored).expect("a proof");
-            assert_eq!(ours(&other), proof, "{old} in {size}");
-            let h = tlog::Hash(*old_root.as_bytes());
-            tlog::check_tree(&theirs(&proof), size, th, old, h).expect("it holds");
-            verify_consistency(old, &old_root, size, &root, &ours(&other)).expect("it holds");
-            checked += 1;
-        }
+fn what_they_sign_we_verify() {
+    for seed in 0..50 {
+        let ours = vkey(seed);
+        let mut bytes = vec![1];
+        bytes.extend_from_slice(key(seed).secret_bytes().as_slice());
+        let id = data_encoding::HEXLOWER.encode(&ours.key_id());
+        let encoded = data_encoding::BASE64.encode(&bytes);
+        let skey = format!("PRIVATE+KEY+log.example/1+{id}+{encoded}");
+        let signer = StandardSigner::new(&skey).expect("a key");
+        assert_eq!(signer.key_id(), u32::from_be_bytes(ours.key_id()));
+        let mut theirs = Theirs::new(HEAD.as_bytes(), &[]).expect("a valid text");
+        theirs.add_sigs(&[&signer]).expect("a valid key");
+        let text = String::from_utf8(theirs.to_bytes()).expect("text");
+        let note: Note = text.parse().expect("a note");
+        assert_eq!(note.verify(&ours), Ok(()));
+        assert_eq!(note.to_string(), text);
+        assert!(note.verify(&vkey(seed + 50)).is_err());
     }
-    assert!(checked > 10_000, "{checked} proofs");
-    let size = leaves.len() as u64;
-    for path in tile_paths(size) {
-        let TileKind::Hashes(level) = path.kind() else {
-            continue;
-        };
-        let tile = Tile::new(8, level, path.index(), u32::from(path.width()), false);
-        let Ok(hashes) = compute_tile(&*leaves, level, path.index(), path.width());
-        let other = tile.read_data(&stored).expect("a tile");
-        assert_eq!(other, encode_tile(&hashes), "{path}");
-        // Their paths name the height as well.
-        let expected = path.to_string().replacen("tile/", "tile/8/", 1);
-        assert_eq!(tile.path(), expected);
-        if path.width() == TILE_WIDTH {
-            let root = Tile::subtree_hash(&other);
-            assert_eq!(root.0, *root_of(&hashes).as_bytes(), "{path}");
+}
+
+/// A hundred thousand changed notes: bytes that matter in the format, in all places.
+#[test]
+fn both_accept_the_same_notes() {
+    let note = Note::sign(HEAD, "log.example/1", &key(1)).expect("a valid text");
+    let good = note.to_string();
+    let marks = [
+        "\n",
+        "\n\n",
+        "\u{2014} ",
+        " ",
+        "+",
+        "=",
+        "A",
+        "\0",
+        "\r",
+        "\t",
+        "\u{a0}",
+        "\u{7f}",
+        "",
+    ];
+    let mut numbers = Numbers(1);
+    for _case in 0..100_000 {
+        let mut text = good.clone();
+        for _change in 0..=numbers.below(3) {
+            let ends: Vec<_> = text.char_indices().map(|(at, _)| at).collect();
+            let from = ends
+                .get(numbers.below(ends.len() + 1))
+                .copied()
+                .unwrap_or(text.len());
+            let to = ends
+                .iter()
+                .copied()
+                .find(|at| *at > from)
+                .unwrap_or(text.len());
+            let to = if numbers.below(2) == 0 { from } else { to };
+            text.replace_range(from..to, marks[numbers.below(marks.len())]);
+            if text.is_empty() {
+                break;
+            }
+        }
+        compare_note(&text);
+        for line in text.lines() {
+            compare_note(line);
+            compare_vkey(line);
         }
     }
 }

@@ -370,7 +370,7 @@ fn small_path(dir: &Path, small: Small) -> PathBuf {
     })
 }
 
-fn parent_of(path: &Path) -> &Path {
+pub(crate) fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
@@ -397,7 +397,7 @@ fn load(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn make_dir(path: &Path) -> Result<(), LockError> {
+pub(crate) fn make_dir(path: &Path) -> Result<(), LockError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -437,7 +437,7 @@ fn same_file(a: &Path, b: &Path) -> Result<bool, LockError> {
     Ok(id(a)? == id(b)?)
 }
 
-fn take_lock(path: &Path, holder: &str) -> Result<File, LockError> {
+pub(crate) fn take_lock(path: &Path, holder: &str) -> Result<File, LockError> {
     let io_error = |source| LockError::Io {
         path: path.to_owned(),
         source,
@@ -469,7 +469,7 @@ fn take_lock(path: &Path, holder: &str) -> Result<File, LockError> {
     Ok(lock)
 }
 
-fn write_new(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -483,6 +483,6 @@ fn write_new(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
