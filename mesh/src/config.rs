@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use openfang_id::{Keys, NodeName, PeerAddr, SharedSecret, Transport};
 use openfang_ofp::gate::Epoch;
@@ -65,6 +66,16 @@ pub struct Limits {
     pub calls_in_flight_per_peer: u32,
     /// Calls per second of one peer.
     pub calls_per_second_per_peer: NonZeroU32,
+    /// Call substreams of one peer that are open at once, over all its connections; above, they are
+    /// reset.
+    pub call_substreams_per_peer: u32,
+    /// How long a request may take from its first byte to its last; then its substream is reset.
+    pub request_arrival: Duration,
+    /// Bytes of requests of one peer that have begun and not arrived whole; above, the substream that
+    /// brings more is reset, and its caller tries again. At least the size of the largest request.
+    pub unfinished_bytes_per_peer: usize,
+    /// The same for all peers together.
+    pub unfinished_bytes_max: usize,
     /// Calls to one peer that may wait here for a free substream; above, the caller is told.
     pub calls_waiting_per_peer: usize,
 }
@@ -84,10 +95,19 @@ impl Default for Limits {
             connections_per_peer_max: 4,
             calls_in_flight_per_peer: 64,
             calls_per_second_per_peer: at_least_one(400_000),
+            call_substreams_per_peer: CALL_SUBSTREAMS_PER_PEER,
+            request_arrival: Duration::from_secs(10),
+            unfinished_bytes_per_peer: 4 << 20,
+            unfinished_bytes_max: 64 << 20,
             calls_waiting_per_peer: 1_024,
         }
     }
 }
+
+/// A peer like this one has its pool of substreams to each peer. When a connection breaks, its new one
+/// may be there before the old one is missed here: as often as it may have connections.
+const CALL_SUBSTREAMS_PER_PEER: u32 = 4 * 48;
+const _: () = assert!(CALL_SUBSTREAMS_PER_PEER as usize == 4 * crate::pool::STREAMS_PER_PEER);
 
 const fn at_least_one(n: u32) -> NonZeroU32 {
     match NonZeroU32::new(n) {
