@@ -11,9 +11,11 @@ use libp2p::core::muxing::SubstreamBox;
 use libp2p::identity::Keypair;
 use openfang_id::Transport;
 use openfang_ofp::call::{CallId, REQUEST_BYTES_MAX};
+use openfang_ofp::exchange::QUESTION_BODY_MAX;
 use tokio::task::JoinSet;
 
 const CALL: &str = "/ofp/call/1";
+const AUDIT: &str = "/ofp/audit/1";
 
 /// Sends so much of a frame of this length. `false` when the other side no longer takes it.
 async fn begin_frame(
@@ -193,4 +195,59 @@ async fn many_large_requests_of_an_honest_member_all_arrive() {
             assert_eq!(b.host.runs_of(CallId([n + 1; 16])), 1);
         }
     }
+}
+
+/// Members who begin so many questions each and send so much of each.
+async fn half_questions(
+    a: &Node,
+    members: usize,
+    each: usize,
+    sent: usize,
+) -> (Vec<(Knock, Vec<SubstreamBox>)>, usize) {
+    let mut knocks = Vec::new();
+    let mut held = 0;
+    for _member in 0..members {
+        let keys = Keypair::generate_ed25519();
+        let mut knock = Knock::enter(&keys, a, Transport::Tcp).await;
+        let mut streams = Vec::new();
+        for _question in 0..each {
+            let mut stream = knock.open_protocol(AUDIT).await.expect("open");
+            if begin_frame(&mut knock, &mut stream, QUESTION_BODY_MAX, sent).await {
+                held += usize::from(is_waited_for(&mut knock, &mut stream).await);
+            }
+            streams.push(stream);
+        }
+        knocks.push((knock, streams));
+    }
+    (knocks, held)
+}
+
+async fn asks(node: &Node, to: &Node) {
+    let asked = openfang_mesh::Question {
+        verb: openfang_mesh::Verb::Get,
+        path: "/checkpoint".to_owned(),
+        body: Vec::new(),
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    let answer = node.mesh.ask(to.id(), asked, deadline).await;
+    assert_eq!(answer.expect("answered").status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_that_never_end_keep_nobody_from_asking() {
+    let (a, b) = pair(Transport::Tcp).await;
+    // As many as are answered at once, and more.
+    let (knocks, held) = half_questions(&a, 5, 4, 100).await;
+    assert_eq!(held, 20);
+    asks(&b, &a).await;
+    drop(knocks);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_questions_of_all_members_have_a_budget() {
+    let (a, b) = pair(Transport::Tcp).await;
+    let (knocks, held) = half_questions(&a, 6, 2, 7 << 20).await;
+    assert!((1..=9).contains(&held), "{held} of 7 MiB each are held");
+    asks(&b, &a).await;
+    drop(knocks);
 }
