@@ -44,14 +44,17 @@ pub struct Config {
 /// The bounds on what peers may use. Every one holds per node unless it says otherwise.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections from outside that are being set up, members' included. 1 and more.
+    /// Connections from outside that are being set up, members' included; so many for TCP and as many
+    /// for QUIC. 1 and more.
     pub pending_incoming_max: u32,
     /// Of these, how many may come from addresses the roster does not know; the rest is kept for
     /// members. At most `pending_incoming_max`.
     pub pending_strangers_max: u32,
-    /// Connections being set up from one address (IPv6: one /64); sixteen times as many for members.
+    /// Connections being set up from one address (IPv6: one /64) over one transport; sixteen times as
+    /// many for members.
     pub pending_per_address_max: u32,
-    /// New connections per second from one address; sixteen times as many for members.
+    /// New connections per second from one address over one transport; sixteen times as many for
+    /// members.
     pub knocks_per_second: NonZeroU32,
     /// How many of them may come at once.
     pub knock_burst: NonZeroU32,

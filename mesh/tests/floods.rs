@@ -5,13 +5,15 @@ mod common;
 use std::time::Duration;
 
 use common::knock::Knock;
-use common::{Node, Plan, collect, eventually, pair, request};
+use common::{Node, Plan, collect, eventually, pair, quic, request, secret, tcp};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::core::muxing::SubstreamBox;
 use libp2p::identity::Keypair;
 use openfang_id::Transport;
 use openfang_ofp::call::{CallId, REQUEST_BYTES_MAX};
 use openfang_ofp::exchange::QUESTION_BODY_MAX;
+use openfang_ofp::gate::Epoch;
+use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 const CALL: &str = "/ofp/call/1";
@@ -250,4 +252,51 @@ async fn the_questions_of_all_members_have_a_budget() {
     assert!((1..=9).contains(&held), "{held} of 7 MiB each are held");
     asks(&b, &a).await;
     drop(knocks);
+}
+
+/// Passes on what dialers say, and never the answers: handshakes that stay half done, as those whose
+/// sender forged its address.
+async fn half_handshakes(node: &Node, count: usize) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let target = node.socket(Transport::Quic);
+    for _handshake in 0..count {
+        let ear = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let mouth = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let addr = ear.local_addr().expect("an address");
+        tasks.spawn(async move {
+            let mut packet = [0; 2_048];
+            while let Ok((len, _from)) = ear.recv_from(&mut packet).await {
+                drop(mouth.send_to(&packet[..len], target).await);
+            }
+        });
+        tasks.spawn(async move {
+            let keys = Keypair::generate_ed25519();
+            drop(Knock::dial(&keys, addr, Transport::Quic).await);
+        });
+    }
+    tasks
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_handshakes_over_quic_do_not_shut_tcp() {
+    let listen = [tcp("127.0.0.1:0"), quic("127.0.0.1:0")];
+    let mut plan = Plan::new(1).listen(&listen);
+    plan.limits.pending_incoming_max = 8;
+    plan.limits.pending_strangers_max = 8;
+    let a = plan.start().await;
+    let forged = half_handshakes(&a, 24).await;
+    let refused = |event: &openfang_mesh::MeshEvent| {
+        matches!(event, openfang_mesh::MeshEvent::PeerRefused { .. })
+    };
+    eventually("QUIC is shut", || a.host.any_event(refused)).await;
+    let b = Plan::new(2).secret(None).start().await;
+    let joined = b
+        .mesh
+        .join(
+            vec![a.anonymous(Transport::Tcp)],
+            Some((Epoch(1), secret(1))),
+        )
+        .await;
+    assert_eq!(joined.expect("joined").node, a.id());
+    drop(forged);
 }

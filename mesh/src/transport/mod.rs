@@ -42,6 +42,10 @@ const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// For the whole way from the first packet to an authenticated peer. The gate has its own, shorter
 /// deadline; this one bounds a peer that is slow before it.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(6);
+/// For the QUIC handshake of a peer that knocks. It takes one round trip, and until it is over nobody
+/// knows whether the address in its first packet is the sender's: whoever forges addresses holds a
+/// place for this long, at the price of one packet. Room for one lost packet.
+const QUIC_KNOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a connection was not made. The source of the `io::Error` that the swarm reports.
 #[derive(Debug, thiserror::Error)]
@@ -93,9 +97,10 @@ pub(crate) fn build(
         .and_then(move |(peer, muxer), endpoint| tcp_keeper.admit(peer, muxer, endpoint, Tag::Tcp))
         .map_err(|why| why.into_inner());
     let quic_keeper = Arc::clone(keeper);
-    let quic = quic::tokio::Transport::new(quic_config(keypair))
+    let quic = quic::tokio::Transport::new(quic_config(keypair)).map_err(Fail::Quic);
+    let quic = TransportTimeout::with_ingoing_timeout(quic, QUIC_KNOCK_TIMEOUT)
+        .map_err(flatten_timeout)
         .map(|(peer, muxer), _endpoint| (peer, StreamMuxerBox::new(muxer)))
-        .map_err(Fail::Quic)
         .and_then(move |(peer, muxer), endpoint| {
             quic_keeper.admit(peer, muxer, endpoint, Tag::Quic)
         })
