@@ -82,12 +82,17 @@ async fn guarded(app: &Arc<App>, route: &str, mut request: Request, next: Next) 
     next.run(request).await
 }
 
-/// Four routes are open to everyone, for reading only.
+/// Four routes are open to everyone, for reading only. Those that give the node or the mesh away, or
+/// decide what runs on it, have power.
 fn reach(method: &Method, route: &str) -> Reach {
     let reads = *method == Method::GET || *method == Method::HEAD;
+    let posts = *method == Method::POST;
     match route {
         path::HEALTH | path::ROOT | path::LOGO | path::FAVICON if reads => Reach::Public,
         path::WS => Reach::WebSocket,
+        path::NETWORK_TICKET => Reach::Power,
+        path::AGENTS | path::SHUTDOWN | path::RESTART | path::NETWORK_JOIN if posts => Reach::Power,
+        path::AGENT if *method == Method::DELETE => Reach::Power,
         _other => Reach::Protected,
     }
 }

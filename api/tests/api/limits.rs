@@ -40,17 +40,30 @@ async fn a_manifest_has_at_most_1_mib() {
         let head = "name = \"big\"\nmodule = \"builtin:echo\"\n# ";
         json!({"manifest_toml": format!("{head}{}", "x".repeat(length - head.len()))})
     };
-    let answer = node.post("/api/agents", &of(1024 * 1024)).send().await;
+    let answer = node
+        .post("/api/agents", &of(1024 * 1024))
+        .key()
+        .send()
+        .await;
     assert_eq!(answer.status.as_u16(), 201, "{}", answer.text());
-    let answer = node.post("/api/agents", &of(1024 * 1024 + 1)).send().await;
+    let answer = node
+        .post("/api/agents", &of(1024 * 1024 + 1))
+        .key()
+        .send()
+        .await;
     assert_eq!(answer.is_error(413, "too_large")["limit_bytes"], 1_048_576);
-    let answer = node.post("/api/agents", &of(8 * 1024 * 1024)).send().await;
+    let answer = node
+        .post("/api/agents", &of(8 * 1024 * 1024))
+        .key()
+        .send()
+        .await;
     answer.is_error(413, "too_large");
     let answer = node
         .post(
             "/api/network/join",
             &json!({"addr": "x".repeat(256 * 1024)}),
         )
+        .key()
         .send()
         .await;
     answer.is_error(413, "too_large");
