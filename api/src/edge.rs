@@ -70,16 +70,19 @@ async fn guarded(app: &Arc<App>, route: &str, mut request: Request, next: Next) 
         headers: request.headers(),
     };
     match auth::decide(&facts, &app.state.auth) {
-        Decision::Deny(denial) => return denied(app, client, denial),
+        Decision::Deny(denial) => denied(app, client, denial),
         Decision::Allow(access) => {
             if access == Access::Key {
                 app.on_key_used(client, || format!("{} {route}", request.method()));
             }
             request.extensions_mut().insert(access);
             request.extensions_mut().insert(Peer(client));
+            let mut response = next.run(request).await;
+            // The connection is told whom it serves.
+            response.extensions_mut().insert(access);
+            response
         }
     }
-    next.run(request).await
 }
 
 /// Four routes are open to everyone, for reading only. Those that give the node or the mesh away, or

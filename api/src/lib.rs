@@ -17,6 +17,7 @@ mod extract;
 mod failures;
 mod headers;
 mod peers;
+mod places;
 mod router;
 mod routes;
 mod serve;
