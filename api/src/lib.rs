@@ -26,5 +26,5 @@ mod wire;
 
 pub use auth::{Access, AuthConfig, Decision, Denial, Reach, RequestFacts, decide};
 pub use router::router;
-pub use serve::{ServeError, serve};
+pub use serve::{DRAIN, ServeError, serve};
 pub use state::{JoinStore, KeepError, Membership, NodeInfo, State};

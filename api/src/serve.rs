@@ -30,8 +30,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// The most of a connection that is read ahead, in bytes; more than a head, whose bound is its own.
 const READ_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
-/// How long running requests may take to end once the node stops.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long running requests may take to end once the node stops. Longer than the node lets turns run
+/// on: a turn that is cut then ends with an error, and that still has to be told.
+pub const DRAIN: Duration = Duration::from_secs(12);
 /// The pause after a failed accept, such as one for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -44,7 +45,7 @@ pub enum ServeError {
 }
 
 /// Answers on `listener` until `shutdown` fires, then takes no more connections and lets running
-/// requests end, at most ten seconds long, and cuts the rest.
+/// requests end, at most [`DRAIN`] long, and cuts the rest.
 ///
 /// Cancel safety: dropping it closes every connection at once, except open WebSockets, which end
 /// with the shutdown token of the state.

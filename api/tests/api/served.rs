@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::message::slow;
 use crate::node::{KEY, KEYED, Node, Setup, start};
 
 /// A node that answers on a socket.
@@ -209,4 +210,73 @@ async fn a_connection_that_shows_no_key_is_closed_after_a_silence() {
     let answer = ask(&mut owner, &keyed).await.expect("still open");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     served.stop().await;
+}
+
+/// What a node does when it is told to stop: the turns have ten seconds, and the API as long as they.
+#[tokio::test]
+async fn a_stream_that_is_cut_at_the_end_is_told_so() {
+    let mut served = serve(KEYED).await;
+    let model = slow(&served.node).await;
+    let body = "{\"message\":\"hello\"}";
+    let request = format!(
+        "POST /api/agents/slow/message/stream HTTP/1.1\r\nHost: 127.0.0.1:4200\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(served.addr).await.expect("connected");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let (mut asked, _) = model.accept().await.expect("asked");
+    let chunk = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\
+                 data: {\"choices\":[{\"delta\":{\"content\":\"begun\"}}]}\n\n";
+    asked.write_all(chunk.as_bytes()).await.expect("sent");
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("begun") {
+        let read = stream.read_buf(&mut heard).await.expect("open");
+        assert!(read > 0, "{}", String::from_utf8_lossy(&heard));
+    }
+    served.node.shutdown.cancel();
+    served.stop.cancel();
+    let grace = Duration::from_secs(10);
+    let (ended, ()) = tokio::join!(stream.read_to_end(&mut heard), served.node.end_turns(grace));
+    let heard = String::from_utf8_lossy(&heard).into_owned();
+    assert!(ended.is_ok() && heard.contains("event: error"), "{heard}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_lets_the_running_request_end_and_closes_the_connection() {
+    let served = serve(KEYED).await;
+    served.node.echo("echo").await;
+    let mut stream = TcpStream::connect(served.addr).await.expect("connected");
+    let body = "{\"message\":\"hello\"}";
+    let head = format!(
+        "POST /api/agents/echo/message HTTP/1.1\r\nHost: 127.0.0.1:4200\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    // The handler is running once it asks for the body.
+    let mut first = vec![0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream
+        .read_exact(&mut first)
+        .await
+        .expect("asked for the body");
+    served.stop.cancel();
+    stream.write_all(body.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    stream
+        .read_to_end(&mut answer)
+        .await
+        .expect("read to the end");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_stopped_server_takes_no_connection() {
+    let served = serve(KEYED).await;
+    let addr = served.addr;
+    served.stop().await;
+    assert!(TcpStream::connect(addr).await.is_err());
 }
