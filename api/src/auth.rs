@@ -2,7 +2,9 @@
 //!
 //! A key opens everything. Without a key, a request is trusted only when it was made on this
 //! machine *and* nothing says that somebody else is behind it: a loopback socket alone proves
-//! nothing, because a reverse proxy, a web page and a rebound DNS name all arrive over one.
+//! nothing, because a reverse proxy, a web page and a rebound DNS name all arrive over one. A
+//! forwarder that adds nothing to the bytes cannot be told apart from a program of this machine.
+//! So what gives the node or the mesh away needs the key from everywhere, where there is one.
 //! Nothing here reads a clock or keeps a count; see `failures` for those.
 
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +34,10 @@ pub enum Reach {
     Public,
     /// Open to those who may.
     Protected,
-    /// The same, and a browser cannot set headers: the key may stand in the query or in the
+    /// Open to those who may, and with power over the node or the mesh: the key is needed on this
+    /// machine, too, when one is configured.
+    Power,
+    /// As protected, and a browser cannot set headers: the key may stand in the query or in the
     /// subprotocol, and the origin is checked because no CORS rule protects a WebSocket.
     WebSocket,
 }
@@ -97,20 +102,45 @@ const SINGLE: [HeaderName; 5] = [AUTHORIZATION, X_API_KEY, HOST, ORIGIN, SEC_FET
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Fetch Metadata: how the page that made a request relates to this server.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// What proxies add, beside everything that starts with `x-forwarded-`.
-const PROXY_HEADERS: [&str; 10] = [
+/// What proxies, tunnels and edges of clouds add: how such a name begins, with `-` for `_`.
+const PROXY_PREFIXES: [&str; 36] = [
+    "akamai-",
+    "cdn-",
+    "cf-",
+    "client-ip",
+    "cloudfront-",
+    "do-connecting-",
+    "fastly-",
+    "fly-",
     "forwarded",
+    "incap-",
+    "ngrok-",
+    "proxy-",
+    "tailscale-",
+    "true-client-",
     "via",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-original-forwarded-for",
-    "x-envoy-external-address",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
+    "x-akamai-",
+    "x-amz-cf-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-arr-",
+    "x-azure-",
+    "x-client-",
+    "x-cloud-trace-",
+    "x-cluster-client-",
+    "x-envoy-",
+    "x-forwarded",
+    "x-forwarder",
+    "x-host",
+    "x-nginx-",
+    "x-original-",
+    "x-proxy",
+    "x-real-",
+    "x-remote-",
+    "x-rewrite-",
+    "x-sucuri-",
+    "x-vercel-",
 ];
-const PROXY_PREFIX: &str = "x-forwarded-";
 /// The names of this machine.
 const OWN_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// The names the key has in the query of a WebSocket.
@@ -133,6 +163,7 @@ pub fn decide(facts: &RequestFacts<'_>, config: &AuthConfig) -> Decision {
         Some(key) => match presented(facts, key) {
             Presented::Right => Ok(Access::Key),
             Presented::Wrong => Err(Denial::InvalidKey),
+            Presented::Nothing if facts.reach == Reach::Power => Err(Denial::KeyRequired),
             Presented::Nothing => by_place(facts, config),
         },
         None => by_place(facts, config),
@@ -258,10 +289,24 @@ fn is_direct(facts: &RequestFacts<'_>) -> bool {
     let loopback = facts
         .peer
         .is_some_and(|peer| peer.to_canonical().is_loopback());
-    let proxied = facts.headers.keys().any(|name| {
-        name.as_str().starts_with(PROXY_PREFIX) || PROXY_HEADERS.contains(&name.as_str())
-    });
+    let proxied = facts
+        .headers
+        .keys()
+        .any(|name| is_of_a_proxy(name.as_str()));
     loopback && !proxied && facts.version >= Version::HTTP_11
+}
+
+/// Whether a header, in lower case, is one that something between the client and here adds.
+fn is_of_a_proxy(name: &str) -> bool {
+    let same = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    PROXY_PREFIXES.iter().any(|prefix| {
+        name.len() >= prefix.len()
+            && name
+                .bytes()
+                .map(same)
+                .zip(prefix.bytes())
+                .all(|(a, b)| a == b)
+    })
 }
 
 fn is_own_host(facts: &RequestFacts<'_>, port: u16) -> bool {

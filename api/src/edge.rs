@@ -23,13 +23,16 @@ use crate::state::App;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) Client);
 
+/// What stands for the route of a path that has none.
+const NO_ROUTE: &str = "(none)";
+
 /// The layer.
 pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = app.next_request_id();
     let origin = cors::origin(request.headers());
     let template = request.extensions().get::<MatchedPath>().cloned();
-    let route = template.as_ref().map_or("(none)", MatchedPath::as_str);
+    let route = template.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let span = tracing::info_span!(
         "request",
         http.method = %request.method(),
@@ -70,24 +73,58 @@ async fn guarded(app: &Arc<App>, route: &str, mut request: Request, next: Next) 
         headers: request.headers(),
     };
     match auth::decide(&facts, &app.state.auth) {
-        Decision::Deny(denial) => return denied(app, client, denial),
+        Decision::Deny(denial) => denied(app, client, denial),
         Decision::Allow(access) => {
             if access == Access::Key {
                 app.on_key_used(client, || format!("{} {route}", request.method()));
             }
-            request.extensions_mut().insert(access);
-            request.extensions_mut().insert(Peer(client));
+            let mut response = match check_parameters(access, route, request.uri().query()) {
+                Ok(()) => {
+                    request.extensions_mut().insert(access);
+                    request.extensions_mut().insert(Peer(client));
+                    next.run(request).await
+                }
+                Err(error) => error.into_response(),
+            };
+            // The connection is told whom it serves.
+            response.extensions_mut().insert(access);
+            response
         }
     }
-    next.run(request).await
 }
 
-/// Four routes are open to everyone, for reading only.
+/// A parameter that nobody reads is a mistake of the caller. The public routes take any: what checks
+/// on health from outside likes to add a number against caches.
+fn check_parameters(access: Access, route: &str, query: Option<&str>) -> Result<(), ApiError> {
+    let known: &[&str] = match route {
+        path::AGENTS => &["scope"],
+        path::AUDIT_RECENT => &["n", "limit"],
+        path::WS => &["key", "token"],
+        _other => &[],
+    };
+    let is_route = route != NO_ROUTE && access != Access::Public;
+    let names = query.unwrap_or_default().split('&');
+    let unknown = names
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split('=').next().unwrap_or_default())
+        .find(|name| !known.contains(name));
+    match unknown {
+        Some(name) if is_route => Err(ApiError::unknown_parameter(name, known)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Four routes are open to everyone, for reading only. Those that give the node or the mesh away, or
+/// decide what runs on it, have power.
 fn reach(method: &Method, route: &str) -> Reach {
     let reads = *method == Method::GET || *method == Method::HEAD;
+    let posts = *method == Method::POST;
     match route {
         path::HEALTH | path::ROOT | path::LOGO | path::FAVICON if reads => Reach::Public,
         path::WS => Reach::WebSocket,
+        path::NETWORK_TICKET => Reach::Power,
+        path::AGENTS | path::SHUTDOWN | path::RESTART | path::NETWORK_JOIN if posts => Reach::Power,
+        path::AGENT if *method == Method::DELETE => Reach::Power,
         _other => Reach::Protected,
     }
 }

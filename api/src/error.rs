@@ -109,6 +109,22 @@ impl ApiError {
         .limit(limit)
     }
 
+    /// A parameter of the query that the route does not know. What it was set to is not repeated:
+    /// it may be a key.
+    pub(crate) fn unknown_parameter(name: &str, known: &[&str]) -> Self {
+        let shown: String = name.chars().take(64).collect();
+        let hint = match known {
+            [] => "This route takes none.".to_owned(),
+            known => format!("This route takes {}.", known.join(", ")),
+        };
+        Self::new(
+            ErrorCode::InvalidParameter,
+            format!("There is no parameter {shown}."),
+        )
+        .looked_for(shown)
+        .hint(hint)
+    }
+
     /// A path nothing answers to.
     pub(crate) fn no_route(path: &str) -> Self {
         Self::new(ErrorCode::NoRoute, "There is no such route.")

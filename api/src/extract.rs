@@ -113,10 +113,32 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 ApiError::new(ErrorCode::BodyTimeout, "The body did not arrive in time.")
             })?
             .map_err(|rejection| unread(&rejection))?;
+        check_object(&bytes)?;
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| malformed(&error))
     }
+}
+
+/// Every body is an object. An array of the values in their order would be read as one otherwise.
+fn check_object(bytes: &[u8]) -> Result<(), ApiError> {
+    let at = bytes.iter().position(|byte| !b" \t\r\n".contains(byte));
+    let (before, rest) = bytes.split_at(at.unwrap_or(bytes.len()));
+    let Some(b'[') = rest.first() else {
+        return Ok(());
+    };
+    let line_ends = before.iter().filter(|byte| **byte == b'\n').count();
+    let column = before
+        .iter()
+        .rev()
+        .take_while(|byte| **byte != b'\n')
+        .count()
+        + 1;
+    Err(unreadable(
+        "it is an array, not an object",
+        line_ends + 1,
+        column,
+    ))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -142,16 +164,18 @@ fn unread(rejection: &BytesRejection) -> ApiError {
 fn malformed(error: &serde_json::Error) -> ApiError {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default();
+    unreadable(what, error.line(), error.column())
+}
+
+/// Lines and columns count from 1; an empty body ends before its first column, and says so.
+fn unreadable(what: &str, line: usize, column: usize) -> ApiError {
+    let (line, column) = (line.max(1), column.max(1));
     let place = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     ApiError::new(
         ErrorCode::InvalidBody,
-        format!(
-            "The body cannot be read: {what} (line {}, column {}).",
-            error.line(),
-            error.column()
-        ),
+        format!("The body cannot be read: {what} (line {line}, column {column})."),
     )
-    .place(place(error.line()), place(error.column()))
+    .place(place(line), place(column))
 }
 
 /// A message, with its idempotency key from the body or the header.

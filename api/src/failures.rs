@@ -55,6 +55,13 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Whether it is a program on this machine, or something that passes on what others say.
+    pub(crate) fn is_loopback(self) -> bool {
+        self.0.is_loopback()
+    }
+}
+
 impl std::fmt::Display for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {

@@ -17,6 +17,7 @@ mod extract;
 mod failures;
 mod headers;
 mod peers;
+mod places;
 mod router;
 mod routes;
 mod serve;
@@ -25,5 +26,5 @@ mod wire;
 
 pub use auth::{Access, AuthConfig, Decision, Denial, Reach, RequestFacts, decide};
 pub use router::router;
-pub use serve::{ServeError, serve};
+pub use serve::{DRAIN, ServeError, serve};
 pub use state::{JoinStore, KeepError, Membership, NodeInfo, State};

@@ -4,6 +4,10 @@
 //! being set up are counted in all and per address, new ones per address are paced, and part of the
 //! room is kept for addresses that the roster knows. Loopback counts as known: whoever can connect
 //! from there is on this machine already.
+//!
+//! TCP and QUIC are two doors, each with places of its own. The address of a TCP connection is its
+//! peer's, or the handshake would not have come about; that of a QUIC handshake's first packet can be
+//! forged, a member's too. So what happens at the one says nothing about the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,6 +17,7 @@ use governor::clock::DefaultClock;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use libp2p::swarm::{ConnectionDenied, ConnectionId};
+use openfang_id::Transport;
 
 use crate::config::Limits;
 
@@ -37,8 +42,14 @@ pub(crate) enum Denied {
 
 /// The counts.
 pub(crate) struct Admission {
-    limits: Limits,
     known: BTreeSet<IpAddr>,
+    tcp: Door,
+    quic: Door,
+}
+
+/// Connections over one transport that are being set up.
+struct Door {
+    limits: Limits,
     pending: BTreeMap<ConnectionId, (IpAddr, bool)>,
     per_address: BTreeMap<IpAddr, u32>,
     strangers: u32,
@@ -48,18 +59,10 @@ pub(crate) struct Admission {
 
 impl Admission {
     pub(crate) fn new(limits: Limits) -> Self {
-        let times = |rate: NonZeroU32| rate.saturating_mul(KNOWN_FACTOR_NZ);
-        let quota = Quota::per_second(limits.knocks_per_second).allow_burst(limits.knock_burst);
-        let known_quota = Quota::per_second(times(limits.knocks_per_second))
-            .allow_burst(times(limits.knock_burst));
         Self {
-            limits,
             known: BTreeSet::new(),
-            pending: BTreeMap::new(),
-            per_address: BTreeMap::new(),
-            strangers: 0,
-            pace: RateLimiter::dashmap(quota),
-            pace_known: RateLimiter::dashmap(known_quota),
+            tcp: Door::new(limits.clone()),
+            quic: Door::new(limits),
         }
     }
 
@@ -69,10 +72,48 @@ impl Admission {
     }
 
     /// A connection arrives.
-    pub(crate) fn on_knock(&mut self, id: ConnectionId, from: IpAddr) -> Result<(), Denied> {
-        let address = bucket(from);
+    pub(crate) fn on_knock(
+        &mut self,
+        id: ConnectionId,
+        transport: Transport,
+        from: IpAddr,
+    ) -> Result<(), Denied> {
         let known = from.is_loopback() || self.known.contains(&from);
-        if !known && self.strangers >= self.limits.pending_strangers_max {
+        let door = match transport {
+            Transport::Tcp => &mut self.tcp,
+            Transport::Quic => &mut self.quic,
+        };
+        door.on_knock(id, from, known)
+    }
+
+    /// A connection that was being set up is done with it, well or not.
+    pub(crate) fn on_settled(&mut self, id: ConnectionId) {
+        self.tcp.on_settled(id);
+        self.quic.on_settled(id);
+    }
+}
+
+impl Door {
+    fn new(limits: Limits) -> Self {
+        let times = |rate: NonZeroU32| rate.saturating_mul(KNOWN_FACTOR_NZ);
+        let quota = Quota::per_second(limits.knocks_per_second).allow_burst(limits.knock_burst);
+        let known_quota = Quota::per_second(times(limits.knocks_per_second))
+            .allow_burst(times(limits.knock_burst));
+        Self {
+            limits,
+            pending: BTreeMap::new(),
+            per_address: BTreeMap::new(),
+            strangers: 0,
+            pace: RateLimiter::dashmap(quota),
+            pace_known: RateLimiter::dashmap(known_quota),
+        }
+    }
+
+    fn on_knock(&mut self, id: ConnectionId, from: IpAddr, known: bool) -> Result<(), Denied> {
+        let address = bucket(from);
+        let all = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
+        let no_place = !known && self.strangers >= self.limits.pending_strangers_max;
+        if no_place || all >= self.limits.pending_incoming_max {
             return Err(Denied::Crowded);
         }
         let per_address_max = if known {
@@ -102,8 +143,7 @@ impl Admission {
         Ok(())
     }
 
-    /// A connection that was being set up is done with it, well or not.
-    pub(crate) fn on_settled(&mut self, id: ConnectionId) {
+    fn on_settled(&mut self, id: ConnectionId) {
         let Some((address, known)) = self.pending.remove(&id) else {
             return;
         };
@@ -146,6 +186,10 @@ fn bucket(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    fn tcp(admission: &mut Admission, n: usize, from: IpAddr) -> Result<(), Denied> {
+        admission.on_knock(id(n), Transport::Tcp, from)
+    }
+
     fn id(n: usize) -> ConnectionId {
         ConnectionId::new_unchecked(n)
     }
@@ -164,15 +208,48 @@ mod tests {
         admission.set_known(BTreeSet::from([ip("192.0.2.200")]));
         for n in 0..8 {
             let from = ip(&format!("198.51.100.{n}"));
-            assert_eq!(admission.on_knock(id(n), from), Ok(()));
+            assert_eq!(tcp(&mut admission, n, from), Ok(()));
         }
         assert_eq!(
-            admission.on_knock(id(8), ip("198.51.100.99")),
+            tcp(&mut admission, 8, ip("198.51.100.99")),
             Err(Denied::Crowded)
         );
-        assert_eq!(admission.on_knock(id(9), ip("192.0.2.200")), Ok(()));
+        assert_eq!(tcp(&mut admission, 9, ip("192.0.2.200")), Ok(()));
         admission.on_settled(id(3));
-        assert_eq!(admission.on_knock(id(10), ip("198.51.100.99")), Ok(()));
+        assert_eq!(tcp(&mut admission, 10, ip("198.51.100.99")), Ok(()));
+    }
+
+    #[test]
+    fn what_knocks_over_quic_takes_no_place_of_tcp() {
+        let limits = Limits {
+            pending_incoming_max: 10,
+            pending_strangers_max: 8,
+            ..Limits::default()
+        };
+        let mut admission = Admission::new(limits);
+        let member = ip("192.0.2.200");
+        admission.set_known(BTreeSet::from([member]));
+        let mut n = 0;
+        let mut forge = |admission: &mut Admission, from| {
+            n += 1;
+            admission.on_knock(id(n), Transport::Quic, from)
+        };
+        for last in 0..8 {
+            let from = ip(&format!("198.51.100.{last}"));
+            assert_eq!(forge(&mut admission, from), Ok(()));
+        }
+        assert_eq!(
+            forge(&mut admission, ip("198.51.100.99")),
+            Err(Denied::Crowded)
+        );
+        // The member's own address is forged, too, until its reserve is used up.
+        while forge(&mut admission, member).is_ok() {}
+        for n in 100..110 {
+            assert_eq!(tcp(&mut admission, n, member), Ok(()));
+        }
+        assert_eq!(tcp(&mut admission, 110, member), Err(Denied::Crowded));
+        admission.on_settled(id(100));
+        assert_eq!(tcp(&mut admission, 111, ip("198.51.100.1")), Ok(()));
     }
 
     #[test]
@@ -181,13 +258,13 @@ mod tests {
         let max = usize::try_from(Limits::default().pending_per_address_max).expect("small");
         for n in 0..max {
             let from = ip(&format!("2001:db8:1:2::{n}"));
-            assert_eq!(admission.on_knock(id(n), from), Ok(()));
+            assert_eq!(tcp(&mut admission, n, from), Ok(()));
         }
         assert_eq!(
-            admission.on_knock(id(max), ip("2001:db8:1:2:ffff::1")),
+            tcp(&mut admission, max, ip("2001:db8:1:2:ffff::1")),
             Err(Denied::CrowdedAddress)
         );
-        assert_eq!(admission.on_knock(id(max), ip("2001:db8:1:3::1")), Ok(()));
+        assert_eq!(tcp(&mut admission, max, ip("2001:db8:1:3::1")), Ok(()));
     }
 
     #[test]
@@ -196,10 +273,10 @@ mod tests {
         let burst = usize::try_from(Limits::default().knock_burst.get()).expect("small");
         let from = ip("203.0.113.7");
         for n in 0..burst {
-            assert_eq!(admission.on_knock(id(n), from), Ok(()));
+            assert_eq!(tcp(&mut admission, n, from), Ok(()));
             admission.on_settled(id(n));
         }
-        assert_eq!(admission.on_knock(id(burst), from), Err(Denied::TooFast));
-        assert!(admission.per_address.is_empty());
+        assert_eq!(tcp(&mut admission, burst, from), Err(Denied::TooFast));
+        assert!(admission.tcp.per_address.is_empty());
     }
 }

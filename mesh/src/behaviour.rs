@@ -16,6 +16,7 @@ use libp2p::swarm::{
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, allow_block_list, connection_limits};
+use openfang_id::Transport;
 use tokio::time::Instant;
 
 use crate::admission::Admission;
@@ -48,8 +49,8 @@ pub(crate) struct Behaviour {
 
 impl Behaviour {
     pub(crate) fn new(limits: &Limits, inbound: Inbound) -> Self {
+        // Those that come from outside and are being set up are counted by admission.
         let connections = connection_limits::ConnectionLimits::default()
-            .with_max_pending_incoming(Some(limits.pending_incoming_max))
             .with_max_pending_outgoing(Some(limits.pending_outgoing_max))
             .with_max_established(Some(limits.connections_max))
             .with_max_established_per_peer(Some(limits.connections_per_peer_max));
@@ -113,7 +114,7 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         if let Some(ip) = ip_of(remote) {
-            self.admission.on_knock(id, ip)?;
+            self.admission.on_knock(id, transport_of(remote), ip)?;
         }
         self.blocked
             .handle_pending_inbound_connection(id, local, remote)?;
@@ -220,6 +221,15 @@ impl NetworkBehaviour for Behaviour {
             ),
             Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+fn transport_of(addr: &Multiaddr) -> Transport {
+    let is_quic = addr.iter().any(|part| part == Protocol::QuicV1);
+    if is_quic {
+        Transport::Quic
+    } else {
+        Transport::Tcp
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use futures::{AsyncRead, AsyncReadExt as _, FutureExt as _, Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use openfang_id::NodeId;
 use openfang_ofp::call::client::{In, NotSent, Out};
 use openfang_ofp::call::{self, CallEncodeError, Failure, Frame};
@@ -184,7 +184,7 @@ impl Call {
             match out {
                 // A broken connection shows itself when the answer is read.
                 Out::Send(bytes) => {
-                    let written = lease.line().write(&bytes);
+                    let written = self.peer.write_request(lease.line(), &bytes);
                     let written = tokio::time::timeout_at(self.deadline, written).await;
                     crate::ignore_gone(written.map_err(|_elapsed| CallError::TimedOut)?);
                 }
@@ -263,20 +263,10 @@ impl Reply {
         while self.ready.is_empty() {
             match &mut self.state {
                 State::Done => break,
-                State::Waiting(lease) => {
-                    let line = lease.line();
-                    let read = Pin::new(&mut line.stream).poll_read(cx, &mut line.buffer);
-                    let event = match read {
-                        Poll::Pending => {
-                            ready!(self.poll_deadline(cx));
-                            continue;
-                        }
-                        Poll::Ready(Ok(0) | Err(_)) => In::Closed,
-                        Poll::Ready(Ok(len)) => In::Bytes(&line.buffer[..len]),
-                    };
-                    let outs = line.client.handle(event);
-                    self.on_outs(outs);
-                }
+                State::Waiting(lease) => match lease.line().poll_hear(cx) {
+                    Poll::Ready(outs) => self.on_outs(outs),
+                    Poll::Pending => ready!(self.poll_deadline(cx)),
+                },
                 State::Resuming(resumed) => match resumed.poll_unpin(cx) {
                     Poll::Ready(Ok(lease)) => self.state = State::Waiting(lease),
                     Poll::Ready(Err(why)) => self.finish(Err(why)),
@@ -418,14 +408,10 @@ impl Takeback {
         }
         while !lease.line().client.is_idle() {
             let line = lease.line();
-            match line.stream.read(&mut line.buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(len) => {
-                    let outs = line.client.handle(In::Bytes(&line.buffer[..len]));
-                    if outs.iter().any(|out| matches!(out, Out::Violated(_))) {
-                        return;
-                    }
-                }
+            let outs = std::future::poll_fn(|cx| line.poll_hear(cx)).await;
+            let over = |out: &Out| matches!(out, Out::Violated(_) | Out::Closed | Out::Lost(_));
+            if outs.iter().any(over) {
+                return;
             }
         }
         lease.give_back();

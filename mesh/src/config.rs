@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use openfang_id::{Keys, NodeName, PeerAddr, SharedSecret, Transport};
 use openfang_ofp::gate::Epoch;
@@ -43,14 +44,17 @@ pub struct Config {
 /// The bounds on what peers may use. Every one holds per node unless it says otherwise.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections from outside that are being set up, members' included. 1 and more.
+    /// Connections from outside that are being set up, members' included; so many for TCP and as many
+    /// for QUIC. 1 and more.
     pub pending_incoming_max: u32,
     /// Of these, how many may come from addresses the roster does not know; the rest is kept for
     /// members. At most `pending_incoming_max`.
     pub pending_strangers_max: u32,
-    /// Connections being set up from one address (IPv6: one /64); sixteen times as many for members.
+    /// Connections being set up from one address (IPv6: one /64) over one transport; sixteen times as
+    /// many for members.
     pub pending_per_address_max: u32,
-    /// New connections per second from one address; sixteen times as many for members.
+    /// New connections per second from one address over one transport; sixteen times as many for
+    /// members.
     pub knocks_per_second: NonZeroU32,
     /// How many of them may come at once.
     pub knock_burst: NonZeroU32,
@@ -65,6 +69,16 @@ pub struct Limits {
     pub calls_in_flight_per_peer: u32,
     /// Calls per second of one peer.
     pub calls_per_second_per_peer: NonZeroU32,
+    /// Call substreams of one peer that are open at once, over all its connections; above, they are
+    /// reset.
+    pub call_substreams_per_peer: u32,
+    /// How long a request may take from its first byte to its last; then its substream is reset.
+    pub request_arrival: Duration,
+    /// Bytes of requests of one peer that have begun and not arrived whole; above, the substream that
+    /// brings more is reset, and its caller tries again. At least the size of the largest request.
+    pub unfinished_bytes_per_peer: usize,
+    /// The same for all peers together.
+    pub unfinished_bytes_max: usize,
     /// Calls to one peer that may wait here for a free substream; above, the caller is told.
     pub calls_waiting_per_peer: usize,
 }
@@ -84,10 +98,19 @@ impl Default for Limits {
             connections_per_peer_max: 4,
             calls_in_flight_per_peer: 64,
             calls_per_second_per_peer: at_least_one(400_000),
+            call_substreams_per_peer: CALL_SUBSTREAMS_PER_PEER,
+            request_arrival: Duration::from_secs(10),
+            unfinished_bytes_per_peer: 4 << 20,
+            unfinished_bytes_max: 64 << 20,
             calls_waiting_per_peer: 1_024,
         }
     }
 }
+
+/// A peer like this one has its pool of substreams to each peer. When a connection breaks, its new one
+/// may be there before the old one is missed here: as often as it may have connections.
+const CALL_SUBSTREAMS_PER_PEER: u32 = 4 * 48;
+const _: () = assert!(CALL_SUBSTREAMS_PER_PEER as usize == 4 * crate::pool::STREAMS_PER_PEER);
 
 const fn at_least_one(n: u32) -> NonZeroU32 {
     match NonZeroU32::new(n) {

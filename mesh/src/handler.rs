@@ -2,16 +2,15 @@
 //!
 //! Not here: what is said on a substream. Outbound substreams are asked for through a bounded queue
 //! that the caller holds ([`Opener`]), so that a call does not pass through the driver. Inbound
-//! substreams of calls and exchanges go straight into their servers' bounded queues; when that of the
-//! calls is full the peer is told so, when that of the exchanges is full the substream is reset.
+//! substreams of calls and exchanges go straight into their servers' bounded queues; when one is full
+//! the substream is reset.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _, future, future::BoxFuture};
+use futures::future;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
@@ -39,8 +38,6 @@ const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(5);
 const NEGOTIATING_MAX: usize = 32;
 /// How many requests for substreams may wait at one connection.
 const OPEN_QUEUE: usize = 64;
-/// How many peers' calls may be told "busy" at once; further ones are reset.
-const REFUSING_MAX: usize = 16;
 
 /// Asks a connection for substreams.
 pub(crate) type Opener = mpsc::Sender<Open>;
@@ -124,7 +121,6 @@ pub(crate) struct Handler {
     opens: mpsc::Receiver<Open>,
     negotiating: usize,
     inbound: Inbound,
-    refusing: FuturesUnordered<BoxFuture<'static, ()>>,
     events: VecDeque<Event>,
 }
 
@@ -145,7 +141,6 @@ impl Handler {
             opens,
             negotiating: 0,
             inbound,
-            refusing: FuturesUnordered::new(),
             events: VecDeque::new(),
         };
         (handler, opener)
@@ -165,15 +160,9 @@ impl Handler {
             return;
         }
         let call = InboundCall { peer, stream };
-        let Err(full) = self.inbound.calls.try_send(call) else {
-            return;
-        };
-        let call = match full {
-            mpsc::error::TrySendError::Full(call) | mpsc::error::TrySendError::Closed(call) => call,
-        };
-        tracing::warn!(peer.id = %self.peer.fmt_short(), "call refused: too many at once");
-        if self.refusing.len() < REFUSING_MAX {
-            self.refusing.push(call.refuse_busy().boxed());
+        // Who called notices that its substream is reset, and tries again after a pause.
+        if self.inbound.calls.try_send(call).is_err() {
+            tracing::warn!(peer.id = %peer.fmt_short(), "call substream reset: too many at once");
         }
     }
 }
@@ -199,7 +188,6 @@ impl ConnectionHandler for Handler {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Offer, Self::OutboundOpenInfo, Event>> {
-        while let Poll::Ready(Some(())) = self.refusing.poll_next_unpin(cx) {}
         if let Some(event) = self.events.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }

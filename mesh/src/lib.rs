@@ -10,6 +10,7 @@ mod addrs;
 mod admission;
 mod awake;
 mod behaviour;
+mod budget;
 mod client;
 mod clock;
 mod config;

@@ -6,11 +6,13 @@
 //! that wait for one.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::AsyncWriteExt as _;
+use futures::{AsyncRead as _, AsyncWriteExt as _};
 use libp2p::swarm::{Stream, StreamProtocol};
 use openfang_id::{NodeId, Transport};
 use openfang_ofp::call;
@@ -26,6 +28,12 @@ pub(crate) const STREAMS_PER_PEER: usize = 48;
 /// What a caller is told when the queue is full.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(50);
 
+/// Requests up to this size are sent as they come: all of one pool fit into what a node holds of the
+/// unfinished requests of a peer, with room for one of the largest.
+const SMALL_BYTES: usize = 64 * 1024;
+/// Larger ones take turns: so many bytes of them are on their way to one peer. If all were sent side
+/// by side, none would be whole before the other node has to turn some away.
+const LARGE_BYTES: u32 = 1 << 20;
 /// How long the end of idle substreams may take.
 const RETIRE_TIMEOUT: Duration = Duration::from_millis(250);
 /// How much is read at once: small answers come in one read.
@@ -36,7 +44,6 @@ const READ_BYTES: usize = 8 * 1024;
 pub(crate) struct Line {
     pub(crate) stream: Stream,
     pub(crate) client: call::Client,
-    pub(crate) buffer: Box<[u8]>,
     link: LinkId,
 }
 
@@ -45,6 +52,17 @@ impl Line {
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
+    }
+
+    /// Waits for bytes and gives them to the state machine. Room for them is taken for the moment of
+    /// reading alone: an idle substream holds none.
+    pub(crate) fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Vec<call::client::Out>> {
+        let mut buffer = [0; READ_BYTES];
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+        Poll::Ready(self.client.handle(match read {
+            Ok(0) | Err(_) => call::client::In::Closed,
+            Ok(len) => call::client::In::Bytes(&buffer[..len]),
+        }))
     }
 
     /// Says that the answer to the last call has arrived, so that the other end may forget it.
@@ -93,6 +111,8 @@ pub(crate) struct Peer {
     node: NodeId,
     lines: Mutex<Lines>,
     slots: Arc<Semaphore>,
+    /// Bytes of large requests that may be sent.
+    large: Semaphore,
     waiting: AtomicUsize,
     waiting_max: usize,
     /// How many connections there are.
@@ -161,6 +181,7 @@ impl Peer {
             node,
             lines: Mutex::default(),
             slots: Arc::new(Semaphore::new(STREAMS_PER_PEER)),
+            large: Semaphore::new(usize::try_from(LARGE_BYTES).unwrap_or(usize::MAX)),
             waiting: AtomicUsize::new(0),
             waiting_max,
             links: watch::channel(0).0,
@@ -264,7 +285,6 @@ impl Peer {
             Ok(Ok(stream)) => Ok(Line {
                 stream,
                 client: call::Client::new(),
-                buffer: vec![0; READ_BYTES].into(),
                 link,
             }),
             Ok(Err(why)) => Err(why),
@@ -289,6 +309,22 @@ impl Peer {
         let tcp = |(_, transport, _): &&(LinkId, Transport, Opener)| *transport == Transport::Tcp;
         let best = lines.links.iter().find(tcp).or_else(|| lines.links.first());
         best.map(|(link, _, opener)| (*link, opener.clone()))
+    }
+
+    /// Writes a request; a large one when it is its turn.
+    pub(crate) async fn write_request(
+        &self,
+        line: &mut Line,
+        request: &[u8],
+    ) -> std::io::Result<()> {
+        if request.len() <= SMALL_BYTES {
+            return line.write(request).await;
+        }
+        let bytes = u32::try_from(request.len()).unwrap_or(u32::MAX);
+        let turn = self.large.acquire_many(bytes.min(LARGE_BYTES)).await;
+        let written = line.write(request).await;
+        drop(turn);
+        written
     }
 
     fn put_back(&self, line: Line) {

@@ -141,3 +141,28 @@ async fn a_connection_that_breaks_ends_the_question() {
         "{lost:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_question_that_is_too_much_is_answered_so_before_its_end() {
+    for transport in [Transport::Tcp, Transport::Quic] {
+        let (a, b) = pair(transport).await;
+        b.host.answers.forget_permits(1_000);
+        let mut held = tokio::task::JoinSet::new();
+        for number in 0..2 {
+            let (mesh, id) = (a.mesh.clone(), b.id());
+            let asked = question(&format!("/held/{number}"), vec![7; QUESTION_BODY_MAX]);
+            let deadline = Instant::now() + Duration::from_secs(60);
+            held.spawn(async move { mesh.ask(id, asked, deadline).await });
+        }
+        eventually("two are being answered", || {
+            lock(&b.host.questions).len() == 2
+        })
+        .await;
+        let third = ask(&a, b.id(), question("/third", vec![7; QUESTION_BODY_MAX])).await;
+        assert_eq!(third.expect("answered").status, 429);
+        b.host.answers.add_permits(1_000);
+        for asked in held.join_all().await {
+            assert_eq!(asked.expect("answered").status, 200);
+        }
+    }
+}

@@ -30,6 +30,8 @@ use crate::{VERSION, audit_epoch, config, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
 pub const GRACE: Duration = Duration::from_secs(10);
+// The API outlives the turns: it tells their callers how they ended.
+const _: () = assert!(GRACE.as_millis() < openfang_api::DRAIN.as_millis());
 /// How long the farewell to the mesh may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a part has to end when its grace is over: more is a fault, and does not keep the node.

@@ -18,17 +18,18 @@ pub const CONNECTIONS_PER_ADDRESS: u32 = 5;
 /// A connection without a message of the client for so long is closed, in seconds.
 pub const IDLE_SECS: u64 = 30 * 60;
 
-/// What a client sends. A text that is not a JSON object is taken as the content of a message.
+/// What a client sends. A text that is not a JSON object is taken as the content of a message. A
+/// field that is not known is an error, as in a body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ClientMessage {
     /// For the agent.
     Message {
         /// The text.
         content: String,
     },
-    /// Answered with [`ServerMessage::Pong`].
-    Ping,
+    /// Answered with [`ServerMessage::Pong`]. With braces, so that unknown fields are noticed.
+    Ping {},
 }
 
 /// Where the agent is in its turn.

@@ -311,7 +311,7 @@ fn a_failed_verification_names_the_entry() {
 
 #[test]
 fn web_socket_messages_are_tagged_by_type() {
-    check(&ws::ClientMessage::Ping, &json!({"type": "ping"}));
+    check(&ws::ClientMessage::Ping {}, &json!({"type": "ping"}));
     check(
         &ws::ClientMessage::Message {
             content: "hi".to_owned(),

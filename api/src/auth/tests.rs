@@ -71,6 +71,11 @@ impl Case {
         self
     }
 
+    fn power(mut self) -> Self {
+        self.reach = Reach::Power;
+        self
+    }
+
     fn public(mut self) -> Self {
         self.reach = Reach::Public;
         self
@@ -144,6 +149,18 @@ fn a_local_request_can_be_made_to_need_the_key() {
     check(&local().strict(), KEY_REQUIRED, LOCAL_ONLY);
     check(&local().strict().bearer(KEY), KEYED, LOCAL_ONLY);
     check(&local().strict().public(), PUBLIC, PUBLIC);
+}
+
+/// A forwarder that adds nothing looks like a program of this machine.
+#[test]
+fn power_over_the_node_needs_the_key_from_everywhere() {
+    check(&local().power(), KEY_REQUIRED, LOCAL);
+    check(&local().power().bearer(KEY), KEYED, LOCAL);
+    check(&local().power().bearer("x"), INVALID_KEY, LOCAL);
+    check(&remote().power(), KEY_REQUIRED, LOCAL_ONLY);
+    check(&remote().power().bearer(KEY), KEYED, LOCAL_ONLY);
+    let page = local().power().with("origin", "http://evil.example");
+    check(&page, KEY_REQUIRED, ORIGIN_REFUSED);
 }
 
 #[test]
@@ -293,12 +310,41 @@ fn a_proxy_ends_the_trust_in_the_socket() {
         "x-original-forwarded-for",
         "true-client-ip",
         "cf-connecting-ip",
+        "x-forwarded",
+        "x_forwarded_for",
+        "x-forwarded_for",
+        "client-ip",
+        "cf-ray",
+        "cf-worker",
+        "x-amzn-trace-id",
+        "fly-client-ip",
+        "x-azure-clientip",
+        "tailscale-user-login",
+        "ngrok-trace",
+        "x-envoy-attempt-count",
+        "x-original-url",
+        "x-proxyuser-ip",
+        "proxy-connection",
+        "do-connecting-ip",
+        "x-appengine-user-ip",
+        "x-cloud-trace-context",
     ] {
         for value in ["203.0.113.9", "127.0.0.1", ""] {
             let case = local().with(name, value);
             check(&case, KEY_REQUIRED, LOCAL_ONLY);
             check(&case.bearer(KEY), KEYED, LOCAL_ONLY);
         }
+    }
+    for name in [
+        "accept",
+        "user-agent",
+        "x-api",
+        "x-client",
+        "cfg",
+        "vi",
+        "traceparent",
+    ] {
+        check(&local().with(name, "x"), LOCAL, LOCAL);
     }
     check(&local().http10(), KEY_REQUIRED, LOCAL_ONLY);
     check(&local().http10().bearer(KEY), KEYED, LOCAL_ONLY);

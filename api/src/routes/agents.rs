@@ -28,6 +28,7 @@ enum Scope {
 
 /// The parameters of a list.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ListParams {
     #[serde(default)]
     scope: Scope,

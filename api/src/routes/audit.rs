@@ -18,6 +18,7 @@ const ENTRIES_MAX: usize = 1000;
 
 /// The parameters of `recent`; both names mean the same.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RecentParams {
     n: Option<usize>,
     limit: Option<usize>,

@@ -99,6 +99,37 @@ async fn the_key_opens_from_anywhere_and_this_machine_needs_none_by_default() {
     proxied.send().await.is_ok();
 }
 
+/// A plain forwarder on this machine adds nothing that tells its clients from local programs.
+#[tokio::test]
+async fn what_gives_the_node_away_needs_the_key_on_this_machine_too() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    let powers = [
+        ("POST", "/api/shutdown"),
+        ("POST", "/api/agents"),
+        ("DELETE", "/api/agents/echo"),
+        ("POST", "/api/agents/echo/restart"),
+        ("POST", "/api/network/join"),
+        ("GET", "/api/network/ticket"),
+        ("HEAD", "/api/network/ticket"),
+    ];
+    for (verb, path) in powers {
+        let answer = node.request(method(verb), path).send().await;
+        assert_eq!(answer.status.as_u16(), 401, "{verb} {path}");
+        let keyed = node.request(method(verb), path).key().send().await;
+        assert_ne!(keyed.status.as_u16(), 401, "{verb} {path}");
+    }
+    assert!(node.shutdown.is_cancelled(), "with the key");
+    let node = start(KEYLESS).await;
+    for (verb, path) in powers {
+        let answer = node.request(method(verb), path).send().await;
+        assert!(
+            !matches!(answer.status.as_u16(), 401 | 403),
+            "{verb} {path}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn this_machine_can_be_made_to_need_the_key() {
     let node = start(Setup {

@@ -26,7 +26,7 @@ async fn the_page_of_an_agent_with_a_model_shows_its_prompt() {
     let node = start(KEYED).await;
     let text = "name = \"poet\"\nmodule = \"builtin:chat\"\n[model]\nprovider = \"openai\"\n\
                 model = \"m\"\nsystem_prompt = \"Rhyme.\"\n";
-    let answer = node.post("/api/agents", &manifest(text)).send().await;
+    let answer = node.post("/api/agents", &manifest(text)).key().send().await;
     assert_eq!(answer.status.as_u16(), 201, "{}", answer.text());
     let detail = node.get("/api/agents/poet").send().await.is_ok();
     assert_eq!(detail["system_prompt"], "Rhyme.");
@@ -36,7 +36,11 @@ async fn the_page_of_an_agent_with_a_model_shows_its_prompt() {
 #[tokio::test]
 async fn an_agent_is_spawned_listed_shown_restarted_and_deleted() {
     let node = start(KEYED).await;
-    let answer = node.post("/api/agents", &manifest(MANIFEST)).send().await;
+    let answer = node
+        .post("/api/agents", &manifest(MANIFEST))
+        .key()
+        .send()
+        .await;
     assert_eq!(answer.status.as_u16(), 201, "{}", answer.text());
     let spawned = answer.json();
     let id = spawned["agent_id"].as_str().expect("an id").to_owned();
@@ -73,19 +77,24 @@ async fn an_agent_is_spawned_listed_shown_restarted_and_deleted() {
     assert_eq!(detail["session_id"], "main");
     assert_eq!(detail["system_prompt"], Value::Null, "it has no model");
     let restart = format!("/api/agents/{id}/restart");
-    let restarted = node.request(Method::POST, &restart).send().await.is_ok();
+    let restarted = node
+        .request(Method::POST, &restart)
+        .key()
+        .send()
+        .await
+        .is_ok();
     assert_eq!(
         restarted,
         json!({"status": "restarted", "agent": "helper", "agent_id": id,
                "previous_state": "Running", "task_cancelled": false})
     );
-    let killed = node.delete("/api/agents/helper").send().await.is_ok();
+    let killed = node.delete("/api/agents/helper").key().send().await.is_ok();
     assert_eq!(
         killed,
         json!({"status": "killed", "agent_id": id, "name": "helper"})
     );
     assert_eq!(node.get("/api/agents").send().await.is_ok(), json!([]));
-    let gone = node.delete("/api/agents/helper").send().await;
+    let gone = node.delete("/api/agents/helper").key().send().await;
     gone.is_error(404, "unknown_agent");
 }
 
@@ -132,6 +141,7 @@ async fn what_is_not_found_is_named_with_the_place() {
         .await;
     body.is_error(404, "unknown_node");
     node.delete("/api/agents/ghost")
+        .key()
         .send()
         .await
         .is_error(404, "unknown_agent");
@@ -143,7 +153,7 @@ async fn what_is_not_found_is_named_with_the_place() {
 async fn a_manifest_that_cannot_be_used_is_refused_with_the_reason() {
     let node = start(KEYED).await;
     node.echo("taken").await;
-    let spawn = |text: &str| node.post("/api/agents", &manifest(text));
+    let spawn = |text: &str| node.post("/api/agents", &manifest(text)).key();
     let body = spawn("name = \"x\"\nversion = 7\n").send().await;
     assert_eq!(body.is_error(400, "invalid_manifest")["line"], 2);
     spawn("name = ")
@@ -172,7 +182,7 @@ async fn a_manifest_that_cannot_be_used_is_refused_with_the_reason() {
 async fn an_unknown_key_of_a_manifest_is_a_warning_with_its_place() {
     let node = start(KEYED).await;
     let text = "name = \"x\"\nmodule = \"builtin:echo\"\ndescripton = \"typo\"\n";
-    let answer = node.post("/api/agents", &manifest(text)).send().await;
+    let answer = node.post("/api/agents", &manifest(text)).key().send().await;
     assert_eq!(answer.status.as_u16(), 201);
     let warnings = &answer.json()["warnings"];
     assert_eq!(warnings[0]["line"], 3, "{warnings}");
@@ -187,7 +197,7 @@ async fn an_unknown_key_of_a_manifest_is_a_warning_with_its_place() {
 async fn spawning_and_deleting_are_logged_with_who_asked() {
     let node = start(KEYED).await;
     node.echo("echo").await;
-    node.delete("/api/agents/echo").send().await.is_ok();
+    node.delete("/api/agents/echo").key().send().await.is_ok();
     let users = |kind: &str| -> Vec<Option<String>> {
         node.logged(kind)
             .into_iter()
@@ -195,7 +205,7 @@ async fn spawning_and_deleting_are_logged_with_who_asked() {
             .collect()
     };
     assert_eq!(users("agent_create"), [Some("api:key".to_owned())]);
-    assert_eq!(users("agent_delete"), [Some("api:loopback".to_owned())]);
+    assert_eq!(users("agent_delete"), [Some("api:key".to_owned())]);
 }
 
 #[tokio::test]
@@ -204,9 +214,13 @@ async fn what_cannot_be_logged_is_not_done() {
     node.echo("echo").await;
     node.log.as_ref().expect("a log").close().expect("closed");
     let other = "name = \"other\"\nmodule = \"builtin:echo\"\n";
-    let answer = node.post("/api/agents", &manifest(other)).send().await;
+    let answer = node
+        .post("/api/agents", &manifest(other))
+        .key()
+        .send()
+        .await;
     answer.is_error(503, "not_logged");
-    let answer = node.delete("/api/agents/echo").send().await;
+    let answer = node.delete("/api/agents/echo").key().send().await;
     answer.is_error(503, "not_logged");
     let answer = node
         .post("/api/agents/echo/message", &json!({"message": "hi"}))

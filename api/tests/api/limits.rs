@@ -40,17 +40,30 @@ async fn a_manifest_has_at_most_1_mib() {
         let head = "name = \"big\"\nmodule = \"builtin:echo\"\n# ";
         json!({"manifest_toml": format!("{head}{}", "x".repeat(length - head.len()))})
     };
-    let answer = node.post("/api/agents", &of(1024 * 1024)).send().await;
+    let answer = node
+        .post("/api/agents", &of(1024 * 1024))
+        .key()
+        .send()
+        .await;
     assert_eq!(answer.status.as_u16(), 201, "{}", answer.text());
-    let answer = node.post("/api/agents", &of(1024 * 1024 + 1)).send().await;
+    let answer = node
+        .post("/api/agents", &of(1024 * 1024 + 1))
+        .key()
+        .send()
+        .await;
     assert_eq!(answer.is_error(413, "too_large")["limit_bytes"], 1_048_576);
-    let answer = node.post("/api/agents", &of(8 * 1024 * 1024)).send().await;
+    let answer = node
+        .post("/api/agents", &of(8 * 1024 * 1024))
+        .key()
+        .send()
+        .await;
     answer.is_error(413, "too_large");
     let answer = node
         .post(
             "/api/network/join",
             &json!({"addr": "x".repeat(256 * 1024)}),
         )
+        .key()
         .send()
         .await;
     answer.is_error(413, "too_large");
@@ -67,9 +80,19 @@ async fn what_is_not_json_is_refused_with_its_place() {
     let body = post("{\n  \"message\": oops\n}").send().await;
     let body = body.is_error(400, "invalid_body");
     assert_eq!((&body["line"], &body["column"]), (&json!(2), &json!(14)));
+    for (text, line, column) in [
+        ("", 1, 1),
+        ("[]", 1, 1),
+        ("\n  [\"hello\", null, null, null]", 2, 3),
+    ] {
+        let body = post(text).send().await.is_error(400, "invalid_body");
+        let place = (&body["line"], &body["column"]);
+        assert_eq!(place, (&json!(line), &json!(column)), "{text}");
+    }
     for text in [
         "",
         "null",
+        "[\"hello\"]",
         "[]",
         "\"hi\"",
         "{\"message\":7}",
@@ -121,4 +144,50 @@ async fn a_body_that_does_not_arrive_is_given_up() {
     let ask = node.request(Method::POST, MESSAGE);
     let ask = ask.header("content-type", "application/json").body(never);
     ask.send().await.is_error(408, "body_timeout");
+}
+
+/// serde reads the fields of a struct from an array as well, in their order.
+#[tokio::test]
+async fn an_array_is_no_body() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    for (path, body) in [
+        (MESSAGE, json!(["hello", null, null, null])),
+        (
+            "/api/agents",
+            json!(["name = \"x\"\nmodule = \"builtin:echo\"\n"]),
+        ),
+        ("/api/network/join", json!([null, "127.0.0.1:9", null])),
+    ] {
+        let answer = node.post(path, &body).key().send().await;
+        answer.is_error(400, "invalid_body");
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_not_known_is_named() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    for (path, name) in [
+        ("/api/agents?scop=local", "scop"),
+        ("/api/agents?scope=local&x", "x"),
+        ("/api/status?verbose=1", "verbose"),
+        ("/api/audit/recent?n=1&count=2", "count"),
+        ("/api/agents/echo/ws?session=1", "session"),
+    ] {
+        let body = node.get(path).send().await;
+        let body = body.is_error(400, "invalid_parameter");
+        assert_eq!(body["looked_for"], name, "{path}");
+    }
+    // What it was set to may be a key.
+    let answer = node.get("/api/agents?api_key=canary").send().await;
+    answer.is_error(400, "invalid_parameter");
+    assert!(!answer.text().contains("canary"));
+    node.get("/api/agents?").send().await.is_ok();
+    node.get("/api/agents?scope=local").send().await.is_ok();
+    node.get("/api/health?_=17").send().await.is_ok();
+    node.get("/api/nothing?x=1")
+        .send()
+        .await
+        .is_error(404, "no_route");
 }

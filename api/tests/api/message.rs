@@ -140,6 +140,7 @@ async fn an_error_before_the_first_event_is_a_plain_one() {
     let toml = "name = \"mute\"\nmodule = \"builtin:chat\"\n";
     let spawned = node
         .post("/api/agents", &json!({"manifest_toml": toml}))
+        .key()
         .send()
         .await;
     assert_eq!(spawned.status.as_u16(), 201, "{}", spawned.text());
@@ -154,14 +155,16 @@ async fn an_error_before_the_first_event_is_a_plain_one() {
 }
 
 /// An agent whose model takes a request and never answers, and the socket of that model.
-async fn slow(node: &Node) -> TcpListener {
+pub(crate) async fn slow(node: &Node) -> TcpListener {
     let model = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let addr = model.local_addr().expect("an address");
     let toml = format!(
         "name = \"slow\"\nmodule = \"builtin:chat\"\n[model]\nprovider = \"here\"\n\
          model = \"m\"\nbase_url = \"http://{addr}/v1\"\n"
     );
-    let spawned = node.post("/api/agents", &json!({"manifest_toml": toml}));
+    let spawned = node
+        .post("/api/agents", &json!({"manifest_toml": toml}))
+        .key();
     let spawned = spawned.send().await;
     assert_eq!(spawned.status.as_u16(), 201, "{}", spawned.text());
     model

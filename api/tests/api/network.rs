@@ -12,7 +12,7 @@ const LISTENING: Setup = Setup {
 };
 
 async fn join(node: &Node, body: &Value) -> crate::node::Answer {
-    node.post("/api/network/join", body).send().await
+    node.post("/api/network/join", body).key().send().await
 }
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn a_sleeping_network_says_so_and_how_to_wake_it() {
     );
     let peers = node.get("/api/peers").send().await.is_ok();
     assert_eq!(peers, json!({"peers": [], "total": 0}));
-    let ticket = node.get("/api/network/ticket").send().await;
+    let ticket = node.get("/api/network/ticket").key().send().await;
     ticket.is_error(409, "network_asleep");
     let body = join(&node, &json!({"addr": "127.0.0.1:9"})).await;
     body.is_error(409, "network_asleep");
@@ -94,7 +94,7 @@ async fn a_sleeping_node_joins_by_ticket_and_both_see_each_other() {
         ..LISTENING
     })
     .await;
-    let ticket = first.get("/api/network/ticket").send().await.is_ok();
+    let ticket = first.get("/api/network/ticket").key().send().await.is_ok();
     assert_eq!(ticket["node"]["name"], "node-2");
     assert!(
         ticket["addresses"]

@@ -303,6 +303,13 @@ impl Node {
         }
     }
 
+    /// Ends the agents: turns have so long to end, then they are cut.
+    pub(crate) async fn end_turns(&mut self, grace: Duration) {
+        if let Some((kernel, _mesh)) = self.owners.take() {
+            kernel.shutdown(grace).await;
+        }
+    }
+
     /// Ends the node in order.
     pub(crate) async fn stop(mut self) {
         if let Some((kernel, mesh)) = self.owners.take() {

@@ -1,13 +1,15 @@
 //! The server on a socket: what only a connection can show.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::node::{KEYED, Node, Setup, start};
+use crate::message::slow;
+use crate::node::{KEY, KEYED, Node, Setup, start};
 
 /// A node that answers on a socket.
 pub(crate) struct Served {
@@ -105,16 +107,139 @@ async fn smuggled_lengths_are_refused() {
                  Content-Length: 5\r\nConnection: close\r\n\r\n";
     let answer = exchange(served.addr, twice.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    let huge = format!(
-        "GET /api/health HTTP/1.1\r\nX: {}\r\n\r\n",
-        "x".repeat(100_000)
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_has_at_most_32_kib() {
+    let served = serve(KEYED).await;
+    let head = |bytes: usize| {
+        let start = "GET /api/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: ";
+        let end = "\r\n\r\n";
+        format!(
+            "{start}{}{end}",
+            "x".repeat(bytes - start.len() - end.len())
+        )
+    };
+    let answer = exchange(served.addr, head(32 * 1024).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let answer = exchange(served.addr, head(32 * 1024 + 1).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    for bytes in [40_000, 1_000_000] {
+        let mut stream = TcpStream::connect(served.addr).await.expect("connected");
+        // The server may close before everything is sent; either way it does not answer with success.
+        let sent = stream.write_all(head(bytes).as_bytes()).await;
+        let mut answer = [0; 12];
+        let read = stream.read(&mut answer).await;
+        assert!(sent.is_err() || read.is_err() || &answer[..12] != b"HTTP/1.1 200");
+    }
+    served.stop().await;
+}
+
+/// Sends a request and reads the answer.
+async fn ask(stream: &mut TcpStream, request: &str) -> std::io::Result<String> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut heard = String::new();
+    let whole = |heard: &str| {
+        let (head, body) = heard.split_once("\r\n\r\n")?;
+        let length = head.split_once("content-length: ")?.1.lines().next()?;
+        Some(body.len() >= length.parse().ok()?)
+    };
+    while whole(&heard) != Some(true) {
+        let mut bytes = [0; 4_096];
+        let len = stream.read(&mut bytes).await?;
+        if len == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        heard.push_str(&String::from_utf8_lossy(&bytes[..len]));
+    }
+    Ok(heard)
+}
+
+#[tokio::test]
+async fn connections_without_a_key_do_not_keep_the_owner_out() {
+    let served = serve(KEYED).await;
+    let health = "GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut first = TcpStream::connect(served.addr).await.expect("connected");
+    let mut held = Vec::new();
+    for _silent in 0..300 {
+        held.push(TcpStream::connect(served.addr).await.expect("connected"));
+    }
+    let mut rest = [0; 1];
+    let ended = first.read(&mut rest).await.unwrap_or(0);
+    assert_eq!(ended, 0, "the oldest went");
+    let mut stream = TcpStream::connect(served.addr).await.expect("connected");
+    let answer = ask(&mut stream, health).await.expect("answered");
+    assert!(answer.contains("connection: close"), "{answer}");
+    let keyed =
+        format!("GET /api/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n");
+    let mut owner = TcpStream::connect(served.addr).await.expect("connected");
+    for _request in 0..2 {
+        let answer = ask(&mut owner, &keyed).await.expect("answered");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(!answer.contains("connection: close"), "{answer}");
+        for _more in 0..150 {
+            let mut stream = TcpStream::connect(served.addr).await.expect("connected");
+            ask(&mut stream, health).await.expect("answered");
+            held.push(stream);
+        }
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_shows_no_key_is_closed_after_a_silence() {
+    let served = serve(KEYED).await;
+    let keyed =
+        format!("GET /api/version HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n");
+    let mut owner = TcpStream::connect(served.addr).await.expect("connected");
+    ask(&mut owner, &keyed).await.expect("answered");
+    let wrong = "GET /api/version HTTP/1.1\r\nHost: x\r\nX-API-Key: x\r\n\r\n";
+    let mut silent = TcpStream::connect(served.addr).await.expect("connected");
+    let mut half = TcpStream::connect(served.addr).await.expect("connected");
+    half.write_all(&wrong.as_bytes()[..20]).await.expect("sent");
+    let mut refused = TcpStream::connect(served.addr).await.expect("connected");
+    ask(&mut refused, wrong).await.expect("answered");
+    // Longer than strangers may be silent, and shorter than friends.
+    let patience = Duration::from_secs(20);
+    for stream in [&mut silent, &mut half, &mut refused] {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(patience, stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "closed");
+    }
+    let answer = ask(&mut owner, &keyed).await.expect("still open");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    served.stop().await;
+}
+
+/// What a node does when it is told to stop: the turns have ten seconds, and the API as long as they.
+#[tokio::test]
+async fn a_stream_that_is_cut_at_the_end_is_told_so() {
+    let mut served = serve(KEYED).await;
+    let model = slow(&served.node).await;
+    let body = "{\"message\":\"hello\"}";
+    let request = format!(
+        "POST /api/agents/slow/message/stream HTTP/1.1\r\nHost: 127.0.0.1:4200\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
     );
     let mut stream = TcpStream::connect(served.addr).await.expect("connected");
-    // The server may close before everything is sent; either way it does not answer with success.
-    let sent = stream.write_all(huge.as_bytes()).await;
-    let mut answer = [0; 12];
-    let read = stream.read(&mut answer).await;
-    assert!(sent.is_err() || read.is_err() || &answer[..12] != b"HTTP/1.1 200");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let (mut asked, _) = model.accept().await.expect("asked");
+    let chunk = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\
+                 data: {\"choices\":[{\"delta\":{\"content\":\"begun\"}}]}\n\n";
+    asked.write_all(chunk.as_bytes()).await.expect("sent");
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("begun") {
+        let read = stream.read_buf(&mut heard).await.expect("open");
+        assert!(read > 0, "{}", String::from_utf8_lossy(&heard));
+    }
+    served.node.shutdown.cancel();
+    served.stop.cancel();
+    let grace = Duration::from_secs(10);
+    let (ended, ()) = tokio::join!(stream.read_to_end(&mut heard), served.node.end_turns(grace));
+    let heard = String::from_utf8_lossy(&heard).into_owned();
+    assert!(ended.is_ok() && heard.contains("event: error"), "{heard}");
     served.stop().await;
 }
 

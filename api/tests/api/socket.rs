@@ -161,6 +161,27 @@ async fn a_conversation_follows_the_documented_messages() {
 }
 
 #[tokio::test]
+async fn a_message_with_an_unknown_field_is_refused() {
+    let served = serve(STRICT).await;
+    served.node.echo("echo").await;
+    let mut socket = open_keyed(&served).await;
+    for text in [
+        "{\"type\":\"ping\",\"id\":1}",
+        "{\"type\":\"message\",\"content\":\"hi\",\"session\":\"x\"}",
+        "{\"type\":\"message\",\"content\":\"hi\",\"content\":\"ho\"}",
+        "{\"type\":\"message\"}",
+    ] {
+        say(&mut socket, text).await;
+        let error = read(&mut socket).await;
+        let seen = (&error["type"], &error["code"]);
+        assert_eq!(seen, (&json!("error"), &json!("invalid_body")), "{text}");
+    }
+    say(&mut socket, "{\"type\":\"ping\"}").await;
+    assert_eq!(read(&mut socket).await, json!({"type": "pong"}));
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn messages_are_answered_in_their_order() {
     let served = serve(STRICT).await;
     served.node.echo("echo").await;

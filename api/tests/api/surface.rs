@@ -168,7 +168,11 @@ async fn the_pages_say_what_this_is_and_nothing_about_the_node() {
 #[tokio::test]
 async fn a_shutdown_is_answered_and_then_asked_of_the_node() {
     let node = start(KEYED).await;
-    let answer = node.request(Method::POST, "/api/shutdown").send().await;
+    let answer = node
+        .request(Method::POST, "/api/shutdown")
+        .key()
+        .send()
+        .await;
     assert_eq!(answer.status.as_u16(), 202);
     assert_eq!(answer.json(), json!({"status": "shutting_down"}));
     assert!(node.shutdown.is_cancelled());

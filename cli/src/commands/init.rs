@@ -153,7 +153,7 @@ fn config_text(
     );
     text.push_str("api_listen = \"127.0.0.1:4200\"\n");
     text.push_str(
-        "# true asks callers on this machine for the key, too.\napi_require_auth_local = false\n",
+        "# true asks callers on this machine for the key, too. Needed behind a proxy, a TLS terminator or a\n# tunnel on this machine: its clients look like local ones.\napi_require_auth_local = false\n",
     );
     text.push_str("# error, warn, info, debug or trace\nlog_level = \"info\"\n\n[network]\n");
     text.push_str(

@@ -13,20 +13,19 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use libp2p::swarm::Stream;
 use openfang_id::NodeId;
-use openfang_ofp::call::server::{In, Out};
-use openfang_ofp::call::{self, Failure, Frame};
+use openfang_ofp::call::{Failure, Frame};
 use openfang_ofp::dedupe::{Key, Window};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::Host;
+use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::{Host, ShortId};
 use session::Session;
 
 /// Call substreams that were opened and not yet taken by the server.
@@ -37,8 +36,9 @@ const READ_BYTES: usize = 8 * 1024;
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// What a peer is told when it has too many calls here.
 const RETRY_AFTER_MS: u32 = 50;
-/// How long a substream that is refused may take to say what it wanted.
-const REFUSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Peers whose use is remembered. Beyond it those that use nothing are forgotten: their rate has
+/// recovered within a second.
+const LOADS_MAX: usize = 4_096;
 
 /// A call substream a peer has opened.
 #[derive(Debug)]
@@ -55,6 +55,11 @@ pub(crate) struct Service {
     peers: Mutex<BTreeMap<NodeId, Arc<Load>>>,
     in_flight_max: u32,
     rate_max: NonZeroU32,
+    substreams_max: u32,
+    /// For each request, from its first byte to its last.
+    arrival: Duration,
+    /// The bytes of requests that have begun.
+    unfinished: Arc<Budget>,
     closing: AtomicBool,
     /// Calls of all peers that are not answered yet.
     unanswered: AtomicU32,
@@ -78,7 +83,25 @@ struct Run {
 /// What one peer uses.
 struct Load {
     in_flight: AtomicU32,
+    substreams: AtomicU32,
     rate: DefaultDirectRateLimiter,
+}
+
+/// The right to one open substream.
+struct Open(Arc<Load>);
+
+impl Open {
+    fn new(load: Arc<Load>, max: u32) -> Option<Self> {
+        let before = load.substreams.fetch_add(1, Ordering::Relaxed);
+        let open = Self(load);
+        (before < max).then_some(open)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.substreams.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The right to run one call; given back when its answer is written.
@@ -117,6 +140,12 @@ impl Service {
             peers: Mutex::default(),
             in_flight_max: limits.calls_in_flight_per_peer,
             rate_max: limits.calls_per_second_per_peer,
+            substreams_max: limits.call_substreams_per_peer,
+            arrival: limits.request_arrival,
+            unfinished: Budget::new(
+                limits.unfinished_bytes_per_peer,
+                limits.unfinished_bytes_max,
+            ),
             closing: AtomicBool::new(false),
             unanswered: AtomicU32::new(0),
             answered: Notify::new(),
@@ -162,10 +191,14 @@ impl Service {
 
     fn load(&self, peer: NodeId) -> Arc<Load> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.len() >= LOADS_MAX && !peers.contains_key(&peer) {
+            peers.retain(|_, load| Arc::strong_count(load) > 1);
+        }
         let load = peers.entry(peer).or_insert_with(|| {
             let quota = Quota::per_second(self.rate_max);
             Arc::new(Load {
                 in_flight: AtomicU32::new(0),
+                substreams: AtomicU32::new(0),
                 rate: RateLimiter::direct(quota),
             })
         });
@@ -208,8 +241,13 @@ pub(crate) async fn serve(service: Arc<Service>, mut inbound: mpsc::Receiver<Inb
     loop {
         tokio::select! {
             next = inbound.recv() => match next {
-                Some(call) => {
-                    tasks.spawn(Session::new(Arc::clone(&service), call).run());
+                Some(InboundCall { peer, stream }) => {
+                    let Some(open) = Open::new(service.load(peer), service.substreams_max) else {
+                        tracing::debug!(peer.id = %ShortId(&peer), "call substream reset: too many are open");
+                        continue;
+                    };
+                    let call = InboundCall { peer, stream };
+                    tasks.spawn(Session::new(Arc::clone(&service), call, open).run());
                 }
                 None => break,
             },
@@ -221,32 +259,4 @@ pub(crate) async fn serve(service: Arc<Service>, mut inbound: mpsc::Receiver<Inb
         }
     }
     tasks.shutdown().await;
-}
-
-impl InboundCall {
-    /// Answers one request with "busy" and closes.
-    pub(crate) async fn refuse_busy(self) {
-        let refusal = async move {
-            let mut stream = self.stream;
-            let mut server = call::Server::new();
-            let mut buffer = [0; READ_BYTES];
-            while server.running().is_none() {
-                let len = stream.read(&mut buffer).await?;
-                if len == 0 {
-                    return Ok::<_, std::io::Error>(());
-                }
-                server.handle(In::Bytes(&buffer[..len]));
-            }
-            let busy = Frame::Failure(Failure::Busy {
-                retry_after_ms: RETRY_AFTER_MS,
-            });
-            for out in server.handle(In::Reply(&busy)) {
-                if let Out::Send(bytes) = out {
-                    stream.write_all(&bytes).await?;
-                }
-            }
-            stream.close().await
-        };
-        crate::ignore_gone(timeout(REFUSE_TIMEOUT, refusal).await);
-    }
 }

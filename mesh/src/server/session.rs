@@ -2,22 +2,24 @@
 
 use std::collections::btree_map::Entry;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _};
+use futures::{AsyncRead as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _};
 use libp2p::swarm::Stream;
 use openfang_id::NodeId;
 use openfang_ofp::call::server::{In, Out};
 use openfang_ofp::call::{self, Failure, Frame};
 use openfang_ofp::dedupe::{Begin, Key, Replay};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{CANCEL_GRACE, InboundCall, Load, READ_BYTES, RETRY_AFTER_MS, Run, Service};
+use super::{CANCEL_GRACE, InboundCall, Open, READ_BYTES, RETRY_AFTER_MS, Run, Service};
 use crate::ShortId;
+use crate::budget::Share;
 
 /// The most frames put into one write.
 const BATCH_FRAMES: usize = 32;
@@ -26,15 +28,33 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest a call may run, whatever its request says: a day.
 const DEADLINE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// An idle substream keeps at most so much room for its next answer.
+const IDLE_WIRE_BYTES: usize = 1024;
+
 /// One substream. `stream` is `None` once it is broken; a call in progress goes on without it.
 pub(super) struct Session {
     service: Arc<Service>,
     peer: NodeId,
-    load: Arc<Load>,
+    open: Open,
     stream: Option<Stream>,
     server: call::Server,
-    buffer: Box<[u8]>,
+    /// What is held of a request that has begun.
+    unfinished: Share,
     wire: Vec<u8>,
+}
+
+/// Waits for bytes and gives them to the state machine. Room for them is taken for the moment of
+/// reading alone: a substream that waits holds none. Cancel-safe.
+async fn hear(stream: &mut Stream, server: &mut call::Server) -> Vec<Out> {
+    poll_fn(|cx| {
+        let mut buffer = [0; READ_BYTES];
+        let read = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer));
+        Poll::Ready(server.handle(match read {
+            Ok(0) | Err(_) => In::Closed,
+            Ok(len) => In::Bytes(&buffer[..len]),
+        }))
+    })
+    .await
 }
 
 /// What came in while a call runs.
@@ -45,14 +65,14 @@ enum Incoming {
 }
 
 impl Session {
-    pub(super) fn new(service: Arc<Service>, call: InboundCall) -> Self {
+    pub(super) fn new(service: Arc<Service>, call: InboundCall, open: Open) -> Self {
         Self {
-            load: service.load(call.peer),
+            unfinished: service.unfinished.share(call.peer),
             service,
             peer: call.peer,
+            open,
             stream: Some(call.stream),
             server: call::Server::new(),
-            buffer: vec![0; READ_BYTES].into(),
             wire: Vec::new(),
         }
     }
@@ -60,19 +80,28 @@ impl Session {
     pub(super) async fn run(mut self) {
         while let Some(request) = self.next_request().await {
             self.answer(request).await;
+            self.wire.clear();
+            self.wire.shrink_to(IDLE_WIRE_BYTES);
         }
     }
 
-    /// Reads until there is a request; `None` when the substream is done with.
+    /// Reads until there is a request; `None` when the substream is done with. A request that has
+    /// begun must be whole in time and within the budget.
     async fn next_request(&mut self) -> Option<call::Request> {
+        let mut whole_by = None;
         loop {
             let stream = self.stream.as_mut()?;
-            let event = match stream.read(&mut self.buffer).await {
-                Ok(0) | Err(_) => In::Closed,
-                Ok(len) => In::Bytes(&self.buffer[..len]),
+            let heard = hear(stream, &mut self.server);
+            let heard = match whole_by {
+                Some(whole_by) => timeout_at(whole_by, heard).await,
+                None => Ok(heard.await),
+            };
+            let Ok(outs) = heard else {
+                tracing::debug!(peer.id = %ShortId(&self.peer), "call substream reset: its request did not arrive in time");
+                return None;
             };
             let mut request = None;
-            for out in self.server.handle(event) {
+            for out in outs {
                 match out {
                     Out::Run(asked) => request = Some(*asked),
                     Out::Received(call) => self.acknowledge(call),
@@ -84,9 +113,17 @@ impl Session {
                     Out::Cancel(_) | Out::Send(_) | Out::NotSent(_) => {}
                 }
             }
+            if let Err(why) = self.unfinished.hold(self.server.unfinished()) {
+                tracing::debug!(peer.id = %ShortId(&self.peer), error = %why, "call substream reset");
+                return None;
+            }
             if request.is_some() {
                 return request;
             }
+            whole_by = whole_by.or_else(|| {
+                let begun = self.server.unfinished() > 0;
+                begun.then(|| Instant::now() + self.service.arrival)
+            });
         }
     }
 
@@ -105,7 +142,7 @@ impl Session {
             node: self.peer,
             call: id,
         };
-        let place = match self.service.admit(&self.load) {
+        let place = match self.service.admit(&self.open.0) {
             Ok(place) => place,
             Err(failure) => return self.reply(&[Frame::Failure(failure).into()]).await,
         };
@@ -235,12 +272,8 @@ impl Session {
         let Some(stream) = self.stream.as_mut() else {
             return std::future::pending().await;
         };
-        let event = match stream.read(&mut self.buffer).await {
-            Ok(0) | Err(_) => In::Closed,
-            Ok(len) => In::Bytes(&self.buffer[..len]),
-        };
         let mut incoming = Incoming::Nothing;
-        for out in self.server.handle(event) {
+        for out in hear(stream, &mut self.server).await {
             match out {
                 Out::Cancel(_) => incoming = Incoming::Cancel,
                 Out::Lost(_) | Out::Closed | Out::Violated(_) => incoming = Incoming::Lost,

@@ -10,9 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures::{AsyncRead, AsyncWrite, future};
-use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
-use libp2p::yamux;
+use futures::{AsyncRead, AsyncWrite};
 
 /// What is owed to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +29,13 @@ enum Owed {
 
 /// A byte stream whose flushes are gathered.
 #[derive(Debug)]
-pub(crate) struct Cork<C> {
+pub(super) struct Cork<C> {
     io: C,
     owed: Owed,
 }
 
 impl<C> Cork<C> {
-    pub(crate) fn new(io: C) -> Self {
+    pub(super) fn new(io: C) -> Self {
         Self {
             io,
             owed: Owed::Nothing,
@@ -110,45 +108,6 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Cork<C> {
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.owed = Owed::Due;
         Pin::new(&mut self.io).poll_close(cx)
-    }
-}
-
-/// Yamux over a corked stream; the same protocol on the wire.
-#[derive(Debug, Clone)]
-pub(crate) struct CorkedYamux(pub(crate) yamux::Config);
-
-impl UpgradeInfo for CorkedYamux {
-    type Info = <yamux::Config as UpgradeInfo>::Info;
-    type InfoIter = <yamux::Config as UpgradeInfo>::InfoIter;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.protocol_info()
-    }
-}
-
-impl<C> InboundConnectionUpgrade<C> for CorkedYamux
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = yamux::Muxer<Cork<C>>;
-    type Error = io::Error;
-    type Future = future::Ready<Result<Self::Output, Self::Error>>;
-
-    fn upgrade_inbound(self, io: C, info: Self::Info) -> Self::Future {
-        self.0.upgrade_inbound(Cork::new(io), info)
-    }
-}
-
-impl<C> OutboundConnectionUpgrade<C> for CorkedYamux
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = yamux::Muxer<Cork<C>>;
-    type Error = io::Error;
-    type Future = future::Ready<Result<Self::Output, Self::Error>>;
-
-    fn upgrade_outbound(self, io: C, info: Self::Info) -> Self::Future {
-        self.0.upgrade_outbound(Cork::new(io), info)
     }
 }
 

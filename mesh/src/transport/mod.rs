@@ -7,7 +7,9 @@
 
 mod cork;
 mod fresh_port;
+mod gauge;
 pub(crate) mod keeper;
+mod mux;
 
 use std::io;
 use std::sync::Arc;
@@ -20,22 +22,19 @@ use libp2p::core::transport::timeout::{TransportTimeout, TransportTimeoutError};
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, dns, noise, quic, tcp, yamux};
+use libp2p::{PeerId, dns, noise, quic, tcp};
 use openfang_ofp::gate::Tag;
 
 pub(crate) use keeper::{GateFail, Keeper};
 
 use crate::entropy::NoEntropy;
 
-/// The most substreams of one Yamux connection, both directions together. A hostile member can leave
-/// 256 KiB unread in each: 32 MiB. Must exceed what two call pools, the sync streams and the gate use.
-const YAMUX_STREAMS_MAX: usize = 128;
 /// The most substreams a peer may have open on one QUIC connection.
 const QUIC_STREAMS_MAX: u32 = 128;
-/// Unread bytes of one QUIC stream: one request of the largest size fits.
-const QUIC_STREAM_BYTES_MAX: u32 = 1 << 20;
+/// Unread bytes of one QUIC stream: as in Yamux.
+const QUIC_STREAM_BYTES_MAX: u32 = 256 << 10;
 /// Unread bytes of one QUIC connection.
-const QUIC_CONNECTION_BYTES_MAX: u32 = 8 << 20;
+const QUIC_CONNECTION_BYTES_MAX: u32 = 2 << 20;
 /// A QUIC peer that says nothing for so long is gone; four missed keep-alives.
 const QUIC_IDLE_MS: u32 = 4_000;
 /// How often an idle QUIC connection shows that it lives.
@@ -43,6 +42,10 @@ const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// For the whole way from the first packet to an authenticated peer. The gate has its own, shorter
 /// deadline; this one bounds a peer that is slow before it.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(6);
+/// For the QUIC handshake of a peer that knocks. It takes one round trip, and until it is over nobody
+/// knows whether the address in its first packet is the sender's: whoever forges addresses holds a
+/// place for this long, at the price of one packet. Room for one lost packet.
+const QUIC_KNOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a connection was not made. The source of the `io::Error` that the swarm reports.
 #[derive(Debug, thiserror::Error)]
@@ -82,23 +85,22 @@ pub(crate) fn build(
     keeper: &Arc<Keeper>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, BuildError> {
     let noise = noise::Config::new(keypair).map_err(BuildError::Noise)?;
-    let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(YAMUX_STREAMS_MAX);
     let tcp_keeper = Arc::clone(keeper);
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
     let tcp = fresh_port::FreshPort(tcp)
         .map_err(Fail::Io)
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
-        .multiplex(cork::CorkedYamux(yamux))
+        .multiplex(mux::Yamux)
         .map(|(peer, muxer), _endpoint| (peer, StreamMuxerBox::new(muxer)))
         .map_err(|why| why.either(|why| why.either(|fail| fail, secure), secure))
         .and_then(move |(peer, muxer), endpoint| tcp_keeper.admit(peer, muxer, endpoint, Tag::Tcp))
         .map_err(|why| why.into_inner());
     let quic_keeper = Arc::clone(keeper);
-    let quic = quic::tokio::Transport::new(quic_config(keypair))
+    let quic = quic::tokio::Transport::new(quic_config(keypair)).map_err(Fail::Quic);
+    let quic = TransportTimeout::with_ingoing_timeout(quic, QUIC_KNOCK_TIMEOUT)
+        .map_err(flatten_timeout)
         .map(|(peer, muxer), _endpoint| (peer, StreamMuxerBox::new(muxer)))
-        .map_err(Fail::Quic)
         .and_then(move |(peer, muxer), endpoint| {
             quic_keeper.admit(peer, muxer, endpoint, Tag::Quic)
         })

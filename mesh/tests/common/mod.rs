@@ -8,6 +8,8 @@
     reason = "a module of the tests, each of which uses another part of it"
 )]
 
+pub mod knock;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;

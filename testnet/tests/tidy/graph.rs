@@ -98,8 +98,9 @@ const IMPURE: [&str; 22] = [
 ];
 
 /// Who may name a technology in its own dependencies (those of tests apart).
-const TECHNOLOGIES: [(&str, &[&str]); 9] = [
+const TECHNOLOGIES: [(&str, &[&str]); 10] = [
     ("libp2p*", &["openfang-mesh", "openfang-testnet"]),
+    ("yamux", &["openfang-mesh"]),
     ("wasmtime*", &["openfang-sandbox"]),
     ("axum*", &["openfang-api", "openfang-testnet"]),
     ("hyper*", &["openfang-api", "openfang-testnet"]),

@@ -147,7 +147,7 @@ impl Session {
                 "only text is understood",
             )),
             Some(Ok(Message::Text(text))) => match read(&text) {
-                Ok(ClientMessage::Ping) => send(socket, &ServerMessage::Pong).await,
+                Ok(ClientMessage::Ping {}) => send(socket, &ServerMessage::Pong).await,
                 Ok(ClientMessage::Message { content }) => self.on_message(socket, content).await,
                 Err(error) => send(socket, &failed(error)).await,
             },
@@ -265,11 +265,11 @@ fn read(text: &str) -> Result<ClientMessage, ApiError> {
             content: text.to_owned(),
         });
     }
-    match serde_json::from_str::<serde_json::Value>(text) {
+    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
         Err(_not_json) => Ok(ClientMessage::Message {
             content: text.to_owned(),
         }),
-        Ok(value) => serde_json::from_value(value).map_err(|error| {
+        Ok(_json) => serde_json::from_str(text).map_err(|error| {
             ApiError::new(
                 ErrorCode::InvalidBody,
                 format!("This message is not understood: {error}."),

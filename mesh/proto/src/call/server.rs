@@ -102,6 +102,13 @@ impl Server {
         }
     }
 
+    /// Returns how many bytes of memory a frame takes that has begun and is not whole; 0 between two
+    /// frames. Whoever drives many substreams bounds their sum.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.buffer.unfinished()
+    }
+
     /// Takes what happened and returns what to do.
     pub fn handle(&mut self, event: In<'_>) -> Vec<Out> {
         match event {
@@ -131,6 +138,11 @@ impl Server {
 
     /// Takes one frame. `false` when the bytes are used up.
     fn next(&mut self, bytes: &mut &[u8], out: &mut Vec<Out>) -> Result<bool, Violation> {
+        self.buffer.set_frame_bytes_max(match self.state {
+            State::Idle | State::Answered { .. } | State::Ended => FRAME_BYTES_MAX,
+            // Only a cancel may come, or nothing: nobody waits for more than its one byte.
+            State::Running { .. } | State::Retired => 1,
+        });
         let Some(frame) = self.buffer.feed(bytes)? else {
             return Ok(false);
         };

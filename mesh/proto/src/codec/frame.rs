@@ -59,6 +59,11 @@ impl FrameBuffer {
         };
         let missing = wanted - self.body.len();
         let taken = take(input, missing);
+        if self.body.capacity() - self.body.len() < taken.len() {
+            // Twice as much each time, and never more than the frame will have.
+            let room = (2 * self.body.capacity()).max(self.body.len() + taken.len());
+            self.body.reserve_exact(room.min(wanted) - self.body.len());
+        }
         self.body.extend_from_slice(taken);
         if self.body.len() < wanted {
             return Ok(None);
@@ -77,6 +82,21 @@ impl FrameBuffer {
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.header.capacity() + self.body.capacity()
+    }
+
+    /// Returns how many bytes of memory a frame takes that has begun and is not whole; 0 between two
+    /// frames.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        HEADER_BYTES + self.body.capacity()
+    }
+
+    /// Bounds the frames that begin from now on.
+    pub(crate) fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max;
     }
 
     /// Ends the stream.

@@ -203,6 +203,24 @@ fn a_promised_length_alone_takes_no_memory() {
 }
 
 #[test]
+fn a_frame_takes_no_more_memory_than_it_has_bytes() {
+    let mut buffer = FrameBuffer::new(1 << 20);
+    let mut sent = vec![0, 0x0a, 0, 1];
+    sent.resize(4 + 0x0a_0000, 7);
+    let mut last = 0;
+    for part in sent.chunks(5_000) {
+        let mut part = part;
+        assert_eq!(buffer.feed(&mut part), Ok(None));
+        assert!(buffer.unfinished() >= last);
+        last = buffer.unfinished();
+    }
+    assert!((0x0a_0000..=0x0a_0005).contains(&last), "{last}");
+    let whole = buffer.feed(&mut [7].as_slice()).expect("sound");
+    assert_eq!(whole.map(|frame| frame.capacity()), Some(0x0a_0001));
+    assert_eq!(buffer.unfinished(), 0);
+}
+
+#[test]
 fn an_empty_frame_is_a_frame() {
     let mut buffer = FrameBuffer::new(10);
     let mut input: &[u8] = &[0, 0, 0, 0];

@@ -84,11 +84,38 @@ fn a_substream_carries_one_call_at_a_time() {
     );
     let mut server = Server::new();
     server.handle(server::In::Bytes(&bytes));
-    let (kind, when) = (FrameKind::Request, "during a call");
     assert_eq!(
         server.handle(server::In::Bytes(&bytes)),
-        [server::Out::Violated(Violation::Unexpected { kind, when })]
+        [server::Out::Violated(longer_than_a_cancel(&bytes))]
     );
+}
+
+/// Where only a cancel may come, a longer frame is refused at its length, before anything of it is
+/// kept.
+fn longer_than_a_cancel(bytes: &[u8]) -> Violation {
+    let len = bytes.len() - 4;
+    Violation::Stream(FrameError::TooLong { len, max: 1 })
+}
+
+#[test]
+fn a_server_says_what_it_holds_of_a_frame_and_holds_nothing_during_a_call() {
+    let bytes = stream(&Frame::Request(Request {
+        message: "m".repeat(100_000),
+        ..request(1)
+    }));
+    let mut server = Server::new();
+    assert_eq!(server.unfinished(), 0);
+    assert_eq!(server.handle(server::In::Bytes(&bytes[..2])), []);
+    assert!((1..64).contains(&server.unfinished()));
+    let rest = &bytes[2..];
+    assert_eq!(server.handle(server::In::Bytes(&rest[..90_000])), []);
+    assert!(server.unfinished() >= 89_998);
+    server.handle(server::In::Bytes(&rest[90_000..]));
+    assert_eq!(server.running(), Some(CallId([1; 16])));
+    assert_eq!(server.unfinished(), 0);
+    let out = server.handle(server::In::Bytes(&bytes[..90_000]));
+    assert!(matches!(out.as_slice(), [server::Out::Violated(_)]));
+    assert!(server.unfinished() < 64);
 }
 
 #[test]
@@ -257,10 +284,10 @@ fn each_end_refuses_the_frames_of_its_own_side() {
         Frame::Failure(Failure::Internal),
     ] {
         let mut server = running(1);
-        let (kind, when) = (frame.kind(), "during a call");
+        let bytes = stream(&frame);
         assert_eq!(
-            server.handle(server::In::Bytes(&stream(&frame))),
-            [server::Out::Violated(Violation::Unexpected { kind, when })]
+            server.handle(server::In::Bytes(&bytes)),
+            [server::Out::Violated(longer_than_a_cancel(&bytes))]
         );
         let mut idle = Client::new();
         let (kind, when) = (frame.kind(), "between calls");
@@ -300,12 +327,12 @@ fn after_its_receipt_a_substream_carries_no_more_calls() {
     server.handle(server::In::Reply(&Frame::End(end())));
     let mut bytes = stream(&Frame::Received);
     bytes.extend(stream(&Frame::Request(request(2))));
-    let (kind, when) = (FrameKind::Request, "after the last call");
+    let request = stream(&Frame::Request(request(2)));
     assert_eq!(
         server.handle(server::In::Bytes(&bytes)),
         [
             server::Out::Received(CallId([1; 16])),
-            server::Out::Violated(Violation::Unexpected { kind, when })
+            server::Out::Violated(longer_than_a_cancel(&request))
         ]
     );
     // Before any call there is nothing to acknowledge.
