@@ -514,3 +514,22 @@ fn a_file_that_is_no_text_says_so() {
     let shown = case.errors();
     assert!(shown.contains("must hold text in UTF-8"), "{shown}");
 }
+
+#[test]
+fn every_provider_and_every_tool_is_documented() {
+    let config = include_str!("../../../docs/CONFIG.md");
+    let agents = include_str!("../../../docs/AGENTS.md");
+    for provider in openfang_kernel::provider::PROVIDERS {
+        let name = format!("`{}`", provider.name);
+        assert!(config.contains(&name), "docs/CONFIG.md: {name}");
+        assert!(agents.contains(&name), "docs/AGENTS.md: {name}");
+        if let Some(variable) = provider.key_variable {
+            let row = format!("| {name} | `{variable}` |");
+            assert!(agents.contains(&row), "docs/AGENTS.md: {row}");
+        }
+    }
+    for tool in openfang_kernel::Tool::ALL {
+        let row = format!("| `{}` |", tool.name());
+        assert!(agents.contains(&row), "docs/AGENTS.md: {row}");
+    }
+}
