@@ -192,7 +192,7 @@ pub(crate) fn status(state: &State) -> schema::NetworkStatus {
         Status::Awake { listen, .. } => listen.iter().map(ToString::to_string).collect(),
     };
     let awake = state.mesh.status() != Status::Asleep;
-    let hint = "No shared secret is set. Join with openfang join TICKET, or set [network] \
+    let hint = "No shared secret is set. Join with openfang join - and a ticket on stdin, or set [network] \
                 shared_secret: openfang keygen --network makes one.";
     schema::NetworkStatus {
         enabled: awake,

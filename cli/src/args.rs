@@ -30,11 +30,7 @@ pub(crate) enum Command {
         network: bool,
     },
     /// Run the node, in the foreground unless told otherwise.
-    Start {
-        /// Run it in the background, writing to openfang.log in the home.
-        #[arg(long)]
-        detach: bool,
-    },
+    Start(Start),
     /// Stop the running node and wait until it is gone.
     Stop,
     /// Stop the node if it runs, then start it in the background.
@@ -43,7 +39,7 @@ pub(crate) enum Command {
     Status(Json),
     /// List the other nodes of the mesh.
     Peers(Json),
-    /// Join the mesh of another node, now and after every restart.
+    /// Join the mesh of another node, now and after every restart. With - a ticket comes from stdin.
     Join(Join),
     /// Print a ticket with which another node can join. It holds the network secret.
     Ticket,
@@ -80,10 +76,31 @@ pub(crate) struct Init {
 }
 
 #[derive(Debug, Group)]
+pub(crate) struct Start {
+    /// Run it in the background, writing to openfang.log in the home.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// What --detach runs: a terminal that hangs up does not end it.
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub(crate) in_background: bool,
+    /// End when the standard input, a pipe, is closed: for programs that start nodes and may die.
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub(crate) until_stdin_closes: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = "openfang ticket | ssh other-machine openfang join -\n\n\
+                  A ticket holds the network secret. One that is written as an argument can be seen by\n\
+                  every user of the machine, in the list of processes, and stays in the history of the\n\
+                  shell: hand it over through stdin, or in a file.")]
 pub(crate) struct Join {
-    /// A ticket, or where a node of the mesh listens: host:port or a multiaddr.
-    #[arg(value_name = "ADDR|TICKET")]
-    pub(crate) target: String,
+    /// What to join: `-` for a ticket from stdin, or where a node of the mesh listens, as host:port or a
+    /// multiaddr. A ticket itself works too, and can be seen by others.
+    #[arg(value_name = "-|ADDR|TICKET", required_unless_present = "ticket_file")]
+    pub(crate) target: Option<String>,
+    /// A file that holds a ticket.
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
+    pub(crate) ticket_file: Option<PathBuf>,
     /// The environment variable that holds the network secret; needed with an address unless this
     /// node has the secret already.
     #[arg(long, value_name = "NAME")]

@@ -99,11 +99,13 @@ impl Client {
     pub(crate) fn failure(&self, why: &reqwest::Error) -> Failure {
         if why.is_timeout() && !why.is_connect() {
             let what = format!("no answer from {} in time", self.base);
-            return Failure::new(Exit::Timeout, what).mend("openfang status");
+            return Failure::new(Exit::Timeout, what).mend(
+                "a slow agent: openfang message --timeout SECONDS; a node that hangs: openfang restart",
+            );
         }
         if why.is_connect() {
             let what = format!("the daemon at {} cannot be reached", self.base);
-            return Failure::new(Exit::Unreachable, what).mend("openfang status, openfang restart");
+            return Failure::new(Exit::Unreachable, what).mend("openfang restart");
         }
         let what = format!("the answer of {} was cut off: {why}", self.base);
         Failure::new(Exit::Unreachable, what).mend("openfang status")
@@ -127,7 +129,7 @@ impl Client {
         let status = response.status();
         let body = response.bytes().await.map_err(|why| self.failure(&why))?;
         match serde_json::from_slice::<ErrorBody>(&body) {
-            Ok(body) => Err(Failure::of_api(&body)),
+            Ok(body) => Err(Failure::of_api(body)),
             Err(_not_ours) => Err(self.foreign(status)),
         }
     }

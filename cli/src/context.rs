@@ -27,6 +27,16 @@ impl Context {
         Ok(config::load(&self.home, &process_environment)?)
     }
 
+    /// Checks all that would keep a node from starting, as far as it stands in files: what is wrong is
+    /// better said here than in a log, and before a healthy node is stopped.
+    pub(crate) fn check_start(&self) -> Result<(), Failure> {
+        self.config()?;
+        self.home.check_private()?;
+        openfang_node::keys::load(&self.home.node_key())
+            .map_err(|why| Failure::new(Exit::Failure, why.to_string()))?;
+        Ok(())
+    }
+
     /// Returns the running daemon of this home, if there is one.
     pub(crate) fn daemon(&self) -> Option<Daemon> {
         let holder = self.home.held_by().ok().flatten();
@@ -41,7 +51,7 @@ impl Context {
                 None => self.not_running(),
             });
         };
-        let key = config::client_key(&self.home, &process_environment);
+        let key = config::client_key(&self.home, &process_environment)?;
         Client::new(daemon.listen_addr, key.as_ref())
     }
 

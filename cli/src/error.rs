@@ -4,9 +4,12 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use openfang_node::config::ConfigErrors;
+use openfang_node::config::{ConfigErrors, NotText};
 use openfang_node::home::HomeError;
 use openfang_schema::{ErrorBody, ErrorCode};
+use serde_json::{Value, json};
+
+use crate::render;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,7 @@ pub(crate) struct Failure {
     what: String,
     mend: Option<String>,
     closed_pipe: bool,
+    answer: Option<Box<ErrorBody>>,
 }
 
 impl Failure {
@@ -52,6 +56,7 @@ impl Failure {
             what: what.into(),
             mend: None,
             closed_pipe: false,
+            answer: None,
         }
     }
 
@@ -72,17 +77,38 @@ impl Failure {
     }
 
     /// An answer of the API that is not a success.
-    pub(crate) fn of_api(body: &ErrorBody) -> Self {
-        let mut what = body.error.clone();
+    pub(crate) fn of_api(body: ErrorBody) -> Self {
+        // It may hold what another node said.
+        let mut what = render::cell(body.error.trim_end_matches('.'));
         if !body.candidates.is_empty() {
-            what = format!("{what}: {}", body.candidates.join(", "));
+            let candidates = render::cell(&body.candidates.join(", "));
+            what = format!("{what}: {candidates}");
         }
-        let what = what.trim_end_matches('.');
-        let failure = Self::new(exit_of(body.code), format!("{what} ({})", body.code));
-        match mend_of(body.code).or(body.hint.as_deref()) {
-            Some(mend) => failure.mend(mend),
-            None => failure,
+        let hint = body.hint.as_deref().map(render::cell);
+        let mend = mend_of(body.code).map(str::to_owned).or(hint);
+        Self {
+            mend,
+            ..Self::new(exit_of(body.code), format!("{what} ({})", body.code))
         }
+        .answered(body)
+    }
+
+    fn answered(mut self, body: ErrorBody) -> Self {
+        self.answer = Some(Box::new(body));
+        self
+    }
+
+    /// Returns the code of the API's answer, when it was the API that said no.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        self.answer.as_ref().map(|body| body.code)
+    }
+
+    /// Returns it for programs: what the API answered, or what went wrong before it could.
+    pub(crate) fn to_json(&self) -> Value {
+        let answer = self.answer.as_ref();
+        answer
+            .and_then(|body| serde_json::to_value(body).ok())
+            .unwrap_or_else(|| json!({ "error": self.what, "hint": self.mend }))
     }
 }
 
@@ -101,7 +127,7 @@ fn mend_of(code: ErrorCode) -> Option<&'static str> {
 }
 
 const MEND_KEY: &str = "set api_key in config.toml to the key of the running node, or OPENFANG_API_KEY; after a change: openfang restart";
-const MEND_ASLEEP: &str = "openfang join TICKET, or put what `openfang keygen --network` prints into network.shared_secret and: openfang restart";
+const MEND_ASLEEP: &str = "openfang join - with a ticket of another node on stdin, or put what `openfang keygen --network` prints into network.shared_secret and: openfang restart";
 
 fn exit_of(code: ErrorCode) -> Exit {
     const NOT_FOUND: &[ErrorCode] = &[
@@ -170,7 +196,22 @@ impl From<ConfigErrors> for Failure {
 
 impl From<HomeError> for Failure {
     fn from(why: HomeError) -> Self {
-        Self::new(Exit::Failure, why.to_string())
+        let exit = match why {
+            HomeError::NotText(_) => Exit::Config,
+            HomeError::NotReadable { .. } => Exit::Denied,
+            HomeError::Unnamed
+            | HomeError::Missing { .. }
+            | HomeError::Exposed { .. }
+            | HomeError::NotWritable { .. }
+            | HomeError::Held { .. } => Exit::Failure,
+        };
+        Self::new(exit, why.to_string())
+    }
+}
+
+impl From<NotText> for Failure {
+    fn from(why: NotText) -> Self {
+        Self::new(Exit::Config, why.to_string())
     }
 }
 
@@ -204,13 +245,25 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_mends_it() {
-        let failure = Failure::of_api(&ErrorBody::new(
+        let failure = Failure::of_api(ErrorBody::new(
             ErrorCode::UnknownAgent,
             "there is no agent x",
         ));
         assert_eq!(
             failure.to_string(),
             "error: there is no agent x (unknown_agent)\n    mend: openfang agent list"
+        );
+        assert_eq!(failure.to_json()["code"], "unknown_agent");
+    }
+
+    #[test]
+    fn what_the_api_says_stays_one_line_and_one_sentence() {
+        let mut body = ErrorBody::new(ErrorCode::DuplicateName, "There is a\nb already.");
+        body.candidates = vec!["1".to_owned(), "2".to_owned()];
+        body.hint = Some("Choose\u{1b} another.".to_owned());
+        assert_eq!(
+            Failure::of_api(body).to_string(),
+            "error: There is a\u{fffd}b already: 1, 2 (duplicate_name)\n    mend: Choose\u{fffd} another."
         );
     }
 }

@@ -27,6 +27,7 @@ use crate::error::Exit;
 /// nodes and what watches them.
 #[must_use]
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    openfang_node::hardening::private_files();
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(why) => return usage(&why),

@@ -59,17 +59,19 @@ pub(crate) fn prompt(text: &str) {
     }
 }
 
-/// Lays rows out under their headings, columns two spaces apart.
+/// Lays rows out under their headings, columns two spaces apart. What is in a cell stays in it.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let cells = |row: &Vec<String>| row.iter().map(|text| cell(text)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
     let mut widths: Vec<usize> = headings.iter().map(|text| text.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut lines = Vec::with_capacity(rows.len() + 1);
     let headings: Vec<String> = headings.iter().map(|text| (*text).to_owned()).collect();
-    for row in std::iter::once(&headings).chain(rows) {
+    for row in std::iter::once(&headings).chain(&rows) {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
             line.push_str(&format!("{cell:width$}  ", width = *width));
@@ -79,18 +81,35 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
-/// Replaces what could move the cursor or hide text: what agents and peers say is not trusted to
-/// draw on the terminal.
+/// Replaces what could move the cursor, hide text or turn its order round: what agents and peers say
+/// is not trusted to draw on the terminal. Lines and tabs of a text stay.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    replaced(text, |c| draws(c) && c != '\n' && c != '\t')
+}
+
+/// The same for what must stay in one line, or in one column of it.
+pub(crate) fn cell(text: &str) -> String {
+    replaced(text, draws)
+}
+
+fn replaced(text: &str, is_bad: impl Fn(char) -> bool) -> String {
+    let replace = |c| if is_bad(c) { '\u{fffd}' } else { c };
+    text.chars().map(replace).collect()
+}
+
+/// Control characters, line and paragraph separators, and what has no width or sets the direction
+/// of what follows (Unicode TR 36, § 2.1 and § 3.5).
+fn draws(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{2064}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{feff}'
+        )
 }
 
 #[cfg(test)]
@@ -110,10 +129,30 @@ mod tests {
     }
 
     #[test]
+    fn no_cell_makes_a_row_of_its_own() {
+        let rows = [vec![
+            "a\nfake  running".to_owned(),
+            "x\ty\u{202e}z".to_owned(),
+        ]];
+        let shown = table(&["NAME", "TEXT"], &rows);
+        assert_eq!(
+            shown,
+            "NAME             TEXT\na\u{fffd}fake  running  x\u{fffd}y\u{fffd}z"
+        );
+    }
+
+    #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(
             printable("a\u{1b}[2Jb\r\n\tc"),
             "a\u{fffd}[2Jb\u{fffd}\n\tc"
         );
+        for hidden in [
+            '\u{61c}', '\u{200b}', '\u{200f}', '\u{2028}', '\u{202e}', '\u{2060}', '\u{2064}',
+            '\u{2066}', '\u{2069}', '\u{feff}', '\u{9b}', '\u{7f}',
+        ] {
+            assert_eq!(printable(&hidden.to_string()), "\u{fffd}", "{hidden:?}");
+        }
+        assert_eq!(printable("é 語 🦊 ﬁ"), "é 語 🦊 ﬁ");
     }
 }

@@ -138,7 +138,8 @@ mod tests {
     }
 
     fn grants(toml: &str) -> Grants {
-        Grants::of(&Manifest::parse(toml, "t").expect("a manifest").0)
+        let toml = format!("name = \"x\"\n{toml}");
+        Grants::of(&Manifest::parse(&toml, "t").expect("a manifest").0)
     }
 
     #[test]

@@ -327,7 +327,7 @@ mod tests {
     }
 
     fn agent(seed: u8, name: &str) -> Arc<Agent> {
-        let manifest = Manifest::parse("", "t").expect("a manifest").0;
+        let manifest = Manifest::parse("name = \"t\"", "t").expect("a manifest").0;
         let body = Body {
             manifest,
             module: Module::Chat,

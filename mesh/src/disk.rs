@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use openfang_ofp::roster::{Crypto, Known};
@@ -24,7 +25,11 @@ pub(crate) struct Disk {
 impl Disk {
     /// Takes the folder, made when missing.
     pub(crate) fn open(dir: &Path) -> Result<Self, StartError> {
-        fs::create_dir_all(dir).map_err(|source| state_error(dir, source))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|source| state_error(dir, source))?;
         Ok(Self {
             dir: dir.to_owned(),
         })
@@ -74,7 +79,12 @@ impl Disk {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let beside = self.dir.join(format!("{name}.new"));
-        let mut file = File::create(&beside)?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, self.dir.join(name))?;

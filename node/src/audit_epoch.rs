@@ -71,7 +71,7 @@ mod tests {
 
     fn config(folder: &Path) -> Config {
         files::create(&folder.join("config.toml"), b"").expect("written");
-        config::load(&Home::at(folder), &|_name| None).expect("a configuration")
+        config::load(&Home::at(folder), &|_name| Ok(None)).expect("a configuration")
     }
 
     #[test]

@@ -21,6 +21,47 @@ pub fn exposed(path: &Path) -> io::Result<Option<u32>> {
     Ok((mode & OTHERS != 0).then_some(mode))
 }
 
+/// Returns what to do about a file or folder of the home that cannot be used.
+#[must_use]
+pub fn mend(path: &Path, kind: io::ErrorKind) -> String {
+    const MENDS: [(&[io::ErrorKind], &str); 6] = [
+        (
+            &[io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded],
+            "make room on the disk of {}: df -h",
+        ),
+        (
+            &[io::ErrorKind::ReadOnlyFilesystem],
+            "the disk of {} is read-only: export OPENFANG_HOME to a folder on another",
+        ),
+        (
+            &[
+                io::ErrorKind::NotADirectory,
+                io::ErrorKind::IsADirectory,
+                io::ErrorKind::AlreadyExists,
+            ],
+            "a file stands where a folder should be, or a folder for a file, on the way to {}: move it away",
+        ),
+        (
+            &[io::ErrorKind::InvalidFilename],
+            "{} is too long: export OPENFANG_HOME to a shorter path",
+        ),
+        (
+            &[io::ErrorKind::InvalidData],
+            "{} must hold text in UTF-8: iconv -f latin1 -t utf-8 shows it",
+        ),
+        (
+            &[io::ErrorKind::PermissionDenied],
+            "ls -ld {} shows whose it is: run openfang as that user, or: chown \"$USER\" {} && chmod u+rwX {}",
+        ),
+    ];
+    let path = path.display().to_string();
+    let found = MENDS.iter().find(|(kinds, _mend)| kinds.contains(&kind));
+    found.map_or_else(
+        || format!("ls -ld {path}"),
+        |(_kinds, mend)| mend.replace("{}", &path),
+    )
+}
+
 /// Creates a file for its owner alone and returns when it is on the disk. Never overwrites.
 ///
 /// # Errors
@@ -84,6 +125,14 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
         .create(path)
 }
 
+/// Takes everything from everyone but the owner of a folder.
+///
+/// # Errors
+/// When it is not ours.
+pub fn make_private(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(PRIVATE_FOLDER))
+}
+
 /// Removes a file; one that is not there is no error.
 ///
 /// # Errors
@@ -130,6 +179,28 @@ mod tests {
         }
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
         assert_eq!(exposed(&path).expect("asked"), None);
+    }
+
+    #[test]
+    fn what_mends_it_fits_what_is_wrong() {
+        let check = |kind, expected: &str| {
+            let mend = mend(Path::new("/home/u/x"), kind);
+            assert!(
+                mend.contains(expected) && mend.contains("/home/u/x"),
+                "{mend}"
+            );
+            assert_eq!(
+                mend.contains("chown"),
+                kind == io::ErrorKind::PermissionDenied,
+                "{mend}"
+            );
+        };
+        check(io::ErrorKind::StorageFull, "df -h");
+        check(io::ErrorKind::PermissionDenied, "run openfang as that user");
+        check(io::ErrorKind::NotADirectory, "move it away");
+        check(io::ErrorKind::InvalidFilename, "shorter");
+        check(io::ErrorKind::InvalidData, "UTF-8");
+        check(io::ErrorKind::Other, "ls -ld");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::Lookup;
+use crate::config::{Lookup, NotText};
 use crate::files;
 
 /// The environment variable that names the home.
@@ -37,10 +37,30 @@ pub enum HomeError {
         /// The home.
         path: PathBuf,
     },
-    /// The folder cannot be written to.
+    /// A variable that should name it holds no text.
+    #[error(transparent)]
+    NotText(#[from] NotText),
+    /// Others can look into the folder.
     #[error(
-        "{path}: not writable: {why}\n    mend: chown -R \"$USER\" {path} && chmod u+rwX {path}"
+        "{path}: other users can look into the home of this node (mode {mode:04o})\n    mend: chmod 700 {path}"
     )]
+    Exposed {
+        /// The home.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Whether a daemon holds it cannot be asked.
+    #[error("{path}: cannot be read: {why}\n    mend: {}", files::mend(path, why.kind()))]
+    NotReadable {
+        /// The file that was asked.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        why: io::Error,
+    },
+    /// The folder cannot be written to.
+    #[error("{path}: not writable: {why}\n    mend: {}", files::mend(path, why.kind()))]
     NotWritable {
         /// The home, or the file in it.
         path: PathBuf,
@@ -73,13 +93,13 @@ impl Home {
     /// Takes the home of `OPENFANG_HOME`, or `.openfang` in the user's folder. Nothing is created.
     ///
     /// # Errors
-    /// [`HomeError::Unnamed`] when neither is known.
+    /// [`HomeError::Unnamed`] when neither is known, [`HomeError::NotText`] when one is no text.
     pub fn from_environment(environment: Lookup<'_>) -> Result<Self, HomeError> {
-        let named = |name| environment(name).filter(|text| !text.is_empty());
-        if let Some(path) = named(VARIABLE) {
+        let named = |name| Ok::<_, NotText>(environment(name)?.filter(|text| !text.is_empty()));
+        if let Some(path) = named(VARIABLE)? {
             return Ok(Self::at(Path::new(path.as_str())));
         }
-        let user = named("HOME").ok_or(HomeError::Unnamed)?;
+        let user = named("HOME")?.ok_or(HomeError::Unnamed)?;
         Ok(Self::at(&Path::new(user.as_str()).join(FOLDER)))
     }
 
@@ -89,12 +109,53 @@ impl Home {
         Self(std::path::absolute(path).unwrap_or_else(|_unknown| path.to_owned()))
     }
 
-    /// Creates the folder, for its owner alone, when it is not there.
+    /// Creates the folder, for its owner alone, when it is not there. An empty folder, or one that is
+    /// a home already, becomes its owner's alone; then the mode it had is returned.
     ///
     /// # Errors
-    /// [`HomeError::NotWritable`].
-    pub fn create(&self) -> Result<(), HomeError> {
-        files::create_folder(&self.0).map_err(|why| self.not_writable(why))
+    /// [`HomeError::NotWritable`]; [`HomeError::Exposed`] for a folder with other things in it, which
+    /// others may have to reach.
+    pub fn create(&self) -> Result<Option<u32>, HomeError> {
+        let fail = |why| self.not_writable(why);
+        files::create_folder(&self.0).map_err(fail)?;
+        let Some(mode) = files::exposed(&self.0).map_err(fail)? else {
+            return Ok(None);
+        };
+        let is_home = self.config().exists() || self.node_key().exists();
+        if !is_home && self.0.read_dir().map_err(fail)?.next().is_some() {
+            return Err(HomeError::Exposed {
+                path: self.0.clone(),
+                mode,
+            });
+        }
+        files::make_private(&self.0).map_err(fail)?;
+        Ok(Some(mode))
+    }
+
+    /// Checks that nobody but its owner can do anything with the folder.
+    ///
+    /// # Errors
+    /// When it is missing, or somebody can.
+    pub fn check_private(&self) -> Result<(), HomeError> {
+        let exposed = if self.0.is_file() {
+            Err(io::Error::from(io::ErrorKind::NotADirectory))
+        } else {
+            files::exposed(&self.0)
+        };
+        match exposed {
+            Ok(None) => Ok(()),
+            Ok(Some(mode)) => Err(HomeError::Exposed {
+                path: self.0.clone(),
+                mode,
+            }),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Err(HomeError::Missing {
+                path: self.0.clone(),
+            }),
+            Err(why) => Err(HomeError::NotReadable {
+                path: self.0.clone(),
+                why,
+            }),
+        }
     }
 
     /// Becomes the one daemon of this home.
@@ -126,16 +187,17 @@ impl Home {
     ///
     /// # Errors
     /// When the lock file is there and cannot be opened.
-    pub fn held_by(&self) -> io::Result<Option<u32>> {
-        let mut file = match File::open(self.0.join("lock")) {
+    pub fn held_by(&self) -> Result<Option<u32>, HomeError> {
+        let path = self.0.join("lock");
+        let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(why) => return Err(why),
+            Err(why) => return Err(HomeError::NotReadable { path, why }),
         };
         match file.try_lock_shared() {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => Ok(read_pid(&mut file)),
-            Err(TryLockError::Error(why)) => Err(why),
+            Err(TryLockError::Error(why)) => Err(HomeError::NotReadable { path, why }),
         }
     }
 
@@ -286,11 +348,50 @@ mod tests {
     }
 
     #[test]
+    fn a_home_that_others_can_look_into_is_refused_or_made_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(folder.path(), mode).expect("set");
+        };
+        let home = Home::at(folder.path());
+        for mode in [0o750, 0o701, 0o755] {
+            open(mode);
+            let shown = home.check_private().expect_err("exposed").to_string();
+            let mend = format!("mend: chmod 700 {}", folder.path().display());
+            assert!(shown.ends_with(&mend), "{shown}");
+        }
+        assert_eq!(home.create().expect("empty"), Some(0o755));
+        home.check_private().expect("private");
+        assert_eq!(home.create().expect("private"), None);
+        // Somebody else's things: not ours to close.
+        files::create(&folder.path().join("thing"), b"").expect("created");
+        open(0o755);
+        assert!(matches!(home.create(), Err(HomeError::Exposed { .. })));
+        files::create(&home.config(), b"").expect("created");
+        assert_eq!(home.create().expect("a home"), Some(0o755));
+    }
+
+    #[test]
+    fn a_variable_that_is_no_text_is_not_passed_over() {
+        let lookup = |name: &str| {
+            if name == VARIABLE {
+                let variable = name.to_owned();
+                return Err(NotText { variable });
+            }
+            Ok(Some(Zeroizing::new("/u".to_owned())))
+        };
+        let refused = Home::from_environment(&lookup).expect_err("no text");
+        assert!(matches!(&refused, HomeError::NotText(_)), "{refused}");
+    }
+
+    #[test]
     fn the_variable_wins_over_the_folder_of_the_user() {
         let at = |home: Option<&str>, user: Option<&str>| {
             let lookup = |name: &str| {
                 let text = if name == VARIABLE { home } else { user };
-                text.map(|text| Zeroizing::new(text.to_owned()))
+                Ok(text.map(|text| Zeroizing::new(text.to_owned())))
             };
             Home::from_environment(&lookup)
                 .map(|home| home.path().to_owned())

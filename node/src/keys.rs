@@ -31,7 +31,7 @@ pub enum KeyFileError {
         path: PathBuf,
     },
     /// It cannot be read or written.
-    #[error("{path}: {why}\n    mend: chown \"$USER\" {path} && chmod 600 {path}")]
+    #[error("{path}: {why}\n    mend: {}", files::mend(path, why.kind()))]
     Io {
         /// The file.
         path: PathBuf,

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod files;
+pub mod hardening;
 pub mod home;
 pub mod keys;
 pub mod network_state;
@@ -20,6 +21,7 @@ pub mod tasks;
 pub mod telemetry;
 mod wire;
 
+pub use openfang_kernel::manifest::MODULES;
 pub use run::{GRACE, Prepared, Ready, RunError, prepare, run};
 
 /// The version of the program.

@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +21,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, MachineClock, NoRandom};
-use crate::config::{Config, ConfigErrors, Fingerprint, Lookup};
+use crate::config::{Config, ConfigErrors, Fingerprint, Lookup, NotText};
 use crate::daemon::Daemon;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
-use crate::{VERSION, audit_epoch, config, keys, notify, wire};
+use crate::{VERSION, audit_epoch, config, files, hardening, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -70,6 +71,9 @@ pub enum RunError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// A variable of the environment holds no text.
+    #[error(transparent)]
+    Environment(#[from] NotText),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -117,10 +121,10 @@ pub enum RunError {
         why: io::Error,
     },
     /// A file of the home cannot be written.
-    #[error("{file} cannot be written: {why}\n    mend: df -h")]
+    #[error("{path} cannot be written: {why}\n    mend: {}", files::mend(path, why.kind()))]
     Write {
-        /// Its name.
-        file: &'static str,
+        /// Which file.
+        path: PathBuf,
         /// What the system said.
         #[source]
         why: io::Error,
@@ -137,7 +141,7 @@ impl RunError {
     /// Whether the configuration has to be changed: exit code 64.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Config(_))
+        matches!(self, Self::Config(_) | Self::Environment(_))
     }
 }
 
@@ -159,17 +163,24 @@ fn other_port(listen: SocketAddr) -> u16 {
     listen.port().checked_add(1).unwrap_or(4200)
 }
 
-/// Takes the home and reads everything the node is told. Opens no port and changes nothing.
+/// Takes the home and reads everything the node is told. Opens no port and changes nothing on the
+/// disk; before it reads the first secret, it has the process write no core file.
 ///
 /// # Errors
 /// Whatever would keep the node from starting, with what mends it.
 pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prepared, RunError> {
+    home.check_private()?;
     let lock = home.lock()?;
-    let config = config::load(home, environment)?;
+    let hardened = hardening::no_core_dumps();
+    let mut config = config::load(home, environment)?;
+    if let Err(why) = hardened {
+        let warning = format!("a crash may write the secrets of this node to a core file: {why}");
+        config.warnings.push(warning);
+    }
     let keys = keys::load(&home.node_key())?.keys();
     let mut model_keys = openfang_kernel::ModelKeys::default();
     for variable in openfang_kernel::provider::key_variables() {
-        if let Some(key) = environment(variable) {
+        if let Some(key) = environment(variable)? {
             model_keys.insert(variable, key);
         }
     }
@@ -177,7 +188,7 @@ pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prep
         config,
         keys,
         model_keys,
-        notify_socket: environment(notify::VARIABLE),
+        notify_socket: environment(notify::VARIABLE)?,
         lock,
     })
 }
@@ -346,7 +357,7 @@ async fn log_start(config: &Config, auditor: &Auditor) -> Result<(), RunError> {
         .fingerprint
         .save(&config.home)
         .map_err(|why| RunError::Write {
-            file: "config.seen",
+            path: config.home.fingerprint(),
             why,
         })
 }
@@ -410,7 +421,7 @@ fn ready(prepared: &Prepared, mesh: &Mesh, listen_addr: SocketAddr) -> Result<Re
     daemon
         .save(&prepared.config.home)
         .map_err(|why| RunError::Write {
-            file: "daemon.json",
+            path: prepared.config.home.daemon(),
             why,
         })?;
     Ok(Ready {
@@ -428,7 +439,7 @@ fn network_text(config: &Config, status: &Status) -> String {
             format!("awake at {}", addrs.join(", "))
         }
         Status::Asleep if !config.network.enabled => "asleep: network.enabled is false".to_owned(),
-        Status::Asleep => "asleep: no shared secret (openfang join TICKET)".to_owned(),
+        Status::Asleep => "asleep: no shared secret (openfang join -)".to_owned(),
     }
 }
 

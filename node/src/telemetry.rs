@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use crate::config::{LogLevel, Lookup};
+use crate::config::{LogLevel, Lookup, NotText};
 
 /// The environment variable that overrides the level of the configuration, with the syntax of
 /// `tracing_subscriber::EnvFilter`: `debug`, `openfang_mesh=trace,info`.
@@ -14,6 +14,9 @@ pub const VARIABLE: &str = "OPENFANG_LOG";
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
+    /// The variable holds no text.
+    #[error(transparent)]
+    NotText(#[from] NotText),
     /// The variable holds no filter.
     #[error("environment {VARIABLE}: {0}\n    mend: export {VARIABLE}=info")]
     Filter(#[source] tracing_subscriber::filter::ParseError),
@@ -27,10 +30,13 @@ pub enum TelemetryError {
 /// # Errors
 /// When the variable holds no filter, or it was started before.
 pub fn start(level: LogLevel, environment: Lookup<'_>) -> Result<(), TelemetryError> {
-    let colours = environment("NO_COLOR").is_none_or(|text| text.is_empty());
+    let colours = environment("NO_COLOR")?.is_none_or(|text| text.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(level, environment)?)
         .with_span_events(FmtSpan::NONE)
+        // A line that cannot be written, because the disk is full or the terminal is gone, is lost;
+        // complaining about it on the same stream would panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let started = if std::io::stderr().is_terminal() {
         builder.with_ansi(colours).try_init()
@@ -41,7 +47,7 @@ pub fn start(level: LogLevel, environment: Lookup<'_>) -> Result<(), TelemetryEr
 }
 
 fn filter(level: LogLevel, environment: Lookup<'_>) -> Result<EnvFilter, TelemetryError> {
-    match environment(VARIABLE).filter(|text| !text.is_empty()) {
+    match environment(VARIABLE)?.filter(|text| !text.is_empty()) {
         Some(text) => EnvFilter::try_new(text.as_str()).map_err(TelemetryError::Filter),
         // Below warnings, what libraries say is of use to their developers only.
         None => EnvFilter::try_new(match level {
@@ -78,7 +84,7 @@ mod tests {
     #[test]
     fn the_variable_wins_over_the_level() {
         let of = |text: Option<&str>| {
-            let lookup = |_name: &str| text.map(|text| Zeroizing::new(text.to_owned()));
+            let lookup = |_name: &str| Ok(text.map(|text| Zeroizing::new(text.to_owned())));
             filter(LogLevel::Info, &lookup).map(|filter| filter.to_string())
         };
         assert_eq!(

@@ -71,6 +71,18 @@ async fn requests_are_answered_on_a_socket() {
 }
 
 #[tokio::test]
+async fn the_first_page_names_the_port_it_came_from() {
+    let served = serve(KEYED).await;
+    let request = "GET / HTTP/1.1\r\nHost: 127.0.0.1:4200\r\nConnection: close\r\n\r\n";
+    let answer = exchange(served.addr, request.as_bytes()).await;
+    assert!(
+        answer.contains("http://127.0.0.1:4200/api/agents") && !answer.contains("PORT"),
+        "{answer}"
+    );
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn the_peer_of_a_socket_is_known() {
     let served = serve(KEYED).await;
     // The router was told 127.0.0.1:4200; the socket is on loopback, so that its Host decides.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use openfang_id::{AgentName, AgentRef};
+use openfang_node::MODULES;
 use openfang_schema::{
     AgentKilled, AgentRestarted, AgentSummary, MessageRequest, SpawnRequest, Spawned, path,
 };
@@ -48,6 +49,14 @@ fn make(new: &NewAgent, context: &Context) -> Result<Exit, Failure> {
         Failure::new(Exit::Usage, format!("{:?}: {why}", new.name))
             .mend("openfang agent new helper")
     })?;
+    if let Some(module) = &new.module
+        && !MODULES.contains(&module.as_str())
+    {
+        return Err(
+            Failure::new(Exit::Usage, format!("there is no module {module:?}"))
+                .mend(format!("--module {}", MODULES.join(", or --module "))),
+        );
+    }
     let config = context.config()?;
     let text = match &new.module {
         Some(module) => manifest_of(name.as_str(), &new.description, module),
@@ -66,10 +75,24 @@ fn make(new: &NewAgent, context: &Context) -> Result<Exit, Failure> {
         .mend(format!("openfang agent spawn {}", path.display())));
     }
     if context.home.held_by()?.is_some() {
-        return spawn(&path, false, context);
+        return spawn(&path, false, context).inspect_err(|failure| unmake(&path, failure));
     }
     render::message("the node does not run: it spawns this agent when it starts (openfang start)");
     Ok(Exit::Ok)
+}
+
+/// Takes back the manifest of an agent that the node refused: at the next start it would be refused
+/// again. When the node did not answer, it may have spawned it.
+fn unmake(path: &Path, failure: &Failure) {
+    if failure.code().is_none() {
+        return;
+    }
+    let folder = path.parent().unwrap_or(path);
+    let removed = std::fs::remove_file(path).and_then(|()| std::fs::remove_dir(folder));
+    match removed {
+        Ok(()) => render::message(&format!("taken back: {}", path.display())),
+        Err(why) => render::message(&format!("{} is left behind: {why}", folder.display())),
+    }
 }
 
 fn spawn(file: &Path, json: bool, context: &Context) -> Result<Exit, Failure> {
@@ -90,7 +113,8 @@ fn spawn(file: &Path, json: bool, context: &Context) -> Result<Exit, Failure> {
             (Some(line), Some(column)) => format!("{}:{line}:{column}: ", file.display()),
             _unknown => String::new(),
         };
-        render::message(&format!("warning: {place}{}", warning.message));
+        let message = render::cell(&warning.message);
+        render::message(&format!("warning: {place}{message}"));
     }
     if json {
         render::json(&spawned)?;
@@ -121,7 +145,7 @@ fn list(local: bool, json: bool, context: &Context) -> Result<Exit, Failure> {
     }
     let headings = ["NAME", "NODE", "STATE", "MODULE", "ID", "DESCRIPTION"];
     let rows: Vec<Vec<String>> = agents.iter().map(row).collect();
-    render::line(&render::printable(&render::table(&headings, &rows)))?;
+    render::line(&render::table(&headings, &rows))?;
     Ok(Exit::Ok)
 }
 

@@ -8,6 +8,7 @@ use openfang_audit::read::{self, Filter, Kinds};
 use openfang_audit::verify::{self, Report, Source, Verdict};
 use openfang_audit::{Kind, Line, Origin};
 use openfang_id::{AgentKey, VerifyingKey};
+use openfang_schema::path;
 use serde_json::json;
 
 use crate::args::{Audit, Format, Show};
@@ -20,7 +21,7 @@ pub(crate) fn run(command: Audit, context: &Context) -> Result<Exit, Failure> {
     let files = Files::of(context)?;
     match command {
         Audit::Verify(json) => verify_all(&files, json.json),
-        Audit::Show(show) => show_some(&files, &show),
+        Audit::Show(show) => show_some(&files, &show, context),
         Audit::Export { format } => export_all(&files, format),
     }
 }
@@ -87,7 +88,7 @@ fn verify_all(files: &Files, as_json: bool) -> Result<Exit, Failure> {
     Ok(exit_of(&report))
 }
 
-fn show_some(files: &Files, args: &Show) -> Result<Exit, Failure> {
+fn show_some(files: &Files, args: &Show, context: &Context) -> Result<Exit, Failure> {
     let agent = args.agent.as_deref().map(agent_key).transpose()?;
     let kinds = args.filter.as_deref().map(kinds_of).transpose()?;
     let filter = Filter {
@@ -101,11 +102,41 @@ fn show_some(files: &Files, args: &Show) -> Result<Exit, Failure> {
         if args.json {
             render::line(&line.raw)?;
         } else {
-            render::line(&render::printable(&shown(line)))?;
+            render::line(&render::cell(&shown(line)))?;
         }
     }
     warn_if_tampered(files, &selection.report);
-    Ok(exit_of(&selection.report))
+    let exit = exit_of(&selection.report);
+    match &filter.agent {
+        Some(agent) if selection.lines.is_empty() && exit == Exit::Ok => {
+            must_exist(files, agent, context)?;
+        }
+        Some(_) | None => {}
+    }
+    Ok(exit)
+}
+
+/// Nothing was shown: an agent that no entry is about and nobody has is a slip of the pen.
+fn must_exist(files: &Files, agent: &AgentKey, context: &Context) -> Result<(), Failure> {
+    let anything = Filter {
+        agent: Some(agent.clone()),
+        limit: Some(1),
+        ..Filter::default()
+    };
+    let found = read::select(files.source(), &anything).map_err(|why| files.unreadable(&why))?;
+    if !found.lines.is_empty() || lives(agent, context) {
+        return Ok(());
+    }
+    let what = format!("no entry of this log is about {agent}, and no agent is called so");
+    Err(Failure::new(Exit::NotFound, what).mend("openfang agent list, openfang audit show"))
+}
+
+fn lives(agent: &AgentKey, context: &Context) -> bool {
+    let place = path::of_agent(path::AGENT, &agent.to_string());
+    context
+        .client()
+        .and_then(|client| context.block_on(client.get::<serde_json::Value>(&place)))
+        .is_ok()
 }
 
 fn export_all(files: &Files, format: Format) -> Result<Exit, Failure> {

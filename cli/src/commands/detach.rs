@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use openfang_node::daemon::Daemon;
+use openfang_node::files;
 use openfang_schema::{Health, path};
 
 use crate::client::Client;
@@ -24,17 +25,20 @@ const TAIL_BYTES: u64 = 4096;
 
 /// Starts the node in the background and waits until it serves.
 pub(crate) fn run(context: &Context) -> Result<Exit, Failure> {
-    // What is wrong with the configuration is better said here than in a log.
-    context.config()?;
+    context.check_start()?;
     let log = context.home.log();
     let file = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o600)
-        .open(&log)?;
+        .open(&log)
+        .map_err(|why| {
+            Failure::new(Exit::Failure, format!("{}: {why}", log.display()))
+                .mend(files::mend(&log, why.kind()))
+        })?;
     let begin = file.metadata()?.len();
     let mut child = Command::new(std::env::current_exe()?)
-        .arg("start")
+        .args(["start", "--in-background"])
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)

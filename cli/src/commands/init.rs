@@ -30,7 +30,12 @@ pub(crate) fn run(args: &Init, context: &Context) -> Result<Exit, Failure> {
     let ask = !args.quick && io::stdin().is_terminal() && !home.config().exists();
     let mut answers = if ask { ask_all()? } else { Answers::default() };
     answers.begin_mesh |= args.network;
-    home.create()?;
+    if let Some(mode) = home.create()? {
+        let home = home.path().display();
+        render::line(&format!(
+            "closed {home}: other users could look into it (mode {mode:04o}), now it is yours alone"
+        ))?;
+    }
     let secret = if answers.begin_mesh {
         Some(SharedSecret::from_random(&*random()?))
     } else {
@@ -67,7 +72,7 @@ fn report(path: &Path, made: io::Result<()>) -> Result<bool, Failure> {
         }
         Err(why) => Err(
             Failure::new(Exit::Failure, format!("{}: {why}", path.display()))
-                .mend(format!("make the folder of {} writable", path.display())),
+                .mend(files::mend(path, why.kind())),
         ),
     }
 }
@@ -100,10 +105,11 @@ fn make_agent(context: &Context, config: &Config) -> Result<(), Failure> {
 
 /// Writes a manifest unless there is one, and returns whether it did.
 pub(crate) fn make_manifest(path: &Path, text: &str) -> Result<bool, Failure> {
-    if let Some(folder) = path.parent() {
-        files::create_folder(folder)?;
-    }
-    report(path, files::create(path, text.as_bytes()))
+    let folder = path.parent().map_or(Ok(()), files::create_folder);
+    report(
+        path,
+        folder.and_then(|()| files::create(path, text.as_bytes())),
+    )
 }
 
 /// Writes the manifest of a simple agent.
@@ -211,7 +217,9 @@ fn next_steps(config: &Config) {
     if config.network.secret.is_some() {
         render::message("    openfang ticket                    let another node join this one");
     } else {
-        render::message("    openfang join TICKET               join the mesh of another node");
+        render::message(
+            "    openfang join -                    join the mesh of the node whose ticket comes on stdin",
+        );
     }
 }
 

@@ -1,30 +1,36 @@
 //! `openfang join` and `openfang ticket`.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use openfang_id::SharedSecret;
 use openfang_node::config::process_environment;
+use openfang_node::files;
 use openfang_node::network_state::{FIRST_EPOCH, NetworkState, Target};
-use openfang_schema::{JoinReply, JoinRequest, SecretText, TicketReply, path};
+use openfang_schema::{ErrorCode, JoinReply, JoinRequest, SecretText, TicketReply, path};
+use zeroize::Zeroizing;
 
 use crate::args::Join;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::render;
 
+/// No ticket is nearly as long.
+const TICKET_BYTES_MAX: usize = 64 << 10;
+const MEND_UNREACHED: &str = "check that the other node runs, that its listen_addr can be reached from here (0.0.0.0:PORT for other machines), and that its firewall lets TCP and UDP through";
 /// The node waits up to ten seconds for a connection.
 const JOINED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Joins a mesh: the running node at once, a stopped one when it starts.
 pub(crate) fn run(args: &Join, context: &Context) -> Result<Exit, Failure> {
     let secret = args.secret_env.as_deref().map(secret_of).transpose()?;
+    let text = target_of(args)?;
     // A mistyped ticket is noticed here, whether the node runs or not.
-    let target = Target::parse(&args.target).map_err(|why| {
-        Failure::new(
-            Exit::Usage,
-            format!("cannot join {}: {why}", shown(&args.target)),
-        )
-        .mend("copy what `openfang ticket` prints on a node of the mesh, or host:port")
+    let target = Target::parse(&text).map_err(|why| {
+        Failure::new(Exit::Usage, format!("cannot join {}: {why}", shown(&text)))
+            .mend("openfang ticket on a node of the mesh, and what it prints to: openfang join -")
     })?;
     if !context.config()?.network.enabled {
         let what = "network.enabled is false in config.toml: the mesh sleeps, whatever is joined";
@@ -32,10 +38,58 @@ pub(crate) fn run(args: &Join, context: &Context) -> Result<Exit, Failure> {
             .mend("network.enabled = true in config.toml, then: openfang restart"));
     }
     if context.home.held_by()?.is_some() {
-        running(&target, &args.target, secret.as_ref(), context)
+        running(&target, &text, secret.as_ref(), context)
     } else {
         stopped(target, secret, context)
     }
+}
+
+/// Takes what was typed, or reads it from where it does not show.
+fn target_of(args: &Join) -> Result<Zeroizing<String>, Failure> {
+    let text = match (&args.ticket_file, args.target.as_deref()) {
+        (Some(path), _) => from_file(path)?,
+        (None, Some("-")) => read_ticket(&mut std::io::stdin().lock(), "stdin")?,
+        (None, typed) => {
+            let typed = typed.unwrap_or_default();
+            if Target::looks_like_ticket(typed) {
+                render::message(
+                    "note: other users could see this ticket in the list of processes; better: openfang join -",
+                );
+            }
+            return Ok(Zeroizing::new(typed.to_owned()));
+        }
+    };
+    let ticket = Zeroizing::new(text.trim().to_owned());
+    if ticket.is_empty() {
+        return Err(
+            Failure::new(Exit::Usage, "there is no ticket: nothing came")
+                .mend("openfang ticket | openfang join -, the first on a node of the mesh"),
+        );
+    }
+    Ok(ticket)
+}
+
+fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let shown = path.display().to_string();
+    let mut file = File::open(path).map_err(|why| {
+        Failure::new(Exit::NotFound, format!("{shown}: {why}"))
+            .mend("openfang ticket on a node of the mesh prints one")
+    })?;
+    if files::exposed(path)?.is_some() {
+        render::message(&format!(
+            "note: other users can read {shown}, which holds the network secret: chmod 600 {shown}"
+        ));
+    }
+    read_ticket(&mut file, &shown)
+}
+
+fn read_ticket(from: &mut dyn Read, shown: &str) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::with_capacity(TICKET_BYTES_MAX));
+    let limit = u64::try_from(TICKET_BYTES_MAX).unwrap_or(u64::MAX);
+    from.take(limit)
+        .read_to_string(&mut text)
+        .map_err(|why| Failure::new(Exit::Usage, format!("no ticket from {shown}: {why}")))?;
+    Ok(text)
 }
 
 /// Prints a ticket of the running node.
@@ -71,8 +125,12 @@ fn running(
         },
     };
     let client = context.client()?;
-    let reply: JoinReply =
-        context.block_on(client.post(path::NETWORK_JOIN, &request, JOINED_WITHIN))?;
+    let reply: JoinReply = context
+        .block_on(client.post(path::NETWORK_JOIN, &request, JOINED_WITHIN))
+        .map_err(|failure| match failure.code() {
+            Some(ErrorCode::Unreachable) => failure.mend(MEND_UNREACHED),
+            Some(_) | None => failure,
+        })?;
     // The node that was reached may not have said yet what it is called.
     let name = match reply.node.name.as_str() {
         "" => "a node",
@@ -80,7 +138,7 @@ fn running(
     };
     render::message(&format!(
         "joined: connected to {} ({}); it stays so after a restart",
-        render::printable(name),
+        render::cell(name),
         reply.node.id
     ));
     Ok(Exit::Ok)
@@ -124,7 +182,7 @@ fn stopped(
 }
 
 fn secret_of(variable: &str) -> Result<SharedSecret, Failure> {
-    let Some(text) = process_environment(variable) else {
+    let Some(text) = process_environment(variable)? else {
         let what = format!("the environment variable {variable} is not set");
         return Err(Failure::new(Exit::Usage, what).mend(format!("export {variable}=…")));
     };

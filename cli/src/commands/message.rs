@@ -23,8 +23,24 @@ pub(crate) enum Show {
     Json,
 }
 
-/// Sends a message.
+/// Sends a message. With `--json` a failure is told on stdout as well, for programs.
 pub(crate) fn run(args: &Message, context: &Context) -> Result<Exit, Failure> {
+    let sent = send(args, context);
+    if args.json
+        && let Err(failure) = &sent
+        && !failure.is_closed_pipe()
+    {
+        let why = failure.to_json();
+        if args.stream {
+            render::json_line(&json!({ "event": event::ERROR, "data": why }))?;
+        } else {
+            render::json(&why)?;
+        }
+    }
+    sent
+}
+
+fn send(args: &Message, context: &Context) -> Result<Exit, Failure> {
     let agent = reference(&args.agent)?;
     let mut message = args.text.clone();
     if message == "-" {
@@ -82,7 +98,7 @@ pub(crate) async fn stream(
 fn take(event: &Event, show: Show) -> Result<bool, Failure> {
     if event.name == event::ERROR {
         let body: ErrorBody = serde_json::from_str(&event.data)?;
-        return Err(Failure::of_api(&body));
+        return Err(Failure::of_api(body));
     }
     match show {
         Show::Json => {
@@ -102,10 +118,7 @@ fn show_text(event: &Event) -> Result<(), Failure> {
         }
         event::TOOL_USE => {
             let tool: ToolUse = serde_json::from_str(&event.data)?;
-            render::message(&render::printable(&format!(
-                "[{} {}]",
-                tool.tool, tool.input
-            )));
+            render::message(&render::cell(&format!("[{} {}]", tool.tool, tool.input)));
         }
         event::DONE => render::piece("\n")?,
         _other => {}

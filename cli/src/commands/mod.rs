@@ -23,10 +23,10 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, Failure> 
     match command {
         Command::Init(init) => init::run(&init, context),
         Command::Keygen { network } => keygen::run(network),
-        Command::Start { detach: false } => start::run(context),
-        Command::Start { detach: true } => detach::run(context),
+        Command::Start(start) if start.detach => detach::run(context),
+        Command::Start(start) => start::run(&start, context),
         Command::Stop => stop::run(context),
-        Command::Restart => stop::if_running(context).and_then(|()| detach::run(context)),
+        Command::Restart => restart(context),
         Command::Status(json) => status::run(json.json, context),
         Command::Peers(json) => peers::run(json.json, context),
         Command::Join(join) => join::run(&join, context),
@@ -37,4 +37,11 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Config(command) => config::run(&command, context),
         Command::Version(json) => version::run(json.json),
     }
+}
+
+/// A node that could not start again is not stopped.
+fn restart(context: &Context) -> Result<Exit, Failure> {
+    context.check_start()?;
+    stop::if_running(context)?;
+    detach::run(context)
 }

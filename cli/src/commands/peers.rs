@@ -18,7 +18,7 @@ pub(crate) fn run(json: bool, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     if reply.peers.is_empty() {
-        render::message("no other node is known: openfang join TICKET");
+        render::message("no other node is known: openfang join - with its ticket on stdin");
         return Ok(Exit::Ok);
     }
     let headings = [
@@ -32,7 +32,7 @@ pub(crate) fn run(json: bool, context: &Context) -> Result<Exit, Failure> {
         "AUDIT",
     ];
     let rows: Vec<Vec<String>> = reply.peers.iter().map(row).collect();
-    render::line(&render::printable(&render::table(&headings, &rows)))?;
+    render::line(&render::table(&headings, &rows))?;
     Ok(Exit::Ok)
 }
 

@@ -1,24 +1,29 @@
 //! `openfang start`: the node itself, in this process.
 
 use openfang_node::config::process_environment;
-use openfang_node::signal::Signals;
+use openfang_node::signal::{Also, Signals};
 use openfang_node::{Ready, RunError, telemetry};
 
+use crate::args::Start;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::render;
 
 /// Runs the node until it is told to stop.
-pub(crate) fn run(context: &Context) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &Start, context: &Context) -> Result<Exit, Failure> {
     let prepared = openfang_node::prepare(&context.home, &process_environment).map_err(failure)?;
     telemetry::start(prepared.config().log_level, &process_environment)
         .map_err(|why| Failure::new(Exit::Config, why.to_string()))?;
+    let also = Also {
+        survives_hangup: args.in_background,
+        ends_with_input: args.until_stdin_closes,
+    };
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("openfang")
         .build()?
         .block_on(async {
-            let signals = Signals::of_process()?;
+            let signals = Signals::of_process(also)?;
             openfang_node::run(prepared, signals, announce)
                 .await
                 .map_err(failure)

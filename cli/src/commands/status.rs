@@ -92,7 +92,7 @@ fn show(status: &Status, disabled: bool) -> Result<(), Failure> {
         ("home", status.home_dir.clone()),
     ];
     for (name, text) in rows {
-        render::line(&format!("{name:<8} {}", render::printable(&text)))?;
+        render::line(&format!("{name:<8} {}", render::cell(&text)))?;
     }
     Ok(())
 }

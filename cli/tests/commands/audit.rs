@@ -101,6 +101,21 @@ fn entries_are_shown_and_exported_as_they_are() {
         "{of_agent}"
     );
     home.fails(
+        &["audit", "show", "--agent", "nope"],
+        3,
+        &["no agent is called so", "openfang agent list"],
+    );
+    // It is there, and has done nothing of that kind.
+    let none = home.ok(&[
+        "audit",
+        "show",
+        "--agent",
+        "assistant",
+        "--filter",
+        "auth_failed",
+    ]);
+    assert_eq!(none, "");
+    home.fails(
         &["audit", "show", "--filter", "nonsense"],
         2,
         &["auth_failed"],

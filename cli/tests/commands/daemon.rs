@@ -70,6 +70,131 @@ fn a_killed_node_starts_again_with_its_log_intact() {
 }
 
 #[test]
+fn a_hangup_drains_a_node_and_ends_no_node_in_the_background() {
+    let home = Home::init();
+    let mut daemon = home.start();
+    daemon.signal(Signal::HUP);
+    // A terminal that closes hangs up more than once: that is no second wish.
+    daemon.signal(Signal::HUP);
+    assert_eq!(daemon.ended().code(), Some(0));
+    let log = home.ok(&["audit", "show", "--filter", "node_stop"]);
+    assert!(log.contains("SIGHUP"), "{log}");
+    let stop = Detached(&home);
+    home.ok(&["start", "--detach"]);
+    let pid = home.json(&["status", "--json"])["pid"].clone();
+    let raw = pid.as_i64().and_then(|pid| i32::try_from(pid).ok());
+    let process = rustix::process::Pid::from_raw(raw.expect("a pid")).expect("a pid");
+    rustix::process::kill_process(process, Signal::HUP).expect("signalled");
+    home.ok(&["message", "assistant", "still there?"]);
+    assert_eq!(home.json(&["status", "--json"])["pid"], pid);
+    drop(stop);
+}
+
+#[test]
+fn a_node_that_shall_ends_with_its_input() {
+    let home = Home::init();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = home.command(&["start", "--until-stdin-closes"]);
+    let mut daemon = home.start_as(command.stdin(reader));
+    drop(command);
+    home.ok(&["message", "assistant", "hello"]);
+    drop(writer);
+    // Asking as well is not asking twice.
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.ended().code(), Some(0));
+}
+
+#[test]
+fn a_full_disk_under_the_log_ends_no_node() {
+    let home = Home::init();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("there is /dev/full");
+    let mut command = home.command(&["start"]);
+    let mut daemon = home.start_as(command.stderr(full));
+    home.ok(&["message", "assistant", "hello"]);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.ended().code(), Some(0));
+}
+
+#[test]
+fn a_node_writes_no_core_file() {
+    let home = Home::init();
+    let daemon = home.start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid()));
+    let limits = limits.expect("limits");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .expect("a limit");
+    let words: Vec<&str> = core.split_whitespace().skip(4).collect();
+    assert_eq!(words, ["0", "0", "bytes"], "{core}");
+    daemon.stop();
+}
+
+#[test]
+fn restart_stops_no_node_that_could_not_start_again() {
+    let home = Home::init();
+    let daemon = home.start();
+    let before = home.read("config.toml");
+    home.write("config.toml", &format!("{before}\nnonsense = 1\n"));
+    home.fails(&["restart"], 64, &["nonsense"]);
+    home.write("config.toml", &before);
+    home.mode("node.key", 0o644);
+    home.fails(&["restart"], 1, &["chmod 600"]);
+    home.mode("node.key", 0o600);
+    home.mode("", 0o755);
+    home.fails(&["restart"], 1, &["chmod 700"]);
+    home.mode("", 0o700);
+    assert_eq!(home.json(&["status", "--json"])["pid"], daemon.pid());
+    daemon.stop();
+}
+
+#[test]
+fn everything_a_node_makes_is_its_owners_alone() {
+    let home = Home::empty();
+    home.ok(&["init", "--quick", "--network"]);
+    // The shell's umask lets everybody do everything.
+    let mut shell = std::process::Command::new("sh");
+    let open = home.command(&[]);
+    shell
+        .args(["-c", "umask 000; exec \"$0\" start"])
+        .arg(open.get_program())
+        .env_clear()
+        .envs(
+            open.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    let daemon = home.start_as(&mut shell);
+    home.ok(&["agent", "new", "helper"]);
+    home.ok(&["message", "assistant", "hello"]);
+    let mut folders = vec![home.path().to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("listed") {
+            let path = entry.expect("an entry").path();
+            let data = std::fs::metadata(&path).expect("there");
+            let mode = std::os::unix::fs::PermissionsExt::mode(&data.permissions());
+            // Made by this test.
+            if path.ends_with("stderr") {
+                continue;
+            }
+            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+            seen += 1;
+            if data.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    assert!(seen > 12, "{seen}");
+    for name in ["data/openfang.db", "mesh/incarnation", "audit.jsonl"] {
+        assert!(home.file(name).exists(), "{name}");
+    }
+    daemon.stop();
+}
+
+#[test]
 fn a_second_daemon_of_a_home_is_refused() {
     let home = Home::init();
     let daemon = home.start();

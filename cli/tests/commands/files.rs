@@ -145,8 +145,126 @@ fn key_files_that_others_can_read_are_refused() {
 }
 
 #[test]
+fn a_home_others_can_look_into_is_refused_and_closed_by_init() {
+    let home = Home::init();
+    home.mode("", 0o750);
+    let mend = format!("chmod 700 {}", home.path().display());
+    home.fails(&["start"], 1, &["(mode 0750)", &mend]);
+    home.fails(&["start", "--detach"], 1, &[&mend]);
+    let out = home.ok(&["init", "--quick"]);
+    assert!(out.contains("closed") && out.contains("0750"), "{out}");
+    assert_eq!(mode(&home, ""), 0o700);
+    // A folder with other things in it may be somebody's: it stays as it is.
+    let other = Home::empty();
+    other.write("thing", "");
+    other.mode("", 0o755);
+    other.fails(&["init", "--quick"], 1, &["chmod 700"]);
+    assert_eq!(mode(&other, ""), 0o755);
+    assert!(!other.file("config.toml").exists());
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_never_passed_over() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let home = Home::init();
+    let bad = std::ffi::OsStr::from_bytes(b"/tmp/\xff");
+    let check = |variable: &str, args: &[&str]| {
+        let out = home
+            .command(args)
+            .env(variable, bad)
+            .output()
+            .expect("the program runs");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(64), "{variable}: {said}");
+        assert!(
+            said.contains(variable) && said.contains("not valid UTF-8"),
+            "{said}"
+        );
+    };
+    for args in [
+        &["status"][..],
+        &["init", "--quick"],
+        &["keygen"],
+        &["start"],
+    ] {
+        check("OPENFANG_HOME", args);
+    }
+    for variable in [
+        "OPENFANG_API_KEY",
+        "OPENFANG_LISTEN",
+        "OPENFANG_LOG",
+        "OPENAI_API_KEY",
+    ] {
+        check(variable, &["start"]);
+    }
+    check("OPENFANG_API_KEY", &["config", "check"]);
+    check("S", &["join", "192.0.2.7:4200", "--secret-env", "S"]);
+}
+
+#[test]
+fn a_file_in_the_place_of_the_home_is_named() {
+    let home = Home::empty();
+    home.write("file", "");
+    let file = home.file("file");
+    let home = home.set("OPENFANG_HOME", file.to_str().expect("text"));
+    for args in [
+        &["init", "--quick"][..],
+        &["status"],
+        &["start"],
+        &["config", "check"],
+    ] {
+        let out = home.run(args);
+        assert!(
+            out.stderr.contains("move it away") && !out.stderr.contains("chown"),
+            "{args:?}: {out:?}"
+        );
+    }
+}
+
+#[test]
+fn a_ticket_comes_through_stdin_or_a_file() {
+    use std::io::Write as _;
+    let home = Home::init();
+    let typed = home.fails(&["join", "ofp1abc"], 2, &["cannot join with this ticket"]);
+    assert!(typed.stderr.contains("list of processes"), "{typed:?}");
+    home.fails(&["join"], 2, &["-|ADDR|TICKET"]);
+    home.fails(
+        &["join", "-"],
+        2,
+        &["there is no ticket", "openfang ticket | "],
+    );
+    home.fails(
+        &["join", "--ticket-file", "/nonexistent"],
+        3,
+        &["/nonexistent"],
+    );
+    home.write("ticket", "ofp1abc\n");
+    home.mode("ticket", 0o644);
+    let file = home.file("ticket");
+    let file = file.to_str().expect("text");
+    let out = home.fails(&["join", "--ticket-file", file], 2, &["cut off"]);
+    assert!(
+        out.stderr.contains("chmod 600") && !out.stderr.contains("list of processes"),
+        "{out:?}"
+    );
+    let mut child = home
+        .command(&["join", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"ofp1abc\n").expect("written");
+    drop(input);
+    let out = child.wait_with_output().expect("ended");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains("cannot join with this ticket: "), "{said}");
+}
+
+#[test]
 fn a_home_without_a_node_says_how_to_make_one() {
     let home = Home::empty();
+    home.mode("", 0o700);
     home.fails(&["start"], 64, &["openfang init --quick"]);
     home.fails(
         &["agent", "list"],

@@ -127,13 +127,22 @@ impl Home {
         out
     }
 
+    /// Sets the mode of a file; of the home itself with an empty name.
+    pub(crate) fn mode(&self, name: &str, mode: u32) {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(self.file(name), mode).expect("set");
+    }
+
     /// Starts the daemon and waits until it serves.
     pub(crate) fn start(&self) -> Daemon {
         let log = std::fs::File::create(self.file("stderr")).expect("a file");
-        let mut child = self
-            .command(&["start"])
+        self.start_as(self.command(&["start"]).stderr(log))
+    }
+
+    /// Starts the daemon in a way of one's own and waits until it serves.
+    pub(crate) fn start_as(&self, command: &mut Command) -> Daemon {
+        let mut child = command
             .stdout(Stdio::piped())
-            .stderr(log)
             .spawn()
             .expect("the program runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
@@ -145,7 +154,8 @@ impl Home {
         });
         let Ok((Ok(1..), ready, stdout)) = line.recv_timeout(DEADLINE) else {
             drop(child.kill());
-            panic!("the daemon did not become ready: {}", self.read("stderr"));
+            let said = std::fs::read_to_string(self.file("stderr")).unwrap_or_default();
+            panic!("the daemon did not become ready: {said}");
         };
         let listen = ready
             .split_once("http://")

@@ -4,5 +4,6 @@ mod audit;
 mod daemon;
 mod files;
 mod harness;
+mod manifests;
 mod mesh;
 mod talk;

@@ -148,3 +148,20 @@ fn a_wrong_secret_is_refused_and_logged() {
     assert!(log.contains("act=ofp"), "{log}");
     assert!(a.json(&["audit", "verify", "--json"])["verdict"] == "intact");
 }
+
+#[test]
+fn a_node_that_is_not_there_is_told_with_what_to_check() {
+    let a = node("a", true);
+    let daemon = a.start();
+    // A name that nobody may ever have (RFC 2606).
+    let out = a.fails(
+        &["join", "openfang.invalid:1"],
+        5,
+        &["does not resolve", "check that the other node runs"],
+    );
+    assert!(
+        !out.stderr.contains("Query") && !out.stderr.contains("openfang peers"),
+        "{out:?}"
+    );
+    daemon.stop();
+}

@@ -25,6 +25,17 @@ fn an_agent_answers() {
         3,
         &["nobody", "unknown_agent", "openfang agent list"],
     );
+    let out = home.fails(&["message", "nobody", "hello", "--json"], 3, &["nobody"]);
+    let said: serde_json::Value = serde_json::from_str(&out.stdout).expect("JSON");
+    assert_eq!(said["code"], "unknown_agent");
+    let out = home.fails(
+        &["message", "nobody", "hello", "--stream", "--json"],
+        3,
+        &["nobody"],
+    );
+    let said: serde_json::Value = serde_json::from_str(&out.stdout).expect("JSON");
+    assert_eq!(said["event"], "error");
+    assert_eq!(said["data"]["code"], "unknown_agent");
     home.fails(&["message", "a/../b", "hello"], 2, &["points at no agent"]);
     daemon.stop();
 }
@@ -87,6 +98,12 @@ fn agents_are_made_spawned_listed_and_killed() {
         1,
         &["there is a manifest for helper already"],
     );
+    home.fails(
+        &["agent", "new", "odd", "--module", "builtin:nope"],
+        2,
+        &["there is no module", "--module builtin:echo"],
+    );
+    assert!(!home.file("agents/odd").exists());
     home.write(
         "other.toml",
         "name = \"other\"\nmodule = \"builtin:echo\"\nmodle = 1\n",
@@ -98,7 +115,14 @@ fn agents_are_made_spawned_listed_and_killed() {
         out.stderr.contains("other.toml:3:1: ") && out.stderr.contains("modle"),
         "{out:?}"
     );
-    home.fails(&["agent", "spawn", file], 1, &["other", "duplicate_name"]);
+    let out = home.fails(&["agent", "spawn", file], 1, &["other", "duplicate_name"]);
+    assert!(!out.stderr.contains(".:"), "{out:?}");
+    home.fails(
+        &["agent", "new", "other"],
+        1,
+        &["duplicate_name", "taken back"],
+    );
+    assert!(!home.file("agents/other").exists());
     let listed = home.json(&["agent", "list", "--local", "--json"]);
     let names: Vec<&str> = listed
         .as_array()
@@ -129,4 +153,20 @@ fn agents_are_made_spawned_listed_and_killed() {
         log.contains("other") && !log.contains("node_start"),
         "{log}"
     );
+}
+
+#[test]
+fn what_an_agent_says_of_itself_makes_no_rows() {
+    let home = Home::init();
+    let daemon = home.start();
+    home.write(
+        "sly.toml",
+        "name = \"sly\"\nmodule = \"builtin:echo\"\ndescription = \"x\\nadmin  here  running\\t\\u202Ey\"\n",
+    );
+    let file = home.file("sly.toml");
+    home.ok(&["agent", "spawn", file.to_str().expect("text")]);
+    let table = home.ok(&["agent", "list"]);
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(!table.contains(['\t', '\u{202e}']), "{table}");
+    daemon.stop();
 }

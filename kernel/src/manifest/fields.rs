@@ -1,5 +1,6 @@
 //! The keys of a manifest, with their types, bounds and defaults.
 
+use openfang_id::AgentName;
 use toml::de::DeTable;
 
 use super::read::{Notes, Section, nearest};
@@ -9,7 +10,8 @@ use super::{
 };
 use crate::tool::Tool;
 
-const NAME_DEFAULT: &str = "unnamed";
+/// Stands for a name that is missing or no name, so that the other keys are looked at all the same.
+const NAME_MISSING: &str = "unnamed";
 const VERSION_DEFAULT: &str = "0.1.0";
 const MODULE_DEFAULT: &str = "builtin:chat";
 const SYSTEM_PROMPT_DEFAULT: &str = "You are a helpful AI agent.";
@@ -66,16 +68,8 @@ pub(super) fn parse(
 }
 
 fn read(mut top: Section<'_>, text: &str) -> Option<Manifest> {
-    let name = match top.text("name", LINE_BYTES_MAX) {
-        Some((name, value)) => name
-            .parse()
-            .inspect_err(|why: &openfang_id::NameError| top.reject("name", value, &why.to_string()))
-            .ok(),
-        None => None,
-    };
     let manifest = Manifest {
-        // A name that was rejected is noted; the other keys are looked at all the same.
-        name: name.or_else(|| NAME_DEFAULT.parse().ok())?,
+        name: name(&mut top).or_else(|| NAME_MISSING.parse().ok())?,
         version: top.string("version", VERSION_DEFAULT, LINE_BYTES_MAX),
         description: top.string("description", "", DESCRIPTION_BYTES_MAX),
         author: top.string("author", "", LINE_BYTES_MAX),
@@ -103,6 +97,18 @@ fn read(mut top: Section<'_>, text: &str) -> Option<Manifest> {
     check_without_effect(&mut top);
     top.finish();
     Some(manifest)
+}
+
+/// The one key that every manifest has. What is wrong with it is noted.
+fn name(top: &mut Section<'_>) -> Option<AgentName> {
+    if top.any("name").is_none() {
+        let what = "`name` is missing: say what the agent is called, such as name = \"helper\"";
+        top.notes().problem(&(0..0), what.to_owned());
+    }
+    let (name, value) = top.text("name", LINE_BYTES_MAX)?;
+    name.parse()
+        .inspect_err(|why: &openfang_id::NameError| top.reject("name", value, &why.to_string()))
+        .ok()
 }
 
 /// Keys that are understood, checked where they have a type, and not in force in this program.
@@ -297,10 +303,21 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_manifest_has_the_defaults() {
-        let (manifest, warnings) = parse_ok("");
+    fn a_manifest_without_a_name_is_refused() {
+        for text in ["", "# nothing\n", "module = \"builtin:echo\""] {
+            let error = parse(text, "a.toml").expect_err("no name");
+            assert_eq!(
+                error.to_string(),
+                "a.toml:1:1: `name` is missing: say what the agent is called, such as name = \"helper\"",
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_a_name_has_the_defaults() {
+        let (manifest, warnings) = parse_ok("name = \"x\"");
         assert!(warnings.is_empty(), "{warnings:?}");
-        assert_eq!(manifest.name.as_str(), "unnamed");
         assert_eq!(manifest.module, "builtin:chat");
         assert_eq!(manifest.max_iterations, 50);
         assert_eq!(manifest.max_history_messages, 20);
@@ -367,18 +384,18 @@ max_iterations = 7
     #[test]
     fn what_has_no_effect_is_said_with_its_place() {
         let (manifest, warnings) = parse_ok(
-            "nmae = \"x\"\n[capabilities]\ntools = [\"agent_lst\", \"web_fetch\"]\n[autonomous]\nmax_iterations = 5000\n[resources]\nmax_cost_per_hour_usd = 1.5\n[x.y]\n",
+            "name = \"x\"\nmodle = \"x\"\n[capabilities]\ntools = [\"agent_lst\", \"web_fetch\"]\n[autonomous]\nmax_iterations = 5000\n[resources]\nmax_cost_per_hour_usd = 1.5\n[x.y]\n",
         );
         assert_eq!(manifest.max_iterations, ITERATIONS_MAX);
         assert_eq!(
             warnings,
             [
-                "agent.toml:1:1: unknown key `nmae` is ignored; did you mean `name`?",
-                "agent.toml:3:10: `capabilities.tools` names \"agent_lst\", which is no tool of this program; did you mean `agent_list`?",
-                "agent.toml:3:23: `capabilities.tools` names \"web_fetch\", which is no tool of this program",
-                "agent.toml:5:18: `autonomous.max_iterations` is lowered to 100, the most possible",
-                "agent.toml:7:25: `resources.max_cost_per_hour_usd` has no effect: costs are not counted; max_llm_tokens_per_hour is in force",
-                "agent.toml:8:2: unknown key `x` is ignored",
+                "agent.toml:2:1: unknown key `modle` is ignored; did you mean `module`?",
+                "agent.toml:4:10: `capabilities.tools` names \"agent_lst\", which is no tool of this program; did you mean `agent_list`?",
+                "agent.toml:4:23: `capabilities.tools` names \"web_fetch\", which is no tool of this program",
+                "agent.toml:6:18: `autonomous.max_iterations` is lowered to 100, the most possible",
+                "agent.toml:8:25: `resources.max_cost_per_hour_usd` has no effect: costs are not counted; max_llm_tokens_per_hour is in force",
+                "agent.toml:9:2: unknown key `x` is ignored",
             ]
         );
     }
@@ -391,11 +408,11 @@ max_iterations = 7
             assert_eq!(shown.lines().collect::<Vec<_>>(), expected, "{text}");
         };
         check(
-            "module = 3\n[model]\nmax_tokens = \"many\"\ntemperature = 9\n",
+            "name = \"x\"\nmodule = 3\n[model]\nmax_tokens = \"many\"\ntemperature = 9\n",
             &[
-                "a.toml:1:10: `module` must be a string, not a TOML integer",
-                "a.toml:3:14: `model.max_tokens` must be an integer, not a TOML string",
-                "a.toml:4:15: `model.temperature`: must be from 0 to 2",
+                "a.toml:2:10: `module` must be a string, not a TOML integer",
+                "a.toml:4:14: `model.max_tokens` must be an integer, not a TOML string",
+                "a.toml:5:15: `model.temperature`: must be from 0 to 2",
             ],
         );
         check(
@@ -405,10 +422,10 @@ max_iterations = 7
             ],
         );
         check(
-            "[capabilities]\ntools = \"all\"\nofp_discover = 1",
+            "name = \"x\"\n[capabilities]\ntools = \"all\"\nofp_discover = 1",
             &[
-                "a.toml:2:9: `capabilities.tools` must be a list of strings, not a TOML string",
-                "a.toml:3:16: `capabilities.ofp_discover` must be true or false, not a TOML integer",
+                "a.toml:3:9: `capabilities.tools` must be a list of strings, not a TOML string",
+                "a.toml:4:16: `capabilities.ofp_discover` must be true or false, not a TOML integer",
             ],
         );
         let broken = parse("name = \n", "a.toml").expect_err("no value");

@@ -23,7 +23,7 @@ pub const ITERATIONS_MAX: u32 = 100;
 /// An agent, as its author describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// Unique on its node. `unnamed` when the manifest gives none.
+    /// Unique on its node.
     pub name: AgentName,
     /// Its version, `0.1.0` by default.
     pub version: String,

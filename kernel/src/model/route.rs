@@ -66,8 +66,11 @@ pub(crate) fn find(model: &Model, config: &Config) -> Result<Route, ModelError> 
     let trusted = trusted_url(uses_default.then_some(default), row)?;
     let base = match &model.base_url {
         Some(text) => parse_url(text)?,
-        None => trusted.clone().ok_or_else(|| ModelError::UnknownProvider {
-            provider: name.clone(),
+        None => trusted.clone().ok_or_else(|| match name.as_str() {
+            "" => ModelError::NoModel,
+            _named => ModelError::UnknownProvider {
+                provider: name.clone(),
+            },
         })?,
     };
     let model_name = match (model.model.is_empty(), uses_default) {
@@ -306,6 +309,9 @@ mod tests {
             "model_no_key",
         );
         check(find(&model("groq", "", None, None), &node), "model_not_set");
+        let nothing = find(&model("", "", None, None), &config("", None, None));
+        let shown = nothing.expect_err("no way").to_string();
+        assert!(shown.contains("[default_model] in config.toml"), "{shown}");
         check(
             find(&model("nobody", "m", None, None), &node),
             "model_unknown_provider",

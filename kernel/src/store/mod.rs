@@ -10,6 +10,7 @@ mod sessions;
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -57,7 +58,11 @@ impl Store {
             path: data_dir.to_owned(),
             source,
         };
-        fs::create_dir_all(data_dir).map_err(folder)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir)
+            .map_err(folder)?;
         let path = data_dir.join(FILE);
         let mut connection = connect(&path)?;
         schema::migrate(&mut connection, &path)?;

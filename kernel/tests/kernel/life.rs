@@ -85,15 +85,15 @@ async fn names_are_unique_and_modules_must_exist() {
             .code()
     };
     assert_eq!(
-        code(spawn("module = \"wasm:tool.wasm\"").await),
+        code(spawn("name = \"x\"\nmodule = \"wasm:tool.wasm\"").await),
         "tier_missing"
     );
     assert_eq!(
-        code(spawn("module = \"python:agent.py\"").await),
+        code(spawn("name = \"x\"\nmodule = \"python:agent.py\"").await),
         "tier_missing"
     );
     assert_eq!(
-        code(spawn("module = \"builtin:caht\"").await),
+        code(spawn("name = \"x\"\nmodule = \"builtin:caht\"").await),
         "unknown_module"
     );
     assert_eq!(node.kernel.list().len(), 1);

@@ -151,7 +151,7 @@ fn quic_config(keypair: &Keypair) -> quic::Config {
 fn flatten_dns(error: dns::Error<Fail>) -> Fail {
     match error {
         dns::Error::Transport(fail) => fail,
-        dns::Error::ResolveError(why) => Fail::Name(why.to_string()),
+        dns::Error::ResolveError(why) => Fail::Name(told(&why).to_owned()),
         dns::Error::MultiaddrNotSupported(addr) => {
             Fail::Name(format!("it resolves to {addr}, which cannot be dialled"))
         }
@@ -168,6 +168,17 @@ fn flatten_dns(error: dns::Error<Fail>) -> Fail {
                 .max_by_key(rank)
                 .unwrap_or_else(|| Fail::Name("it has no addresses".to_owned()))
         }
+    }
+}
+
+/// What a failed look-up means. Its own text holds the query in the notation of a debugger.
+fn told(why: &dns::ResolveError) -> &'static str {
+    if why.is_nx_domain() {
+        "there is no such name"
+    } else if why.is_no_records_found() {
+        "it has no addresses"
+    } else {
+        "the name servers gave no answer"
     }
 }
 

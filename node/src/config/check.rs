@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::fingerprint::Fingerprint;
 use super::problem::{Place, Problem, ProblemKind};
 use super::raw::{Found, RawConfig};
-use super::{Api, Audit, Config, LogLevel, Lookup, Model, Network};
+use super::{Api, Audit, Config, LogLevel, Lookup, Model, Network, NotText};
 use crate::home::Home;
 use crate::network_state::{FIRST_EPOCH, NetworkState};
 
@@ -61,15 +61,29 @@ pub(super) fn check(input: Input<'_>, problems: Vec<Problem>) -> Result<Config, 
     })
 }
 
-/// Finds the API key, whatever else is wrong.
-pub(super) fn client_key(raw: &RawConfig, environment: Lookup<'_>) -> Option<ApiKey> {
+/// Finds the API key, whatever else is wrong: a variable that holds no text is the one thing that
+/// must not pass for a key that is not there.
+pub(super) fn client_key(
+    raw: &RawConfig,
+    environment: Lookup<'_>,
+) -> Result<Option<ApiKey>, Vec<Problem>> {
     let mut check = Check {
         environment,
         problems: Vec::new(),
         warnings: Vec::new(),
     };
-    check.api_key(raw)
+    let key = check.api_key(raw);
+    let mut problems = check.problems;
+    problems.retain(|problem| matches!(problem.kind, ProblemKind::NotText { .. }));
+    if problems.is_empty() {
+        Ok(key)
+    } else {
+        Err(problems)
+    }
 }
+
+/// What is wrong is among the problems already.
+struct Noted;
 
 struct Check<'a> {
     environment: Lookup<'a>,
@@ -78,10 +92,25 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Looks a variable up; what is no text is a problem of the place that names it.
+    fn look_up(
+        &mut self,
+        variable: &str,
+        place: Place,
+    ) -> Result<Option<Zeroizing<String>>, Noted> {
+        (self.environment)(variable).map_err(|NotText { variable }| {
+            self.problem(place, ProblemKind::NotText { variable });
+            Noted
+        })
+    }
+
     fn api(&mut self, raw: &RawConfig) -> Api {
-        let from_environment = (self.environment)("OPENFANG_LISTEN").map(|text| Found {
+        const VARIABLE: &str = "OPENFANG_LISTEN";
+        let place = Place::Environment(VARIABLE);
+        let from_environment = self.look_up(VARIABLE, place).ok().flatten();
+        let from_environment = from_environment.map(|text| Found {
             value: text.to_string(),
-            place: Place::Environment("OPENFANG_LISTEN"),
+            place,
         });
         let written = from_environment.as_ref().or(raw.api_listen.as_ref());
         let listen = self.listen("api_listen", written, DEFAULT_LISTEN);
@@ -106,12 +135,10 @@ impl Check<'_> {
     /// have it.
     fn api_key(&mut self, raw: &RawConfig) -> Option<ApiKey> {
         const VARIABLE: &str = "OPENFANG_API_KEY";
-        let direct = (self.environment)(VARIABLE).filter(|text| !text.is_empty());
-        let written = match direct {
-            Some(value) => Some(Found {
-                value,
-                place: Place::Environment(VARIABLE),
-            }),
+        let place = Place::Environment(VARIABLE);
+        let direct = self.look_up(VARIABLE, place).ok()?;
+        let written = match direct.filter(|text| !text.is_empty()) {
+            Some(value) => Some(Found { value, place }),
             None => self.one_of(
                 ("api_key", raw.api_key.as_ref()),
                 ("api_key_env", raw.api_key_env.as_ref()),
@@ -152,7 +179,10 @@ impl Check<'_> {
         name: &'static str,
         variable: &Found<String>,
     ) -> Option<Found<Zeroizing<String>>> {
-        let value = (self.environment)(&variable.value).filter(|text| !text.is_empty());
+        let value = self
+            .look_up(&variable.value, variable.place)
+            .ok()?
+            .filter(|text| !text.is_empty());
         if value.is_none() {
             let kind = ProblemKind::Unset {
                 name,
@@ -285,12 +315,13 @@ impl Check<'_> {
         let Some(rest) = written.value.strip_prefix("~/") else {
             return home.path().join(&written.value);
         };
-        match (self.environment)("HOME") {
-            Some(user) => Path::new(user.as_str()).join(rest),
-            None => {
+        match self.look_up("HOME", written.place) {
+            Ok(Some(user)) => Path::new(user.as_str()).join(rest),
+            Ok(None) => {
                 self.problem(written.place, ProblemKind::NoHome { name });
                 PathBuf::from(rest)
             }
+            Err(Noted) => PathBuf::from(rest),
         }
     }
 
@@ -311,6 +342,7 @@ impl Check<'_> {
         let provider_place = raw.model_provider.as_ref().map(|found| found.place);
         let provider = text("default_model.provider", raw.model_provider);
         let model = text("default_model.model", raw.model_name);
+        let variable_place = raw.model_api_key_env.as_ref().map(|found| found.place);
         let variable = text("default_model.api_key_env", raw.model_api_key_env);
         if let (Some(provider), Some(place), None) =
             (&provider, provider_place, &raw.model_base_url)
@@ -321,8 +353,9 @@ impl Check<'_> {
             self.problem(place, ProblemKind::Provider { found });
         }
         let mut api_key = None;
-        if let Some(variable) = variable {
-            api_key = (self.environment)(&variable).filter(|key| !key.is_empty());
+        if let (Some(variable), Some(place)) = (variable, variable_place) {
+            let found = self.look_up(&variable, place).ok().flatten();
+            api_key = found.filter(|key| !key.is_empty());
             if api_key.is_none() {
                 self.warnings.push(format!(
                     "default_model.api_key_env names {variable}, which is not set: the model is asked without a key"

@@ -6,9 +6,11 @@
 
 mod check;
 mod fingerprint;
+mod likeness;
 mod problem;
 mod raw;
 
+use std::env::VarError;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,8 +27,20 @@ pub use fingerprint::Fingerprint;
 pub use problem::{ConfigErrors, Place, Problem, ProblemKind};
 pub use raw::{known_keys, refused_keys};
 
-/// Looks an environment variable up. A function, so that tests need no process environment.
-pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<Zeroizing<String>>;
+/// Looks an environment variable up; `Ok(None)` when it is not set. A function, so that tests need
+/// no process environment.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<Zeroizing<String>>, NotText>;
+
+/// An environment variable is set, and what it holds is no text: never the same as one that is not
+/// set. Holds the name of the variable, not its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "environment {variable}: not valid UTF-8\n    mend: export {variable}=… with a text in UTF-8, or: unset {variable}"
+)]
+pub struct NotText {
+    /// The name of the variable.
+    pub variable: String,
+}
 
 /// Everything a node is told from outside.
 #[derive(Debug, Clone)]
@@ -174,7 +188,7 @@ pub fn load(home: &Home, environment: Lookup<'_>) -> Result<Config, ConfigErrors
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
             return Err(fail(ProblemKind::Missing));
         }
-        Err(why) => return Err(fail(ProblemKind::Unreadable(why.to_string()))),
+        Err(why) => return Err(fail(unreadable(&why))),
     };
     let raw = raw::read(&text, &mut problems);
     let holds_secret = raw
@@ -188,7 +202,7 @@ pub fn load(home: &Home, environment: Lookup<'_>) -> Result<Config, ConfigErrors
             kind: ProblemKind::Exposed { mode },
         }),
         Ok(Some(_) | None) => {}
-        Err(why) => return Err(fail(ProblemKind::Unreadable(why.to_string()))),
+        Err(why) => return Err(fail(unreadable(&why))),
     }
     let stored = match NetworkState::load(home) {
         Ok(stored) => stored,
@@ -212,22 +226,40 @@ pub fn load(home: &Home, environment: Lookup<'_>) -> Result<Config, ConfigErrors
     .map_err(|problems| ConfigErrors::new(&path, problems))
 }
 
+fn unreadable(why: &std::io::Error) -> ProblemKind {
+    ProblemKind::Unreadable {
+        why: why.to_string(),
+        kind: why.kind(),
+    }
+}
+
 /// Reads the key a client of the daemon presents: as [`load`] would, whatever else is wrong.
-#[must_use]
-pub fn client_key(home: &Home, environment: Lookup<'_>) -> Option<ApiKey> {
-    let text = Zeroizing::new(std::fs::read_to_string(home.config()).unwrap_or_default());
+///
+/// # Errors
+/// When a variable that should hold the key holds no text.
+pub fn client_key(home: &Home, environment: Lookup<'_>) -> Result<Option<ApiKey>, ConfigErrors> {
+    let path = home.config();
+    let text = Zeroizing::new(std::fs::read_to_string(&path).unwrap_or_default());
     let raw = raw::read(&text, &mut Vec::new());
-    check::client_key(&raw, environment)
+    check::client_key(&raw, environment).map_err(|problems| ConfigErrors::new(&path, problems))
 }
 
 /// Looks a variable up in the environment of this process.
-#[must_use]
+///
+/// # Errors
+/// When it holds no text.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the environment"
 )]
-pub fn process_environment(name: &str) -> Option<Zeroizing<String>> {
-    std::env::var(name).ok().map(Zeroizing::new)
+pub fn process_environment(name: &str) -> Result<Option<Zeroizing<String>>, NotText> {
+    match std::env::var(name) {
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_value)) => Err(NotText {
+            variable: name.to_owned(),
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! What can be wrong with a configuration, where it stands, and what mends it.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use openfang_id::{AddrError, NameError, SecretError};
 use openfang_kernel::provider;
+
+use super::likeness;
+use crate::files;
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +45,13 @@ pub enum ProblemKind {
     #[error("there is no configuration")]
     Missing,
     /// The file exists and cannot be read.
-    #[error("cannot be read: {0}")]
-    Unreadable(String),
+    #[error("cannot be read: {why}")]
+    Unreadable {
+        /// What the system said.
+        why: String,
+        /// Of which kind that is.
+        kind: io::ErrorKind,
+    },
     /// The file holds a secret and others can read it.
     #[error("holds a secret and can be read by other users (mode {mode:04o})")]
     Exposed {
@@ -126,6 +135,12 @@ pub enum ProblemKind {
     Unset {
         /// The key.
         name: &'static str,
+        /// The variable.
+        variable: String,
+    },
+    /// An environment variable is set and holds no text.
+    #[error("the environment variable {variable} is not valid UTF-8")]
+    NotText {
         /// The variable.
         variable: String,
     },
@@ -227,11 +242,10 @@ impl ProblemKind {
     /// Returns the line or command that mends it.
     #[must_use]
     pub fn mend(&self, path: &Path) -> String {
-        let path = path.display();
         match self {
             Self::Missing => "openfang init --quick".to_owned(),
-            Self::Unreadable(_why) => format!("chown \"$USER\" {path} && chmod 600 {path}"),
-            Self::Exposed { .. } => format!("chmod 600 {path}"),
+            Self::Unreadable { kind, .. } => files::mend(path, *kind),
+            Self::Exposed { .. } => format!("chmod 600 {}", path.display()),
             Self::Syntax(_why) => "correct this line, then: openfang config check".to_owned(),
             Self::UnknownKey {
                 nearest: Some(nearest),
@@ -259,13 +273,16 @@ impl ProblemKind {
             Self::Unset { name, variable } => {
                 format!("export {variable}=…, or remove the line `{} = …`", last(name))
             }
+            Self::NotText { variable } => {
+                format!("export {variable}=… with a text in UTF-8, or: unset {variable}")
+            }
             Self::Both { other, .. } => format!("keep one of the two: remove `{}`", last(other)),
             Self::Empty { name } => format!("give `{}` a value, or remove the line", last(name)),
             Self::NoHome { .. } => "write the whole path".to_owned(),
             Self::Url { .. } => "base_url = \"http://127.0.0.1:8080/v1\"".to_owned(),
             Self::Provider { found } => mend_provider(found),
             Self::StoredState(_why) => {
-                "remove the file, then join again: openfang join TICKET".to_owned()
+                "remove the file, then join again: openfang join - with a ticket on stdin".to_owned()
             }
             Self::OtherMesh => {
                 "remove `shared_secret` here to stay in the joined mesh, or remove network.toml to leave it"
@@ -293,13 +310,20 @@ fn mend_secret(name: &str, why: SecretError) -> String {
 }
 
 fn mend_provider(found: &str) -> String {
-    let likeness = |name: &str| strsim::jaro_winkler(name, found);
-    let known = provider::PROVIDERS
-        .iter()
-        .filter(|known| known.base_url.is_some());
-    let nearest = known.max_by(|a, b| likeness(a.name).total_cmp(&likeness(b.name)));
-    let name = nearest.map_or("openai", |known| known.name);
-    format!("provider = \"{name}\", or base_url = \"http://127.0.0.1:8080/v1\"")
+    const BASE_URL: &str = "base_url = \"http://127.0.0.1:8080/v1\"";
+    let known = || {
+        provider::PROVIDERS
+            .iter()
+            .filter(|known| known.base_url.is_some())
+            .map(|known| known.name)
+    };
+    match likeness::nearest(known(), |name| likeness::of(name, found)) {
+        Some(name) => format!("provider = \"{name}\", or {BASE_URL}"),
+        None => {
+            let names: Vec<&str> = known().collect();
+            format!("one of {}; or {BASE_URL}", names.join(", "))
+        }
+    }
 }
 
 fn last(name: &str) -> &str {

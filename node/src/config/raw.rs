@@ -12,10 +12,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
+use super::likeness;
 use super::problem::{Place, Problem, ProblemKind};
-
-/// How alike two keys must be (Jaro-Winkler, 0 to 1) before one is offered for the other.
-const LIKENESS_MIN: f64 = 0.75;
 
 /// A value and where it was found.
 #[derive(Debug, Clone)]
@@ -309,14 +307,9 @@ fn nearest(name: &str) -> Option<&'static str> {
     if let Some(same) = known_keys().find(|known| last(known) == last(name)) {
         return Some(same);
     }
-    let likeness = |known: &&str| {
-        strsim::jaro_winkler(known, name).max(strsim::jaro_winkler(&last(known), &last(name)))
-    };
-    known_keys()
-        .map(|known| (likeness(&known), known))
-        .filter(|(likeness, _known)| *likeness >= LIKENESS_MIN)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_likeness, known)| known)
+    likeness::nearest(known_keys(), |known| {
+        likeness::of(known, name).max(likeness::of(&last(known), &last(name)))
+    })
 }
 
 #[cfg(test)]
@@ -335,5 +328,7 @@ mod tests {
         check("default_model.modle", Some("default_model.model"));
         check("audit.log_file", Some("audit.log_path"));
         check("zzz", None);
+        check("web.search", None);
+        check("memory.decay_rate", None);
     }
 }

@@ -10,6 +10,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 struct Case {
     folder: tempfile::TempDir,
     environment: BTreeMap<&'static str, String>,
+    not_text: Option<&'static str>,
 }
 
 impl Case {
@@ -19,11 +20,17 @@ impl Case {
         Self {
             folder,
             environment: BTreeMap::new(),
+            not_text: None,
         }
     }
 
     fn with(mut self, name: &'static str, value: &str) -> Self {
         self.environment.insert(name, value.to_owned());
+        self
+    }
+
+    fn with_no_text(mut self, name: &'static str) -> Self {
+        self.not_text = Some(name);
         self
     }
 
@@ -33,7 +40,11 @@ impl Case {
 
     fn load(&self) -> Result<Config, ConfigErrors> {
         load(&self.home(), &|name| {
-            self.environment.get(name).cloned().map(Zeroizing::new)
+            if self.not_text == Some(name) {
+                let variable = name.to_owned();
+                return Err(NotText { variable });
+            }
+            Ok(self.environment.get(name).cloned().map(Zeroizing::new))
         })
     }
 
@@ -408,7 +419,7 @@ fn a_file_with_a_secret_is_private() {
 #[test]
 fn a_missing_file_says_how_to_make_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let shown = load(&Home::at(folder.path()), &|_name| None)
+    let shown = load(&Home::at(folder.path()), &|_name| Ok(None))
         .expect_err("missing")
         .to_string();
     assert!(
@@ -458,5 +469,67 @@ fn every_key_is_documented() {
             guide.contains(&format!("`{name}`")),
             "docs/CONFIG.md does not name `{name}`"
         );
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_named_wherever_it_is_used() {
+    let check = |text: &str, variable: &'static str, place: &str| {
+        let shown = Case::new(text).with_no_text(variable).errors();
+        let expected = format!(
+            "{place}: the environment variable {variable} is not valid UTF-8\n    mend: export {variable}=… with a text in UTF-8, or: unset {variable}"
+        );
+        assert_eq!(shown, expected);
+    };
+    check("", "OPENFANG_LISTEN", "environment OPENFANG_LISTEN");
+    check("", "OPENFANG_API_KEY", "environment OPENFANG_API_KEY");
+    check("api_key_env = \"K\"", "K", "config.toml:1:15");
+    check(
+        "[network]\nshared_secret_env = \"S\"",
+        "S",
+        "config.toml:2:21",
+    );
+    check(
+        "[default_model]\napi_key_env = \"M\"",
+        "M",
+        "config.toml:2:15",
+    );
+    check("[audit]\nlog_path = \"~/x\"", "HOME", "config.toml:2:12");
+}
+
+#[test]
+fn a_provider_is_offered_only_when_it_is_alike() {
+    let near = Case::new("[default_model]\nprovider = \"opnai\"").errors();
+    assert!(near.contains("mend: provider = \"openai\", or"), "{near}");
+    let far = Case::new("[default_model]\nprovider = \"foo\"").errors();
+    assert!(far.contains("mend: one of openai, groq, "), "{far}");
+    let key = Case::new("[web]\nsearch = 1").errors();
+    assert!(!key.contains("did you mean"), "{key}");
+}
+
+#[test]
+fn a_file_that_is_no_text_says_so() {
+    let case = Case::new("");
+    std::fs::write(case.home().config(), b"node = \"\xff\"").expect("written");
+    let shown = case.errors();
+    assert!(shown.contains("must hold text in UTF-8"), "{shown}");
+}
+
+#[test]
+fn every_provider_and_every_tool_is_documented() {
+    let config = include_str!("../../../docs/CONFIG.md");
+    let agents = include_str!("../../../docs/AGENTS.md");
+    for provider in openfang_kernel::provider::PROVIDERS {
+        let name = format!("`{}`", provider.name);
+        assert!(config.contains(&name), "docs/CONFIG.md: {name}");
+        assert!(agents.contains(&name), "docs/AGENTS.md: {name}");
+        if let Some(variable) = provider.key_variable {
+            let row = format!("| {name} | `{variable}` |");
+            assert!(agents.contains(&row), "docs/AGENTS.md: {row}");
+        }
+    }
+    for tool in openfang_kernel::Tool::ALL {
+        let row = format!("| `{}` |", tool.name());
+        assert!(agents.contains(&row), "docs/AGENTS.md: {row}");
     }
 }

@@ -68,7 +68,8 @@ pub struct Node {
     home: PathBuf,
     key: String,
     program: Program,
-    running: Option<(Child, Client)>,
+    child: Option<Child>,
+    client: Option<Client>,
 }
 
 impl Node {
@@ -84,7 +85,8 @@ impl Node {
             home,
             key: String::new(),
             program: program.clone(),
-            running: None,
+            child: None,
+            client: None,
         };
         node.expect_success("init --quick", &made)?;
         node.key = node.cli(&["keygen"]).await?.trim().to_owned();
@@ -113,19 +115,20 @@ impl Node {
     pub async fn start(&mut self) -> Result<Duration, NodeError> {
         let daemon = self.home.join("daemon.json");
         remove_if_there(&daemon)?;
-        let mut child = self
-            .program
-            .start(&self.home, &["start"], &self.log_path())?;
+        let child = self.program.start_node(&self.home, &self.log_path())?;
+        // Known from now on: whoever stops waiting here can still end it.
+        let child = self.child.insert(child);
         let deadline = tokio::time::Instant::now() + START_LIMIT;
         let started = tokio::time::Instant::now();
         loop {
             if let Ok(Some(status)) = child.try_wait() {
+                self.child = None;
                 let said = std::fs::read_to_string(self.log_path()).unwrap_or_default();
                 return Err(self.command_error("start", &format!("{status}: {}", tail(&said))));
             }
             match healthy(&daemon, &self.key).await {
                 Ok(client) => {
-                    self.running = Some((child, client));
+                    self.client = Some(client);
                     return Ok(started.elapsed());
                 }
                 Err(NotYet(seen)) if tokio::time::Instant::now() > deadline => {
@@ -147,14 +150,24 @@ impl Node {
     /// # Errors
     /// When it does not run.
     pub fn api(&self) -> Result<&Client, NodeError> {
-        let running = self.running.as_ref().map(|(_, client)| client);
+        let running = self.client.as_ref();
         running.ok_or_else(|| self.command_error("start", "it is not running"))
     }
 
     /// Returns the process id of the running node.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.running.as_ref().and_then(|(child, _)| child.id())
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Ends it, if it runs: with SIGTERM, and with SIGKILL when that does not help.
+    pub async fn end(&mut self) {
+        if let Err(why) = self.stop().await {
+            tracing::warn!(node = self.name, %why, "killed");
+            if let Err(why) = self.kill().await {
+                tracing::error!(node = self.name, %why, "it may still run");
+            }
+        }
     }
 
     /// Ends it with SIGKILL: no farewell, nothing flushed.
@@ -162,14 +175,17 @@ impl Node {
     /// # Errors
     /// When the process cannot be killed.
     pub async fn kill(&mut self) -> Result<(), NodeError> {
-        let Some((mut child, _)) = self.running.take() else {
+        self.client = None;
+        let Some(child) = &mut self.child else {
             return Ok(());
         };
         let path = self.home.clone();
         child
             .kill()
             .await
-            .map_err(|source| NodeError::File { path, source })
+            .map_err(|source| NodeError::File { path, source })?;
+        self.child = None;
+        Ok(())
     }
 
     /// Ends it with SIGTERM and returns its exit code.
@@ -177,7 +193,8 @@ impl Node {
     /// # Errors
     /// When it does not end in time.
     pub async fn stop(&mut self) -> Result<i32, NodeError> {
-        let Some((mut child, _)) = self.running.take() else {
+        self.client = None;
+        let Some(child) = &mut self.child else {
             return Ok(0);
         };
         let pid = child
@@ -192,17 +209,18 @@ impl Node {
                 }
             })?;
         }
-        let waited = tokio::time::timeout(STOP_LIMIT, child.wait()).await;
-        let Ok(Ok(status)) = waited else {
+        let Ok(Ok(status)) = tokio::time::timeout(STOP_LIMIT, child.wait()).await else {
             return Err(self.command_error("stop", "it did not end after SIGTERM"));
         };
+        self.child = None;
         Ok(status.code().unwrap_or(-1))
     }
 
     /// Gives the process away, to be left running after this program ends.
     #[must_use]
     pub fn leave_running(&mut self) -> Option<Child> {
-        self.running.take().map(|(child, _)| child)
+        self.client = None;
+        self.child.take()
     }
 
     /// Runs a command of `openfang` on its home and returns what it wrote.

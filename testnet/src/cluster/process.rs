@@ -16,6 +16,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 pub struct Program {
     path: PathBuf,
     prefix: Vec<OsString>,
+    outliving: bool,
 }
 
 /// Why a process could not be run.
@@ -82,6 +83,7 @@ impl Program {
         Self {
             path,
             prefix: Vec::new(),
+            outliving: false,
         }
     }
 
@@ -93,7 +95,15 @@ impl Program {
         Ok(Self {
             path: std::env::current_exe()?,
             prefix: vec!["openfang".into()],
+            outliving: false,
         })
+    }
+
+    /// Whether nodes may go on when this program ends. Otherwise they end with it, however it ends.
+    #[must_use]
+    pub fn outliving(mut self, outliving: bool) -> Self {
+        self.outliving = outliving;
+        self
     }
 
     /// Returns the command as a person would type it.
@@ -143,11 +153,15 @@ impl Program {
         })
     }
 
-    /// Starts a command that stays, with its output in `log`.
+    /// Starts a node, with its output in `log`.
+    ///
+    /// It is in a process group of its own: what is typed at a terminal reaches this program, which
+    /// then ends its nodes in its own order. That this program died it sees by its standard input,
+    /// a pipe whose other end the child's handle holds.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(&self, home: &Path, args: &[&str], log: &Path) -> Result<Child, ProcessError> {
+    pub fn start_node(&self, home: &Path, log: &Path) -> Result<Child, ProcessError> {
         let output = |source| ProcessError::Output {
             path: log.to_owned(),
             source,
@@ -158,7 +172,12 @@ impl Program {
             .open(log)
             .map_err(output)?;
         let copy = file.try_clone().map_err(output)?;
-        self.command(home, args)
+        let mut command = self.command(home, &["start"]);
+        if !self.outliving {
+            command.arg("--until-stdin-closes").stdin(Stdio::piped());
+        }
+        command
+            .process_group(0)
             .stdout(file)
             .stderr(copy)
             .spawn()

@@ -6,7 +6,7 @@ pub struct Args {
     /// Print one JSON object a step, and a summary, instead of text.
     #[arg(long)]
     pub json: bool,
-    /// Leave the nodes running and print how to talk to them.
+    /// Leave the nodes running, also when a step fails, and print how to talk to them.
     #[arg(long)]
     pub keep: bool,
     /// Let the agent on node-c answer through a real language model.

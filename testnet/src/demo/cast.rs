@@ -56,6 +56,11 @@ impl Cast {
         })
     }
 
+    /// Ends what runs, all at once, and waits until it is gone.
+    pub(super) async fn end(&mut self) {
+        futures::join!(self.a.end(), self.b.end(), self.c.end());
+    }
+
     /// All nodes.
     pub(super) fn nodes(&mut self) -> [&mut Node; 3] {
         [&mut self.a, &mut self.b, &mut self.c]

@@ -20,7 +20,7 @@ const UNAVAILABLE: i32 = 3;
 pub(super) struct LocalModel {
     /// Where it answers: `http://127.0.0.1:PORT/v1`.
     pub(super) base_url: String,
-    _server: Child,
+    server: Child,
 }
 
 /// Why there is no model.
@@ -47,7 +47,8 @@ pub(super) enum ModelError {
 
 impl LocalModel {
     /// Installs what is missing, starts the server and waits until it answers.
-    pub(super) async fn start(folder: &Path) -> Result<Self, ModelError> {
+    /// Unless it may outlive this program, it ends with it.
+    pub(super) async fn start(folder: &Path, outliving: bool) -> Result<Self, ModelError> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/serve.sh");
         let failed = |source| ModelError::Script {
             path: script.clone(),
@@ -58,6 +59,7 @@ impl LocalModel {
             .arg("setup")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .kill_on_drop(true)
             .status();
         let status = match tokio::time::timeout(SETUP_LIMIT, setup).await {
             Ok(status) => status.map_err(failed)?,
@@ -73,6 +75,8 @@ impl LocalModel {
             .arg(&script)
             .args(["run", "--port-file"])
             .arg(&port_file)
+            .args((!outliving).then_some("--with-parent"))
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -91,7 +95,12 @@ impl LocalModel {
         .await?;
         Ok(Self {
             base_url: format!("http://{address}/v1"),
-            _server: server,
+            server,
         })
+    }
+
+    /// Gives the process away, to be left running after this program ends.
+    pub(super) fn leave_running(self) -> Child {
+        self.server
     }
 }

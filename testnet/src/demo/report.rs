@@ -89,6 +89,17 @@ impl Report {
         ExitCode::FAILURE
     }
 
+    /// Ends because a signal came.
+    pub(super) fn interrupted(&self, name: &'static str) -> ExitCode {
+        self.failed(&Failure::Interrupted(name));
+        // As a shell says it of a program that a signal ended.
+        ExitCode::from(match name {
+            "SIGHUP" => 129,
+            "SIGINT" => 130,
+            _terminate => 143,
+        })
+    }
+
     /// Ends before anything was tried.
     pub(super) fn cannot_start(&self, why: &std::io::Error) -> ExitCode {
         self.failed(&Failure::claim(why.to_string()))
@@ -109,38 +120,40 @@ impl Report {
         ExitCode::SUCCESS
     }
 
-    /// Ends with a success and leaves the nodes running.
-    pub(super) fn kept(&mut self, cast: &mut Cast, folder: &Path) -> ExitCode {
-        if !self.json {
-            self.table();
-            line("\nThe nodes are still running:");
-        }
+    /// Leaves the nodes running, and says how to talk to them.
+    pub(super) fn kept(&self, mut cast: Cast, folder: &Path) {
+        self.remark("The nodes are left as they are:");
         for node in cast.nodes() {
             self.say_how_to_talk(node);
             // Dropping the handle of a child that is left running would kill it.
             std::mem::forget(node.leave_running());
         }
+        std::mem::forget(cast.model.map(super::model::LocalModel::leave_running));
+        self.remark("courier answered through a script that was part of this program, and is silent from now on");
+        let folder = folder.display();
         self.remark(&format!(
-            "their homes: {}; stop one: kill -TERM its pid",
-            folder.display()
+            "stop one: OPENFANG_HOME=… openfang stop; then: rm -r {folder}"
         ));
-        self.done()
     }
 
     fn say_how_to_talk(&self, node: &crate::cluster::Node) {
-        let base = node
-            .api()
-            .map(|client| client.base().to_owned())
-            .unwrap_or_default();
-        let pid = node.pid().map(|pid| pid.to_string()).unwrap_or_default();
+        let (pid, home) = (node.pid(), node.home().display());
+        let base = node.api().map(|client| client.base().to_owned()).ok();
         if self.json {
             line(&json!({ "node": node.name, "api": base, "api_key": node.key(), "home": node.home(), "pid": pid }).to_string());
-        } else {
-            line(&format!(
-                "{} (pid {pid})\n  curl -H 'Authorization: Bearer {}' {base}/api/agents",
+            return;
+        }
+        match (pid, base) {
+            (Some(pid), Some(base)) => line(&format!(
+                "{} (pid {pid})\n  export OPENFANG_HOME={home}; openfang status\n  curl -H 'Authorization: Bearer {}' {base}/api/agents",
                 node.name,
                 node.key()
-            ));
+            )),
+            _not_running => line(&format!(
+                "{} does not run\n  export OPENFANG_HOME={home}; openfang start --detach\n  its log: {}",
+                node.name,
+                node.log_path().display()
+            )),
         }
     }
 

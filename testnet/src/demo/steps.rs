@@ -40,6 +40,9 @@ pub(super) enum Failure {
     /// Something that was claimed is not so.
     #[error("{0}")]
     Claim(String),
+    /// A signal came in between.
+    #[error("interrupted by {0}")]
+    Interrupted(&'static str),
 }
 
 impl From<ApiError> for Failure {
@@ -55,51 +58,48 @@ impl Failure {
     }
 }
 
-/// Runs every step but the last, which takes everything down.
+/// Runs every step but the last, which takes everything down. Who plays is put on the stage as soon
+/// as it is there, so that whoever called can end it, whatever happens here.
 pub(super) async fn all(
     args: &Args,
-    program: &Program,
-    root: &Path,
+    (program, root): (&Program, &Path),
+    stage: &mut Option<Cast>,
     report: &mut Report,
-) -> Result<Cast, Failure> {
+) -> Result<(), Failure> {
     let model = match args.model {
-        Some(_smollm2) => Some(set_up_model(root, report).await?),
+        Some(_smollm2) => Some(set_up_model(root, args.keep, report).await?),
         None => None,
     };
-    let mut cast = start_nodes(program, root, model, report).await?;
-    mesh_forms(&cast, report).await?;
-    spawn_agents(&cast, report).await?;
-    message_from_a_to_c(&cast, report).await?;
-    agent_on_b_calls_agent_on_c(&cast, report).await?;
-    roster_from_each_node(&mut cast, report).await?;
-    heads_are_cross_verified(&cast, report).await?;
-    node_c_dies(&mut cast, report).await?;
-    node_c_comes_back(&mut cast, report).await?;
-    let altered = log_of_c_is_altered(&cast, report).await?;
-    next_head_of_c_is_refused(&cast, altered, report).await?;
-    Ok(cast)
+    report.begin("three nodes start");
+    let scripted = Scripted::start(TARGET)
+        .await
+        .map_err(|source| Failure::File {
+            path: root.to_owned(),
+            source,
+        })?;
+    let cast = stage.insert(Cast::create(program, root, scripted, model).await?);
+    start_nodes(cast, report).await?;
+    mesh_forms(cast, report).await?;
+    spawn_agents(cast, report).await?;
+    message_from_a_to_c(cast, report).await?;
+    agent_on_b_calls_agent_on_c(cast, report).await?;
+    roster_from_each_node(cast, report).await?;
+    heads_are_cross_verified(cast, report).await?;
+    node_c_dies(cast, report).await?;
+    node_c_comes_back(cast, report).await?;
+    let altered = log_of_c_is_altered(cast, report).await?;
+    next_head_of_c_is_refused(cast, altered, report).await?;
+    Ok(())
 }
 
-async fn set_up_model(root: &Path, report: &mut Report) -> Result<LocalModel, Failure> {
+async fn set_up_model(root: &Path, keep: bool, report: &mut Report) -> Result<LocalModel, Failure> {
     report.begin("a language model is set up");
-    let model = LocalModel::start(root).await?;
+    let model = LocalModel::start(root, keep).await?;
     report.held(format!("SmolLM2 135M answers at {}", model.base_url));
     Ok(model)
 }
 
-async fn start_nodes(
-    program: &Program,
-    root: &Path,
-    model: Option<LocalModel>,
-    report: &mut Report,
-) -> Result<Cast, Failure> {
-    report.begin("three nodes start");
-    let at_root = |source| Failure::File {
-        path: root.to_owned(),
-        source,
-    };
-    let scripted = Scripted::start(TARGET).await.map_err(at_root)?;
-    let mut cast = Cast::create(program, root, scripted, model).await?;
+async fn start_nodes(cast: &mut Cast, report: &mut Report) -> Result<(), Failure> {
     let mut told = Vec::new();
     for node in cast.nodes() {
         let took = node.start().await?;
@@ -112,7 +112,7 @@ async fn start_nodes(
         node.cli(&["join", ticket.trim()]).await?;
     }
     report.held("both networks were asleep, and woke without a restart");
-    Ok(cast)
+    Ok(())
 }
 
 async fn mesh_forms(cast: &Cast, report: &mut Report) -> Result<(), Failure> {
@@ -313,11 +313,13 @@ async fn see_audit(node: &Node, other: &str, wanted: &str) -> Result<Value, NotY
 
 async fn node_c_dies(cast: &mut Cast, report: &mut Report) -> Result<(), Failure> {
     report.begin("node-c is killed (SIGKILL)");
+    let killed = tokio::time::Instant::now();
     cast.c.kill().await?;
-    let (peer, took) = until("node-a to name the loss", EVENTUALLY, || {
+    let (peer, _) = until("node-a to name the loss", EVENTUALLY, || {
         see_loss(&cast.a, "node-c")
     })
     .await?;
+    let took = killed.elapsed();
     if took > LOSS_NAMED_WITHIN {
         return Err(Failure::claim(format!(
             "node-a named the loss after {took:?}, later than {LOSS_NAMED_WITHIN:?}"
@@ -325,7 +327,9 @@ async fn node_c_dies(cast: &mut Cast, report: &mut Report) -> Result<(), Failure
     }
     let body = json!({ "message": "Are you there?" });
     let path = format!("/api/agents/{TARGET}/message");
+    let called = tokio::time::Instant::now();
     let reply = cast.a.api()?.send("POST", &path, Some(&body)).await?;
+    let given_up = called.elapsed();
     if reply.status != 502 || !text(&reply.body["error"]).contains("node-c") {
         return Err(Failure::claim(format!(
             "a call should fail with 502 and name node-c: {} {}",
@@ -337,9 +341,10 @@ async fn node_c_dies(cast: &mut Cast, report: &mut Report) -> Result<(), Failure
         text(&reply.body["error"])
     ));
     report.held(format!(
-        "node-a says {} after {} ms",
+        "node-a says {} {} ms after the kill; a call to its agent, which waits for it to come back, fails after {} ms",
         text(&peer["liveness"]),
-        took.as_millis()
+        took.as_millis(),
+        given_up.as_millis()
     ));
     Ok(())
 }
