@@ -323,7 +323,9 @@ impl Awake {
                 let Some(withheld) = self.refusals.report() else {
                     return;
                 };
-                let reason = cause.to_string();
+                // What the swarm says is only that it was denied.
+                let source = std::error::Error::source(cause);
+                let reason = source.map_or_else(|| cause.to_string(), ToString::to_string);
                 tracing::warn!(%reason, withheld, "an incoming connection was turned away");
                 self.base
                     .host

@@ -10,6 +10,7 @@ use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::core::muxing::SubstreamBox;
 use libp2p::identity::Keypair;
 use openfang_id::Transport;
+use openfang_mesh::MeshEvent;
 use openfang_ofp::call::{CallId, REQUEST_BYTES_MAX};
 use openfang_ofp::exchange::QUESTION_BODY_MAX;
 use openfang_ofp::gate::Epoch;
@@ -285,9 +286,7 @@ async fn half_handshakes_over_quic_do_not_shut_tcp() {
     plan.limits.pending_strangers_max = 8;
     let a = plan.start().await;
     let forged = half_handshakes(&a, 24).await;
-    let refused = |event: &openfang_mesh::MeshEvent| {
-        matches!(event, openfang_mesh::MeshEvent::PeerRefused { .. })
-    };
+    let refused = |event: &MeshEvent| matches!(event, MeshEvent::PeerRefused { reason, .. } if reason.starts_with("too many"));
     eventually("QUIC is shut", || a.host.any_event(refused)).await;
     let b = Plan::new(2).secret(None).start().await;
     let joined = b
