@@ -148,7 +148,7 @@ impl RunError {
 fn mend_mesh(why: &StartError) -> &'static str {
     match why {
         StartError::InUse { .. } => {
-            "network.listen_addr = \"127.0.0.1:4201\", or end the process that listens there"
+            "another port in network.listen_addr, or end the process that listens there"
         }
         StartError::Listen { .. } => "network.listen_addr = \"127.0.0.1:4200\"",
         StartError::State { .. } => "make the folder mesh in the home writable",
