@@ -171,7 +171,8 @@ impl State {
             return Ok(false);
         }
         let now = self.now;
-        let Some(reporter) = self.table.get_mut(&alarm.reporter) else {
+        let reporter = self.table.get_mut(&alarm.reporter);
+        let Some(reporter) = reporter.filter(|reporter| !reporter.hearsay) else {
             return Ok(false);
         };
         let by = reporter.id;
