@@ -126,6 +126,13 @@ pub(super) const UNMET_TRIES: u32 = 3;
 /// Dials to nodes never met, on the word of neighbours: 32 a second, 128 at once.
 pub(super) const UNMET_DIALS: (u32, u32) = (32, 128);
 
+/// Before an origin that signs two records of one version is reported again.
+pub(super) const EQUIVOCATION_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most such reports of all origins: a burst of 16, then one a minute.
+pub(super) const EQUIVOCATIONS_AT_ONCE: u32 = 16;
+/// Between two more.
+pub(super) const EQUIVOCATION_EVERY: Duration = Duration::from_secs(60);
+
 /// Records of one origin: 5 a second, 20 at once.
 pub(super) const RECORDS_PER_ORIGIN: (u32, u32) = (5, 20);
 /// Own records: a little less, so that peers never have to drop one.

@@ -12,6 +12,7 @@ use super::links::Links;
 use super::own::Own;
 use super::push::News;
 use super::rng::mix;
+use super::store::Equivocations;
 use super::strangers::Strangers;
 use super::table::Table;
 use super::timers::{Timer, Timers};
@@ -59,6 +60,8 @@ pub struct State {
     pub(super) company: Option<Instant>,
     /// Limits dials to nodes that this one has never met.
     pub(super) unmet_dials: Bucket,
+    /// Limits reports.
+    pub(super) equivocations: Equivocations,
     rank_seed: u64,
 }
 
@@ -91,6 +94,7 @@ impl State {
             root: None,
             company: None,
             unmet_dials: Bucket::default(),
+            equivocations: Equivocations::default(),
             rank_seed: rng.bits(),
             rng,
         };

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use super::accusation::{Accusation, Doubt};
-use super::config::{KEEP_DEAD, RECORDS_BYTES_MAX, RECORDS_PER_ORIGIN};
+use super::config::{
+    EQUIVOCATION_AGAIN, EQUIVOCATION_EVERY, EQUIVOCATIONS_AT_ONCE, KEEP_DEAD, RECORDS_BYTES_MAX,
+    RECORDS_PER_ORIGIN,
+};
 use super::record::{RawRecord, RecordError, Version};
 use super::state::State;
 use super::timers::Timer;
 use super::wire::{self, Standing};
 use super::{Event, Key, LinkId, Liveness, Offence, SignedRecord};
+use crate::Instant;
 use crate::heads::Step;
 
 impl State {
@@ -134,8 +138,7 @@ impl State {
         }
         let met = node.met;
         if signed.version() == held.version() {
-            let node = node.id;
-            self.event(Event::RecordEquivocation { node });
+            self.on_equivocation(key);
         }
         if signed.precedence(&held).is_le() {
             return false;
@@ -155,6 +158,22 @@ impl State {
             self.announce_up(key);
         }
         true
+    }
+
+    /// Tells once in a long while that a node signs two records of one version.
+    fn on_equivocation(&mut self, key: &Key) {
+        let now = self.now;
+        let Some(node) = self.table.get_mut(key) else {
+            return;
+        };
+        let told = node
+            .equivocated
+            .is_some_and(|at| now.since(at) < EQUIVOCATION_AGAIN);
+        if !told && self.equivocations.take(now) {
+            node.equivocated = Some(now);
+            let node = node.id;
+            self.event(Event::RecordEquivocation { node });
+        }
     }
 
     /// Does what follows when a record was stored: `first` when its origin was no part of the mesh.
@@ -250,5 +269,28 @@ impl State {
             .clear(Timer::Dial(crate::dial::Target::Node(*key)));
         self.event(Event::NodeForgotten { node: id });
         self.persist_soon();
+    }
+}
+
+/// Counts reports of origins that sign two records of one version.
+#[derive(Debug, Default)]
+pub(super) struct Equivocations {
+    told: u32,
+    at: Instant,
+}
+
+impl Equivocations {
+    /// Tells whether there may be one more.
+    fn take(&mut self, now: Instant) -> bool {
+        while self.told > 0 && now.since(self.at) >= EQUIVOCATION_EVERY {
+            self.told -= 1;
+            self.at += EQUIVOCATION_EVERY;
+        }
+        if self.told == 0 {
+            self.at = now;
+        }
+        let may = self.told < EQUIVOCATIONS_AT_ONCE;
+        self.told += u32::from(may);
+        may
     }
 }

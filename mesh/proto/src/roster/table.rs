@@ -42,6 +42,8 @@ pub(super) struct Node {
     pub(super) hearsay: bool,
     /// Who vouches for it, as long as that matters.
     pub(super) vouchers: Vec<Key>,
+    /// When it was last reported to sign two records of one version.
+    pub(super) equivocated: Option<Instant>,
     /// Limits its records.
     pub(super) records: Bucket,
     /// Limits its accusations and alarms.
@@ -196,6 +198,7 @@ impl Table {
             met: false,
             hearsay: false,
             vouchers: Vec::new(),
+            equivocated: None,
             records: Bucket::default(),
             claims: Bucket::default(),
             rank,

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use super::{Bus, keys, record, sign, told};
 use crate::Instant;
 use crate::roster::accusation::{Accusation, Doubt};
-use crate::roster::config::{LONE_WORD_MAX, PROBES_EACH, STRANGERS_BYTES_MAX, STRANGERS_MAX};
+use crate::roster::config::{
+    EQUIVOCATIONS_AT_ONCE, LONE_WORD_MAX, PROBES_EACH, STRANGERS_BYTES_MAX, STRANGERS_MAX,
+};
 use crate::roster::strangers::Strangers;
 use crate::roster::wire::{self, Standing};
 use crate::roster::{
@@ -345,6 +347,31 @@ fn a_roster_full_of_those_never_met_makes_room_for_neighbours() {
     claim(&mut bus, 0, own, std::slice::from_ref(&newcomer));
     assert_eq!(held(&bus, &keys(30).node_id()), Some(newcomer.version()));
     assert!(bus.states[0].table.bytes() <= RECORDS_BYTES_MAX);
+}
+
+#[test]
+fn two_records_of_one_version_are_reported_once_and_few_in_all() {
+    let mut bus = Bus::new(1);
+    let mut reports = 0;
+    for at in 20..60 {
+        let link = bus.connect_stranger(0, at);
+        let mut all: Vec<SignedRecord> = Vec::new();
+        for number in 0..6 {
+            let mut one = record(at, 1, 1);
+            one.software = format!("version {number}");
+            all.push(sign(at, one));
+        }
+        claim(&mut bus, 0, link, &all);
+        let told = bus.take_events(0);
+        let said = |event: &&Event| matches!(event, Event::RecordEquivocation { .. });
+        let said = told.iter().filter(said).count();
+        assert!(said <= 1, "{said} of one origin");
+        reports += said;
+    }
+    assert_eq!(
+        reports,
+        usize::try_from(EQUIVOCATIONS_AT_ONCE).expect("few")
+    );
 }
 
 /// What happens in a waiting room.
