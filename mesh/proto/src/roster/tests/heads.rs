@@ -384,3 +384,41 @@ fn an_alarm_of_a_node_that_nobody_has_met_does_not_make_a_log_reported() {
     }
     assert!(matches!(view(&bus, 0), HeadView::Reported { .. }));
 }
+
+#[test]
+fn a_proof_convicts_although_others_have_taken_the_places_of_its_bearer() {
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    bus.connect(0, 2);
+    bus.connect(1, 2);
+    bus.pass(Duration::from_secs(1));
+    announce(&mut bus, &leaves(10, 0));
+    // Four members with low keys report something without a proof.
+    let accused = Key::of(&bus.id(1));
+    let bearer = bus.id(2);
+    let low = (10..200_u8).filter(|at| keys(*at).node_id() < bearer);
+    let low: Vec<u8> = low.take(4).collect();
+    assert_eq!(low.len(), 4);
+    let why = (Why::Damaged { first_bad: 0 }, &Evidence::default());
+    for at in low {
+        let link = bus.connect_stranger(0, at);
+        let bytes = told(&sign(at, record(at, 1, 1)));
+        bus.tell(0, In::Frame { link, bytes });
+        let by = (&keys(at).node_id(), &bus.crypto(at.into()) as _);
+        for bytes in wire::alarms(&[Alarm::sign(accused, by, why).into()]) {
+            bus.tell(0, In::Frame { link, bytes });
+        }
+    }
+    assert!(matches!(view(&bus, 0), HeadView::Reported { .. }));
+    let link = bus.connect_stranger(0, 9);
+    let evidence = Evidence {
+        accepted: Some(head(1, &leaves(10, 0))),
+        offending: Some(head(1, &leaves(10, 5))),
+    };
+    let by = (&bearer, &bus.crypto(2) as _);
+    let alarm = Alarm::sign(accused, by, (Why::TwoRoots, &evidence));
+    for bytes in wire::alarms(&[alarm.into()]) {
+        bus.tell(0, In::Frame { link, bytes });
+    }
+    assert_eq!(verdict(&bus, 0), Some(Why::TwoRoots));
+}
