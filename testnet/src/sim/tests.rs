@@ -106,6 +106,17 @@ fn a_thousand_nodes_learn_within_the_bars() {
 }
 
 #[test]
+fn a_member_that_makes_up_thousands_of_nodes_breaks_nothing() {
+    for (nodes, seed) in [(3, 1), (3, 2), (12, 1), (40, 1), (100, 1)] {
+        let report = run("sybil", nodes, seed);
+        assert!(p99(report.kill_seen_by_all) <= 1_000, "{nodes} nodes");
+        let silence = if nodes <= 3 { 4_000 } else { 9_000 };
+        assert!(p99(report.silence_seen_by_all) <= silence, "{nodes} nodes");
+        assert!(report.vain_dials.is_some(), "{nodes} nodes");
+    }
+}
+
+#[test]
 fn nobody_is_held_for_dead_while_half_of_all_messages_get_lost() {
     let report = run_lossy("steady", 100, 3, (50, 600));
     assert!(report.simulated_ms >= 600_000);

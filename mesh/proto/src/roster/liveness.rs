@@ -111,21 +111,6 @@ impl State {
         }
     }
 
-    /// Believes a peer that a node known from disk lives.
-    pub(super) fn confirm(&mut self, key: &Key) {
-        let waiting = self
-            .table
-            .get(key)
-            .is_some_and(|node| node.unconfirmed.is_some());
-        if waiting {
-            self.table.set_unconfirmed(key, None);
-            if let Some(node) = self.table.get_mut(key) {
-                node.lost = None;
-            }
-            self.judge(key);
-        }
-    }
-
     /// Accuses a node before all others.
     pub(super) fn accuse(&mut self, key: &Key, doubt: Doubt) {
         let now = self.now;
@@ -175,7 +160,8 @@ impl State {
             self.accused_by(accusation, link);
             return Ok(());
         }
-        let Some(accuser) = self.table.get_mut(&accusation.accuser) else {
+        let accuser = self.table.get_mut(&accusation.accuser);
+        let Some(accuser) = accuser.filter(|accuser| !accuser.hearsay) else {
             return Ok(());
         };
         if !accuser.claims.take(CLAIMS_PER_NODE, self.now) {
@@ -259,7 +245,8 @@ impl State {
             let strong = node.accusations.iter().filter(|a| a.doubt >= least);
             strong.count()
         };
-        let others = self.table.alive() - usize::from(node.liveness == Liveness::Alive);
+        let counted = self.table.counts_alive(&Key::of(&node.id));
+        let others = self.table.alive() - usize::from(counted);
         let needed = CONFIRMATIONS.min(others + 1);
         if count(Doubt::Refused) >= needed {
             return Duration::ZERO;

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::accusation::Accusation;
-use super::config::{BUSY, COALESCE, COALESCE_BUSY, FANOUT_BUSY, PUSH_ALL};
+use super::config::{BUSY, COALESCE, COALESCE_BUSY, FANOUT_BUSY, FANOUT_FIRST, PUSH_ALL};
 use super::links::ONE;
 use super::state::State;
 use super::timers::Timer;
-use super::{Key, LinkId, SignedRecord, wire};
+use super::wire::{self, Standing, Told};
+use super::{Key, LinkId, SignedRecord};
 use crate::Instant;
 use crate::heads::HeldAlarm;
 
@@ -31,6 +32,8 @@ enum Topic {
 struct Piece {
     said: Said,
     known: Vec<LinkId>,
+    /// Whether this node has just begun to vouch for the origin: its neighbours wait for that.
+    first: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -53,12 +56,13 @@ pub(super) struct News {
 
 impl State {
     pub(super) fn push_own(&mut self) {
-        self.push(Topic::Own, Said::Record, None);
+        self.push((Topic::Own, Said::Record), None, false);
         self.flush();
     }
 
-    pub(super) fn push_record(&mut self, key: Key, from: Option<LinkId>) {
-        self.push(Topic::Record(key), Said::Record, from);
+    /// Passes on a record; `first` when this node begins to vouch for its origin.
+    pub(super) fn push_record(&mut self, key: Key, from: Option<LinkId>, first: bool) {
+        self.push((Topic::Record(key), Said::Record), from, first);
     }
 
     pub(super) fn push_accusation(&mut self, accusation: Accusation, from: Option<LinkId>) {
@@ -66,7 +70,7 @@ impl State {
             target: accusation.target,
             accuser: accusation.accuser,
         };
-        self.push(topic, Said::Accusation(accusation), from);
+        self.push((topic, Said::Accusation(accusation)), from, false);
     }
 
     pub(super) fn push_alarm(&mut self, alarm: HeldAlarm, from: Option<LinkId>) {
@@ -74,13 +78,16 @@ impl State {
             accused: alarm.accused,
             reporter: alarm.reporter,
         };
-        self.push(topic, Said::Alarm(alarm), from);
+        self.push((topic, Said::Alarm(alarm)), from, false);
     }
 
-    fn push(&mut self, topic: Topic, said: Said, from: Option<LinkId>) {
+    fn push(&mut self, (topic, said): (Topic, Said), from: Option<LinkId>, first: bool) {
         self.count_news();
         let known = from.into_iter().collect();
-        self.news.pieces.insert(topic, Piece { said, known });
+        let before = self.news.pieces.get(&topic);
+        let first = first || before.is_some_and(|piece| piece.first);
+        let piece = Piece { said, known, first };
+        self.news.pieces.insert(topic, piece);
         let pause = if self.is_busy() {
             COALESCE_BUSY
         } else {
@@ -140,11 +147,12 @@ impl State {
         self.news.flushed = Some(self.now);
         let mut links = self.links.ids();
         let (many, few) = self.fanout(links.len());
-        self.rng.choose(&mut links, many);
+        let first = links.len().min(many.max(FANOUT_FIRST));
+        self.rng.choose(&mut links, first);
         // Neighbours often get the same: what was encoded for one is kept for the next.
         let mut last: (Vec<usize>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
         for (at, link) in links.into_iter().enumerate() {
-            let wanted = self.wanted_by(link, &pieces, (at < many, at < few));
+            let wanted = self.wanted_by(link, &pieces, [at < many, at < few, at < first]);
             if wanted.is_empty() {
                 continue;
             }
@@ -184,7 +192,7 @@ impl State {
         &self,
         link: LinkId,
         pieces: &[(Topic, Piece)],
-        (many, few): (bool, bool),
+        [many, few, first]: [bool; 3],
     ) -> Vec<usize> {
         let Some(peer) = self.links.get(link).map(|link| Key::of(&link.peer)) else {
             return Vec::new();
@@ -192,7 +200,7 @@ impl State {
         let wanted = |(topic, piece): &(Topic, Piece)| {
             let chosen = match topic {
                 Topic::Own => true,
-                Topic::Record(key) => many && *key != peer,
+                Topic::Record(key) => (many || (first && piece.first)) && *key != peer,
                 Topic::Accusation { target, .. } => few || *target == peer,
                 Topic::Alarm { .. } => many,
             };
@@ -206,7 +214,7 @@ impl State {
     }
 
     fn encode<'a>(&self, pieces: impl Iterator<Item = &'a (Topic, Piece)>) -> Vec<Vec<u8>> {
-        let mut records: Vec<Arc<SignedRecord>> = Vec::new();
+        let mut records: Vec<(Arc<SignedRecord>, Standing)> = Vec::new();
         let mut accusations = Vec::new();
         let mut alarms = Vec::new();
         for (topic, piece) in pieces {
@@ -214,13 +222,19 @@ impl State {
                 (Said::Accusation(accusation), _) => accusations.push(*accusation),
                 (Said::Alarm(alarm), _) => alarms.push(alarm.clone()),
                 (Said::Record, Topic::Record(key)) => {
-                    records.extend(self.table.get(key).map(|node| node.record.clone()));
+                    records.extend(self.table.told(key));
                 }
-                (Said::Record, _own) => records.extend(self.table.own().cloned()),
+                (Said::Record, _own) => {
+                    let own = self.table.own().cloned();
+                    records.extend(own.map(|own| (own, Standing::SURE)));
+                }
             }
         }
         let mut frames = Vec::new();
-        let mut left: Vec<&SignedRecord> = records.iter().map(AsRef::as_ref).collect();
+        let told = records.iter();
+        let mut left: Vec<Told<'_>> = told
+            .map(|(record, standing)| (record.as_ref(), *standing))
+            .collect();
         while !left.is_empty() {
             let (frame, taken) = wire::records(&left);
             frames.push(frame);

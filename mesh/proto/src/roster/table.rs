@@ -13,7 +13,7 @@ use super::accusation::{Accusation, Doubt};
 use super::bucket::Bucket;
 use super::config::FLOORS_MAX;
 use super::record::{Life, Version};
-use super::wire::{BUCKETS, DIGEST_BYTES, Digest, Entry};
+use super::wire::{BUCKETS, DIGEST_BYTES, Digest, Entry, Standing};
 use super::{Key, Liveness, SignedRecord};
 use crate::Instant;
 use crate::codec::Writer;
@@ -36,6 +36,14 @@ pub(super) struct Node {
     pub(super) lost: Option<Lost>,
     /// Known from disk, not heard of since: until when to wait.
     pub(super) unconfirmed: Option<Instant>,
+    /// Whether this node has had a link with it since it started, or knows it from its disk.
+    pub(super) met: bool,
+    /// Whether there is only the word of a single neighbour for it.
+    pub(super) hearsay: bool,
+    /// Who vouches for it, as long as that matters.
+    pub(super) vouchers: Vec<Key>,
+    /// When it was last reported to sign two records of one version.
+    pub(super) equivocated: Option<Instant>,
     /// Limits its records.
     pub(super) records: Bucket,
     /// Limits its accusations and alarms.
@@ -58,8 +66,21 @@ impl Node {
         self.record.record().life()
     }
 
-    fn is_doubted(&self) -> bool {
-        !self.accusations.is_empty() || self.unconfirmed.is_some()
+    /// Tells whether the word of neighbours still makes a difference to it.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.hearsay || self.unconfirmed.is_some()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            doubted: !self.accusations.is_empty() || self.unconfirmed.is_some(),
+            heard: self.hearsay,
+        }
+    }
+
+    /// Tells whether it counts as a part of the mesh that is there.
+    fn is_present(&self) -> bool {
+        matches!(self.liveness, Liveness::Alive | Liveness::Suspect) && !self.hearsay
     }
 }
 
@@ -70,7 +91,7 @@ struct Slot {
     version: Version,
     tag: u64,
     hash: [u8; 8],
-    doubted: bool,
+    standing: Standing,
     node: Box<Node>,
 }
 
@@ -80,7 +101,7 @@ impl Slot {
             origin,
             version: self.version,
             hash: self.hash,
-            doubted: self.doubted,
+            standing: self.standing,
         }
     }
 }
@@ -109,7 +130,7 @@ impl Table {
         self.bytes
     }
 
-    /// Returns how many other nodes are alive.
+    /// Returns how many other nodes are alive, without those of hearsay.
     pub(super) fn alive(&self) -> usize {
         self.alive
     }
@@ -174,6 +195,10 @@ impl Table {
             accused_by_me: None,
             lost: None,
             unconfirmed: None,
+            met: false,
+            hearsay: false,
+            vouchers: Vec::new(),
+            equivocated: None,
             records: Bucket::default(),
             claims: Bucket::default(),
             rank,
@@ -183,7 +208,7 @@ impl Table {
             version: node.record.version(),
             tag: node.record.tag(),
             hash: short_hash(&node.record),
-            doubted: false,
+            standing: Standing::SURE,
             node: Box::new(node),
         };
         self.nodes.insert(key, slot);
@@ -245,6 +270,14 @@ impl Table {
         }
     }
 
+    /// Marks a node as known by the word of a single neighbour, or by more.
+    pub(super) fn set_hearsay(&mut self, key: &Key, hearsay: bool) {
+        if self.get(key).is_some_and(|node| node.hearsay != hearsay) {
+            self.change(key, |node| node.hearsay = hearsay);
+            self.dirty(key);
+        }
+    }
+
     /// Records what is believed of a node; returns what was believed before.
     pub(super) fn set_liveness(
         &mut self,
@@ -252,32 +285,49 @@ impl Table {
         liveness: Liveness,
         now: Instant,
     ) -> Option<Liveness> {
-        let node = &mut self.nodes.get_mut(key)?.node;
-        let before = std::mem::replace(&mut node.liveness, liveness);
+        let before = self.get(key)?.liveness;
         if before != liveness {
-            node.since = now;
-        }
-        self.alive += usize::from(liveness == Liveness::Alive);
-        self.alive -= usize::from(before == Liveness::Alive);
-        let present = |liveness| matches!(liveness, Liveness::Alive | Liveness::Suspect);
-        let ranked = (node.rank, *key);
-        match (present(before), present(liveness)) {
-            (false, true) => drop(self.ranked.insert(ranked)),
-            (true, false) => drop(self.ranked.remove(&ranked)),
-            (true, true) | (false, false) => {}
+            self.change(key, |node| {
+                node.liveness = liveness;
+                node.since = now;
+            });
         }
         Some(before)
     }
 
-    /// Drops a node and keeps its version as a floor, so that its old records do not come back.
-    pub(super) fn forget(&mut self, key: &Key) {
-        let Some(Slot { node, .. }) = self.nodes.remove(key) else {
+    /// Changes what the counts of those who are there depend on.
+    fn change(&mut self, key: &Key, change: impl FnOnce(&mut Node)) {
+        let Some(slot) = self.nodes.get_mut(key) else {
             return;
         };
-        self.alive -= usize::from(node.liveness == Liveness::Alive);
-        self.ranked.remove(&(node.rank, *key));
-        self.bytes -= node.record.bytes().len();
-        self.stored += 1;
+        let node = &mut slot.node;
+        let count = |node: &Node| {
+            let alive = node.liveness == Liveness::Alive && node.is_present();
+            (node.is_present(), usize::from(alive))
+        };
+        let (was_present, was_alive) = count(node);
+        change(node);
+        let (present, alive) = count(node);
+        self.alive = self.alive + alive - was_alive;
+        let ranked = (node.rank, *key);
+        match (was_present, present) {
+            (false, true) => drop(self.ranked.insert(ranked)),
+            (true, false) => drop(self.ranked.remove(&ranked)),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Tells whether a node counts as alive.
+    pub(super) fn counts_alive(&self, key: &Key) -> bool {
+        let node = self.get(key);
+        node.is_some_and(|node| node.liveness == Liveness::Alive && node.is_present())
+    }
+
+    /// Drops a node and keeps its version as a floor, so that its old records do not come back.
+    pub(super) fn forget(&mut self, key: &Key) {
+        let Some(node) = self.drop_node(key) else {
+            return;
+        };
         if self.floors.len() >= FLOORS_MAX {
             let oldest = self.floors.iter().min_by_key(|(_, (_, at))| *at);
             if let Some(oldest) = oldest.map(|(key, _)| *key) {
@@ -286,7 +336,16 @@ impl Table {
         }
         let floor = (node.record.version(), self.stored);
         self.floors.insert(*key, floor);
+    }
+
+    /// Drops a node that nobody has met: nothing of it is kept.
+    pub(super) fn drop_node(&mut self, key: &Key) -> Option<Box<Node>> {
+        self.change(key, |node| node.liveness = Liveness::Dead);
+        let Slot { node, .. } = self.nodes.remove(key)?;
+        self.bytes -= node.record.bytes().len();
+        self.stored += 1;
         self.dirty(key);
+        Some(node)
     }
 
     /// Returns the last version of a forgotten node.
@@ -308,12 +367,7 @@ impl Table {
             && bucket_of(key) == bucket
         {
             let at = entries.partition_point(|entry| entry.origin < *key);
-            let own = Entry {
-                origin: *key,
-                version: record.version(),
-                hash: short_hash(record),
-                doubted: false,
-            };
+            let own = Entry::of(*key, record, Standing::SURE);
             entries.insert(at, own);
         }
         entries
@@ -327,7 +381,7 @@ impl Table {
         }
         let mut bytes = Writer::with_capacity(1_024);
         for entry in self.entries(bucket) {
-            entry.encode_into(&mut bytes);
+            entry.digest_into(&mut bytes);
         }
         let digest = digest(&bytes.finish(usize::MAX).unwrap_or_default());
         self.digests[bucket] = Some(digest);
@@ -335,19 +389,28 @@ impl Table {
     }
 
     /// Returns records that are not older than the peer's, those held longest first.
-    pub(super) fn by_age(&self, keys: &[Key]) -> Vec<Arc<SignedRecord>> {
+    pub(super) fn by_age(&self, keys: &[Key]) -> Vec<(Arc<SignedRecord>, Standing)> {
         let own = |key: &Key| {
             let (me, record) = self.own.as_ref()?;
-            (me == key).then(|| (0, record.clone()))
+            (me == key).then(|| (0, record.clone(), Standing::SURE))
         };
         let held = |key: &Key| {
-            let node = self.get(key)?;
-            Some((node.stored, node.record.clone()))
+            let slot = self.nodes.get(key)?;
+            Some((slot.node.stored, slot.node.record.clone(), slot.standing))
         };
         let found = keys.iter().filter_map(|key| own(key).or_else(|| held(key)));
         let mut found: Vec<_> = found.collect();
-        found.sort_by_key(|(stored, _record)| *stored);
-        found.into_iter().map(|(_stored, record)| record).collect()
+        found.sort_by_key(|(stored, ..)| *stored);
+        let found = found.into_iter();
+        found
+            .map(|(_stored, record, standing)| (record, standing))
+            .collect()
+    }
+
+    /// Returns a record and how its origin stands.
+    pub(super) fn told(&self, key: &Key) -> Option<(Arc<SignedRecord>, Standing)> {
+        let slot = self.nodes.get(key)?;
+        Some((slot.node.record.clone(), slot.standing))
     }
 
     /// Returns how often something changed that digests cover.
@@ -358,7 +421,7 @@ impl Table {
     fn dirty(&mut self, key: &Key) {
         self.changes += 1;
         if let Some(slot) = self.nodes.get_mut(key) {
-            slot.doubted = slot.node.is_doubted();
+            slot.standing = slot.node.standing();
         }
         self.digests.resize(BUCKETS, None);
         self.digests[bucket_of(key)] = None;
@@ -385,7 +448,7 @@ pub(super) fn bucket_of(key: &Key) -> usize {
 }
 
 /// Returns the first and the last key of a bucket.
-fn bounds(bucket: usize) -> (Key, Key) {
+pub(super) fn bounds(bucket: usize) -> (Key, Key) {
     let first = u8::try_from(bucket << 2).unwrap_or(u8::MAX);
     let (mut low, mut high) = ([0; 32], [u8::MAX; 32]);
     low[0] = first;
