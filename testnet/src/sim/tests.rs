@@ -131,6 +131,18 @@ fn a_lossy_network_delays_and_does_not_prevent() {
             run_lossy("restarts", nodes, 5, (loss, 0));
         }
     }
+    for seed in [6, 7, 8, 11, 18, 19] {
+        run_lossy("restarts", 100, seed, (50, 0));
+    }
+}
+
+#[test]
+fn nodes_with_few_links_hear_of_what_those_with_many_spawn() {
+    // Seeds in which the last to come had a handful of links, to nodes with dozens.
+    for seed in [7, 10, 14, 15, 23] {
+        let report = run("mixed", 100, seed);
+        assert!(p99(report.spawn_seen_by_all) <= 150, "seed {seed}");
+    }
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use openfang_id::{NetAddr, PeerAddr, Transport};
 use openfang_ofp::Instant;
-use openfang_ofp::roster::{Connected, DialFailure, DialId, In, LinkId, Out, Rng};
+use openfang_ofp::roster::{CloseReason, Connected, DialFailure, DialId, In, LinkId, Out, Rng};
 
 use super::clock::Clock;
 use super::invariants::{Violation, Watch, converged, linked};
 use super::model::{Model, Run};
-use super::net::{DIAL_TIMEOUT, Fate, Net};
+use super::net::{DIAL_TIMEOUT, Delivery, Fate, Net};
 use super::probe::{Kind, Probes};
 use super::scenario::{Action, Scenario};
 use super::sybil::Sybil;
@@ -314,8 +314,15 @@ impl World {
         };
         let outs = state.handle(event, now);
         let deadline = state.deadline();
-        for out in outs {
-            self.carry_out(at, out)?;
+        let mut outs = outs.into_iter().peekable();
+        while let Some(out) = outs.next() {
+            let delivery = match (&out, outs.peek()) {
+                (Out::Send { link, .. }, Some(next)) if is_orderly_end(next, *link) => {
+                    Delivery::Flushed
+                }
+                _ => Delivery::Lossy,
+            };
+            self.carry_out(at, out, delivery)?;
         }
         let node = &mut self.model.nodes[at];
         if let Some(due) = deadline
@@ -328,10 +335,10 @@ impl World {
         Ok(())
     }
 
-    fn carry_out(&mut self, at: usize, out: Out) -> Result<(), Violation> {
+    fn carry_out(&mut self, at: usize, out: Out, delivery: Delivery) -> Result<(), Violation> {
         let now = self.clock.now();
         match out {
-            Out::Send { link, bytes } => self.send(at, link, bytes),
+            Out::Send { link, bytes } => self.send(at, (link, bytes), delivery),
             Out::Dial { dial, addrs } => self.dial(at, dial, &addrs),
             Out::Close { link, .. } => self.close(link, at),
             Out::StoreIncarnation(incarnation) => {
@@ -359,10 +366,10 @@ impl World {
         Ok(())
     }
 
-    fn send(&mut self, from: usize, link: LinkId, bytes: Vec<u8>) {
+    fn send(&mut self, from: usize, (link, bytes): (LinkId, Vec<u8>), delivery: Delivery) {
         self.sent.messages += 1;
         self.sent.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if let Fate::Arrives(to, arrival) = self.net.send(link, from, self.clock.now()) {
+        if let Fate::Arrives(to, arrival) = self.net.send(link, from, delivery, self.clock.now()) {
             self.clock.at(arrival, What::Frame { to, link, bytes });
         }
     }
@@ -610,7 +617,7 @@ impl World {
         };
         let from = sybil.at;
         for (link, bytes) in sybil.says(&self.net.links_of(from), now) {
-            if let Fate::Arrives(to, arrival) = self.net.send(link, from, now) {
+            if let Fate::Arrives(to, arrival) = self.net.send(link, from, Delivery::Lossy, now) {
                 self.clock.at(arrival, What::Frame { to, link, bytes });
             }
         }
@@ -685,4 +692,10 @@ impl World {
             self.probes.join = Some(now.0 - at.0);
         }
     }
+}
+
+/// Tells whether a link is ended in the way that lets its last message through.
+fn is_orderly_end(out: &Out, of: LinkId) -> bool {
+    let why = CloseReason::Surplus;
+    *out == Out::Close { link: of, why }
 }

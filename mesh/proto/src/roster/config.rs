@@ -53,7 +53,8 @@ pub(super) const SILENT_TO_DEAD_MIN: Duration = Duration::from_millis(1_000);
 pub(super) const SILENT_TO_DEAD_MAX: Duration = Duration::from_secs(8);
 /// How many accusers are enough.
 pub(super) const CONFIRMATIONS: usize = 3;
-/// How long nodes known from disk are waited for.
+/// How long nodes are waited for that are known from disk, or that others vouch for with a doubt;
+/// longer where messages get lost.
 pub(super) const UNCONFIRMED_TO_DEAD: Duration = Duration::from_secs(10);
 /// Between two accusations of a node that others reach and this one does not.
 pub(super) const ACCUSE_AGAIN: Duration = Duration::from_secs(30);

@@ -119,6 +119,10 @@ impl State {
         let attempts = self.dialer.attempts(Target::Node(key));
         let after = match (link.parting, attempts) {
             (false, 0) => Duration::ZERO,
+            // It had no use for its own link to this node, which has use for one to it.
+            (true, 0) if !self.full && self.is_pick(&key) => {
+                self.rng.between(Duration::ZERO, START_SPREAD)
+            }
             (true, 0) => self.rng.between(YIELD.0, YIELD.1),
             _tried => {
                 let target = Target::Node(key);

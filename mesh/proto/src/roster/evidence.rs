@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::config::{
     INTRODUCTIONS, LINKS_MAX, LONE_AFTER, LONE_WORD_KEPT, LONE_WORD_MAX, PICKS, PROBE_AFTER,
-    UNCONFIRMED_TO_DEAD, VOUCHERS_ENOUGH, VOUCHERS_MIN, VOUCHERS_ONE_IN,
+    VOUCHERS_ENOUGH, VOUCHERS_MIN, VOUCHERS_ONE_IN,
 };
 use super::record::{RawRecord, RecordError, Version};
 use super::state::State;
@@ -58,7 +58,7 @@ impl State {
                 self.plan_probe();
             }
         }
-        Ok(self.vouched(&key, link, !standing.doubted))
+        Ok(self.vouched_stranger(&key, link, !standing.doubted))
     }
 
     /// Tells whether the record of a stranger may be looked at.
@@ -77,22 +77,36 @@ impl State {
 
     /// Hears a neighbour vouch for a node, surely or with a doubt. Returns whether that was news.
     pub(super) fn vouched(&mut self, key: &Key, link: LinkId, sure: bool) -> bool {
+        if self.table.standing(key).is_none() {
+            return self.vouched_stranger(key, link, sure);
+        }
         let Some(peer) = self.peer_of(link).filter(|peer| peer != key) else {
             return false;
         };
-        if self.table.get(key).is_some() {
-            return sure && self.confirmed(key, peer);
-        }
-        let news = self.strangers.vouch(key, peer, sure);
-        let linked = |voucher: &&Key| self.links.is_live(voucher);
-        let vouchers = self.strangers.vouchers(key).filter(linked).count();
-        if vouchers >= self.vouchers_needed() {
+        let news = sure && self.confirmed(key, peer);
+        self.word_counts(link, news);
+        news
+    }
+
+    fn vouched_stranger(&mut self, key: &Key, link: LinkId, sure: bool) -> bool {
+        let Some(peer) = self.peer_of(link).filter(|peer| peer != key) else {
+            return false;
+        };
+        let needed = self.vouchers_needed();
+        let (news, vouchers) = self.strangers.vouch(key, peer, sure);
+        let linked = |(voucher, _sure): &&(Key, bool)| self.links.is_live(voucher);
+        if vouchers.len() >= needed && vouchers.iter().filter(linked).count() >= needed {
             return self.admit(key, Some(link));
         }
+        self.word_counts(link, news);
+        news
+    }
+
+    /// Notes whether rounds with a neighbour bring something.
+    fn word_counts(&mut self, link: LinkId, news: bool) {
         if news && let Some(link) = self.links.get_mut(link) {
             link.sync.idle = 0;
         }
-        news
     }
 
     /// Hears a neighbour vouch for a node that is known from disk, or from one other only.
@@ -153,8 +167,10 @@ impl State {
         }
         // Those who vouch may know that it was there and doubt that it is: then it has to show up.
         if !met && sure.len() < self.vouchers_needed().min(self.links.peers()) {
-            let until = self.now + UNCONFIRMED_TO_DEAD;
-            self.table.set_unconfirmed(key, Some(until));
+            self.table.set_unconfirmed(key, Some(self.now));
+            if let Some(node) = self.table.get_mut(key) {
+                node.vouchers = sure;
+            }
         }
         self.stored(key, link, (true, true));
         true
@@ -183,8 +199,7 @@ impl State {
         if self.now.since(since) < LONE_AFTER {
             return;
         }
-        let held = self.table.iter().filter(|(_, node)| node.hearsay).count();
-        let room = LONE_WORD_MAX.saturating_sub(held);
+        let room = LONE_WORD_MAX.saturating_sub(self.table.hearsay().len());
         let told: Vec<Key> = self.strangers.vouched_by(&only).take(room).collect();
         for key in told {
             self.admit_hearsay(&key);
@@ -201,19 +216,17 @@ impl State {
         }
         self.table.set_hearsay(key, true);
         if sure.is_empty() {
-            let until = self.now + UNCONFIRMED_TO_DEAD;
-            self.table.set_unconfirmed(key, Some(until));
+            self.table.set_unconfirmed(key, Some(self.now));
         }
         self.stored(key, None, (true, false));
     }
 
     fn forget_hearsay(&mut self) {
-        let nodes = self.table.iter();
-        let told: Vec<_> = nodes
-            .filter(|(_, node)| node.hearsay)
-            .map(|(key, node)| (*key, node.id, node.liveness))
-            .collect();
-        for (key, node, liveness) in told {
+        for key in self.table.hearsay().clone() {
+            let Some((node, liveness)) = self.table.get(&key).map(|node| (node.id, node.liveness))
+            else {
+                continue;
+            };
             if liveness != Liveness::Dead {
                 self.event(Event::NodeDown { node });
             }

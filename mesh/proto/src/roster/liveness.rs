@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::accusation::{Accusation, Doubt};
 use super::config::{
     CLAIMS_PER_NODE, CLOSED_TO_DEAD, CLOSED_TO_TOLD, CONFIRMATIONS, SILENT_TO_DEAD_MAX,
-    SILENT_TO_DEAD_MIN,
+    SILENT_TO_DEAD_MIN, UNCONFIRMED_TO_DEAD,
 };
 use super::links::ONE;
 use super::state::State;
@@ -211,7 +211,8 @@ impl State {
 
     /// Weighs what speaks against a node without a live link.
     fn verdict(&self, node: &Node) -> (Liveness, Option<Instant>) {
-        let mut dead_at = node.unconfirmed;
+        let waited = self.stretched(UNCONFIRMED_TO_DEAD);
+        let mut dead_at = node.unconfirmed.map(|since| since + waited);
         let mut earlier = |at: Instant| dead_at = Some(dead_at.map_or(at, |dead| dead.min(at)));
         let mut tell_at = None;
         if let Some(lost) = node.lost {
@@ -256,14 +257,17 @@ impl State {
         }
         let (halves, of) = MIN_PER_INTERVAL;
         let least = (self.beat_interval() * halves / of).max(SILENT_TO_DEAD_MIN);
-        let stretch = ONE + 4 * self.links.loss();
-        let stretched = |duration: Duration| duration * stretch / ONE;
         if accusers >= needed {
-            return stretched(least);
+            return self.stretched(least);
         }
         let missing = u32::try_from(needed - accusers).unwrap_or(1);
         let all = u32::try_from(needed.saturating_sub(1).max(1)).unwrap_or(1);
-        stretched(least + (SILENT_TO_DEAD_MAX - least) * missing / all)
+        self.stretched(least + (SILENT_TO_DEAD_MAX - least) * missing / all)
+    }
+
+    /// Returns how long something takes that happens by messages, of which some get lost.
+    fn stretched(&self, duration: Duration) -> Duration {
+        duration * (ONE + 4 * self.links.loss()) / ONE
     }
 
     /// Tells others of a lost connection that did not come back at once.

@@ -49,9 +49,36 @@ enum Said {
 pub(super) struct News {
     pieces: BTreeMap<Topic, Piece>,
     flushed: Option<Instant>,
+    records: Storm,
+    claims: Storm,
+}
+
+/// Tells a storm of news from a breeze. Accusations and records storm apart: where half a mesh is
+/// lost, the few records that change meanwhile are to reach everyone as ever.
+#[derive(Debug, Default)]
+struct Storm {
     /// News of this second and of the one before, and when this second began.
     counts: (usize, usize),
     second: Instant,
+}
+
+impl Storm {
+    fn count(&mut self, now: Instant) {
+        let seconds = now.since(self.second).as_secs();
+        if seconds > 0 {
+            let before = if seconds == 1 { self.counts.0 } else { 0 };
+            self.counts = (0, before);
+            self.second = now;
+        }
+        self.counts.0 += 1;
+    }
+
+    /// Tells whether there is so much news that it matters how often each piece is sent.
+    fn rages(&self, now: Instant) -> bool {
+        let (this, last) = self.counts;
+        let current = now.since(self.second).as_secs() == 0;
+        current && this.max(last) >= BUSY
+    }
 }
 
 impl State {
@@ -82,37 +109,24 @@ impl State {
     }
 
     fn push(&mut self, (topic, said): (Topic, Said), from: Option<LinkId>, first: bool) {
-        self.count_news();
+        let storm = match topic {
+            Topic::Own | Topic::Record(_) => &mut self.news.records,
+            Topic::Accusation { .. } | Topic::Alarm { .. } => &mut self.news.claims,
+        };
+        storm.count(self.now);
+        let pause = if storm.rages(self.now) {
+            COALESCE_BUSY
+        } else {
+            COALESCE
+        };
         let known = from.into_iter().collect();
         let before = self.news.pieces.get(&topic);
         let first = first || before.is_some_and(|piece| piece.first);
         let piece = Piece { said, known, first };
         self.news.pieces.insert(topic, piece);
-        let pause = if self.is_busy() {
-            COALESCE_BUSY
-        } else {
-            COALESCE
-        };
         let after = self.news.flushed.map(|at| at + pause);
         let at = after.unwrap_or(self.now).max(self.now);
         self.timers.set_earlier(Timer::Flush, at);
-    }
-
-    fn count_news(&mut self) {
-        let seconds = self.now.since(self.news.second).as_secs();
-        if seconds > 0 {
-            let before = if seconds == 1 { self.news.counts.0 } else { 0 };
-            self.news.counts = (0, before);
-            self.news.second = self.now;
-        }
-        self.news.counts.0 += 1;
-    }
-
-    /// Tells whether there is so much news that it matters how often each piece is sent.
-    fn is_busy(&self) -> bool {
-        let (this, last) = self.news.counts;
-        let current = self.now.since(self.news.second).as_secs() == 0;
-        current && this.max(last) >= BUSY
     }
 
     /// Notes that a neighbour knows a record that may still wait to be told to it.
@@ -172,17 +186,26 @@ impl State {
         // ln(n) is about 0.7 log2(n); one more neighbour does no harm.
         let log2 = usize::try_from(nodes.ilog2() + 1).unwrap_or(usize::MAX);
         let reliable = (log2 * 7).div_ceil(10) + 5;
-        let base = if self.is_busy() {
-            FANOUT_BUSY
-        } else {
-            reliable
-        };
         let through = ONE.saturating_sub(self.links.loss()).max(ONE / 4);
         let one = usize::try_from(ONE).unwrap_or(usize::MAX);
-        let few = (base * one).div_ceil(usize::try_from(through).unwrap_or(one));
-        let small = links <= PUSH_ALL && !self.is_busy();
-        let many = if small { links } else { few };
-        (many.min(links), few.min(links))
+        let enough = |storm: &Storm| {
+            let base = if storm.rages(self.now) {
+                FANOUT_BUSY
+            } else {
+                reliable
+            };
+            (base * one).div_ceil(usize::try_from(through).unwrap_or(one))
+        };
+        let many = enough(&self.news.records);
+        let many = if self.news.records.rages(self.now) {
+            many
+        } else if links <= PUSH_ALL {
+            links
+        } else {
+            // A neighbour with few links hears of little where all others choose among many.
+            many.max(links / 2)
+        };
+        (many.min(links), enough(&self.news.claims).min(links))
     }
 
     /// Returns which pieces go to a neighbour: own ones always, records and alarms to many,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::bucket::Bucket;
 use super::config::{
     BEAT, BEAT_LARGE, FORGET_EVERY, FULL_MESH_NODES, FULL_MESH_SLACK, PERSIST_AFTER, ROVE_MAX,
-    ROVE_MIN, SYNC_EVERY, TRIM_EVERY, UNCONFIRMED_TO_DEAD,
+    ROVE_MIN, SYNC_EVERY, TRIM_EVERY,
 };
 use super::links::Links;
 use super::own::Own;
@@ -237,8 +237,7 @@ impl State {
             }
             let log = record.record().log;
             self.table.insert(record, self.rank(&key), self.now);
-            let until = self.now + UNCONFIRMED_TO_DEAD;
-            self.table.set_unconfirmed(&key, Some(until));
+            self.table.set_unconfirmed(&key, Some(self.now));
             if let Some(node) = self.table.get_mut(&key) {
                 node.met = true;
             }

@@ -52,11 +52,11 @@ impl State {
             self.on_own_record(link, raw, version);
             return Ok(false);
         }
-        match self.table.get(&key) {
+        match self.table.standing(&key) {
             None if !self.has_link(&key) => {
                 return self.on_stranger(link, raw, (key, version), standing);
             }
-            Some(node) if node.is_unsure() && !standing.heard => {
+            Some(held) if held != Standing::SURE && !standing.heard => {
                 self.vouched(&key, link, !standing.doubted);
             }
             Some(_) | None => {}

@@ -204,31 +204,24 @@ impl Strangers {
         Some((stranger.record, sure.collect()))
     }
 
-    /// Notes that a neighbour vouches for a stranger. Returns whether that is news.
-    pub(super) fn vouch(&mut self, key: &Key, by: Key, sure: bool) -> bool {
+    /// Notes that a neighbour vouches for a stranger. Returns whether that is news, and all who vouch
+    /// for it, each with whether it does without a doubt.
+    pub(super) fn vouch(&mut self, key: &Key, by: Key, sure: bool) -> (bool, &[(Key, bool)]) {
         let Some(held) = self.waiting.get_mut(key) else {
-            return false;
+            return (false, &[]);
         };
-        match held.vouchers.iter_mut().find(|(voucher, _)| *voucher == by) {
-            Some((_, before)) => {
-                *before = sure;
-                false
+        let vouchers = &mut held.vouchers;
+        let known = vouchers.iter_mut().find(|(voucher, _)| *voucher == by);
+        let news = known.is_none();
+        if let Some((_, before)) = known {
+            *before = sure;
+        } else {
+            if vouchers.len() >= VOUCHERS_MAX {
+                vouchers.remove(0);
             }
-            None => {
-                if held.vouchers.len() >= VOUCHERS_MAX {
-                    held.vouchers.remove(0);
-                }
-                held.vouchers.push((by, sure));
-                true
-            }
+            vouchers.push((by, sure));
         }
-    }
-
-    /// Returns who vouches for a stranger.
-    pub(super) fn vouchers(&self, key: &Key) -> impl Iterator<Item = &Key> {
-        let held = self.waiting.get(key);
-        held.into_iter()
-            .flat_map(|held| held.vouchers.iter().map(|(voucher, _)| voucher))
+        (news, vouchers)
     }
 
     /// Returns those for whom one neighbour vouches.

@@ -4,7 +4,6 @@
 //! each of 64 buckets; the other answers with what it holds in those that differ; each then sends the
 //! records and accusations the other lacks, those held longest first, one message at a time.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::accusation::Accusation;
@@ -185,7 +184,7 @@ impl State {
         let mut entries: Vec<Entry> = Vec::new();
         let mut covered = 0;
         for bucket in buckets_of(mask) {
-            let mut held = self.table.entries(bucket);
+            let mut held: Vec<Entry> = self.table.entries(bucket).collect();
             let sure = held.len();
             held.extend(self.strangers.entries(bucket));
             if held.len() > sure {
@@ -236,65 +235,40 @@ impl State {
 
     fn compare(&self, peer: &Key, mask: u64, theirs: &[Entry]) -> Difference {
         let mut difference = Difference::default();
-        let mut theirs: BTreeMap<Key, &Entry> =
-            theirs.iter().map(|entry| (entry.origin, entry)).collect();
-        for bucket in buckets_of(mask) {
-            for ours in self.table.entries(bucket) {
-                let key = ours.origin;
-                let Some(their) = theirs.remove(&key) else {
-                    if !ours.standing.heard {
-                        difference.send.push(key);
-                        let doubted = ours.standing.doubted;
-                        difference.accuse.extend(doubted.then_some(key));
-                    }
-                    continue;
-                };
-                self.compare_entry(&mut difference, bucket, &ours, their);
+        let mut theirs = theirs.iter().peekable();
+        // Both are in ascending order.
+        for ours in buckets_of(mask).flat_map(|bucket| self.table.entries(bucket)) {
+            while let Some(their) = theirs.next_if(|their| their.origin < ours.origin) {
+                self.compare_unknown(&mut difference, peer, their);
+            }
+            if let Some(their) = theirs.next_if(|their| their.origin == ours.origin) {
+                difference.compare(&ours, their);
+            } else if !ours.standing.heard {
+                let doubted = ours.standing.doubted;
+                difference.send.push(ours.origin);
+                difference.accuse.extend(doubted.then_some(ours.origin));
             }
         }
-        for (key, entry) in theirs.iter().filter(|(_, entry)| !entry.standing.heard) {
-            let held = self.strangers.version(key);
-            let known = held.is_some_and(|held| held >= entry.version);
-            if held.is_some() {
-                difference.vouched.push((*key, !entry.standing.doubted));
-            }
-            if !known && self.may_want(key, entry, peer) {
-                difference.want |= 1 << bucket_of(key);
-            }
+        for their in theirs {
+            self.compare_unknown(&mut difference, peer, their);
         }
         difference.want &= mask;
         difference
     }
 
-    fn compare_entry(
-        &self,
-        difference: &mut Difference,
-        bucket: usize,
-        ours: &Entry,
-        theirs: &Entry,
-    ) {
-        let key = ours.origin;
-        // The record that wins is the one all nodes keep: higher version, then lower hash.
-        let order = (ours.version.cmp(&theirs.version)).then(theirs.hash.cmp(&ours.hash));
-        if order.is_gt() {
-            difference.send.push(key);
-            difference
-                .accuse
-                .extend(ours.standing.doubted.then_some(key));
-        } else if order.is_lt() {
-            difference.want |= 1 << bucket;
-        } else {
-            let (us, them) = (ours.standing, theirs.standing);
-            if us.doubted && !them.doubted {
-                difference.accuse.push(key);
-            }
-            if !us.doubted && them.doubted || !us.heard && them.heard {
-                difference.want |= 1 << bucket;
-            }
+    /// Weighs what a peer tells of an origin that is no part of the mesh here.
+    fn compare_unknown(&self, difference: &mut Difference, peer: &Key, their: &Entry) {
+        if their.standing.heard {
+            return;
         }
-        let unsure = ours.standing.heard || ours.standing.doubted;
-        if unsure && !theirs.standing.heard {
-            difference.vouched.push((key, !theirs.standing.doubted));
+        let key = their.origin;
+        let held = self.strangers.version(&key);
+        let known = held.is_some_and(|held| held >= their.version);
+        if held.is_some() {
+            difference.vouched.push((key, !their.standing.doubted));
+        }
+        if !known && self.may_want(&key, their, peer) {
+            difference.want |= 1 << bucket_of(&key);
         }
     }
 
@@ -305,6 +279,34 @@ impl State {
             .floor(key)
             .is_none_or(|floor| entry.version > floor);
         self.has_link(key) || (new && self.strangers.may_take(peer, 0))
+    }
+}
+
+impl Difference {
+    /// Compares what both know of one origin.
+    fn compare(&mut self, ours: &Entry, theirs: &Entry) {
+        let key = ours.origin;
+        let bucket = bucket_of(&key);
+        // The record that wins is the one all nodes keep: higher version, then lower hash.
+        let order = (ours.version.cmp(&theirs.version)).then(theirs.hash.cmp(&ours.hash));
+        if order.is_gt() {
+            self.send.push(key);
+            self.accuse.extend(ours.standing.doubted.then_some(key));
+        } else if order.is_lt() {
+            self.want |= 1 << bucket;
+        } else {
+            let (us, them) = (ours.standing, theirs.standing);
+            if us.doubted && !them.doubted {
+                self.accuse.push(key);
+            }
+            if !us.doubted && them.doubted || !us.heard && them.heard {
+                self.want |= 1 << bucket;
+            }
+        }
+        let unsure = ours.standing.heard || ours.standing.doubted;
+        if unsure && !theirs.standing.heard {
+            self.vouched.push((key, !theirs.standing.doubted));
+        }
     }
 }
 

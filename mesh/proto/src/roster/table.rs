@@ -4,6 +4,7 @@
 //! [`SignedRecord::precedence`], and per life of an origin the set of its accusers (a few of them).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 
 use openfang_id::NodeId;
@@ -34,7 +35,7 @@ pub(super) struct Node {
     /// When this node last accused it.
     pub(super) accused_by_me: Option<Instant>,
     pub(super) lost: Option<Lost>,
-    /// Known from disk, not heard of since: until when to wait.
+    /// Since when it is known from disk, or by words with a doubt, and not heard of otherwise.
     pub(super) unconfirmed: Option<Instant>,
     /// Whether this node has had a link with it since it started, or knows it from its disk.
     pub(super) met: bool,
@@ -113,6 +114,8 @@ pub(super) struct Table {
     own: Option<(Key, Arc<SignedRecord>)>,
     /// Those alive or suspected, by their rank as a link of this node.
     ranked: BTreeSet<(u64, Key)>,
+    /// Those for whom there is only the word of a single neighbour.
+    hearsay: BTreeSet<Key>,
     alive: usize,
     bytes: usize,
     stored: u64,
@@ -157,6 +160,11 @@ impl Table {
     /// Returns version and tag of the record that is held of a node.
     pub(super) fn held(&self, key: &Key) -> Option<(Version, u64)> {
         self.nodes.get(key).map(|slot| (slot.version, slot.tag))
+    }
+
+    /// Returns what this node tells others of a node.
+    pub(super) fn standing(&self, key: &Key) -> Option<Standing> {
+        self.nodes.get(key).map(|slot| slot.standing)
     }
 
     /// Gives a node to be changed, except for what digests and counts depend on.
@@ -261,11 +269,11 @@ impl Table {
     }
 
     /// Marks a node as known from disk only, or as heard of.
-    pub(super) fn set_unconfirmed(&mut self, key: &Key, until: Option<Instant>) {
+    pub(super) fn set_unconfirmed(&mut self, key: &Key, since: Option<Instant>) {
         if let Some(node) = self.get_mut(key)
-            && node.unconfirmed != until
+            && node.unconfirmed != since
         {
-            node.unconfirmed = until;
+            node.unconfirmed = since;
             self.dirty(key);
         }
     }
@@ -275,7 +283,17 @@ impl Table {
         if self.get(key).is_some_and(|node| node.hearsay != hearsay) {
             self.change(key, |node| node.hearsay = hearsay);
             self.dirty(key);
+            if hearsay {
+                self.hearsay.insert(*key);
+            } else {
+                self.hearsay.remove(key);
+            }
         }
+    }
+
+    /// Returns those for whom there is only the word of a single neighbour.
+    pub(super) fn hearsay(&self) -> &BTreeSet<Key> {
+        &self.hearsay
     }
 
     /// Records what is believed of a node; returns what was believed before.
@@ -342,6 +360,7 @@ impl Table {
     pub(super) fn drop_node(&mut self, key: &Key) -> Option<Box<Node>> {
         self.change(key, |node| node.liveness = Liveness::Dead);
         let Slot { node, .. } = self.nodes.remove(key)?;
+        self.hearsay.remove(key);
         self.bytes -= node.record.bytes().len();
         self.stored += 1;
         self.dirty(key);
@@ -359,18 +378,18 @@ impl Table {
     }
 
     /// Returns what is held in a bucket, by ascending origin, the own record among it.
-    pub(super) fn entries(&self, bucket: usize) -> Vec<Entry> {
+    pub(super) fn entries(&self, bucket: usize) -> impl Iterator<Item = Entry> {
         let (low, high) = bounds(bucket);
-        let nodes = self.nodes.range(low..=high);
-        let mut entries: Vec<Entry> = nodes.map(|(key, slot)| slot.entry(*key)).collect();
-        if let Some((key, record)) = &self.own
-            && bucket_of(key) == bucket
-        {
-            let at = entries.partition_point(|entry| entry.origin < *key);
-            let own = Entry::of(*key, record, Standing::SURE);
-            entries.insert(at, own);
-        }
-        entries
+        let own = self
+            .own
+            .as_ref()
+            .filter(|(key, _)| bucket_of(key) == bucket);
+        let own = own.map(|(key, record)| Entry::of(*key, record, Standing::SURE));
+        let split = own.map_or(high, |own| own.origin);
+        let below = self.nodes.range(low..=split);
+        let above = self.nodes.range((Excluded(split), Included(high)));
+        let told = |(key, slot): (&Key, &Slot)| slot.entry(*key);
+        below.map(told).chain(own).chain(above.map(told))
     }
 
     /// Returns the digest over a bucket.
