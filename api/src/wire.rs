@@ -4,7 +4,7 @@ use openfang_audit::verify::{DamageKind, Verdict};
 use openfang_audit::{Line, rfc3339};
 use openfang_id::{AgentKey, AgentRef, NodeId};
 use openfang_kernel::{
-    AgentInfo, AgentState, Kernel, Listed, MAIN_SESSION, ManifestWarning, TurnDone,
+    AgentInfo, AgentState, Kernel, Listed, MAIN_SESSION, ManifestWarning, SendError, TurnDone,
 };
 use openfang_schema as schema;
 use openfang_schema::NodeRef;
@@ -157,7 +157,7 @@ pub(crate) fn detail(kernel: &Kernel, agent: Listed) -> schema::AgentDetail {
 }
 
 /// Finds an agent the way a message would: this node first, then the others, those that can be
-/// reached before those that cannot.
+/// reached before those that cannot. Of several that can be reached, none is meant.
 pub(crate) fn find(state: &State, agent: &AgentRef) -> Result<Listed, ApiError> {
     let node = match &agent.node {
         Some(key) => Some(peers::resolve(state, key)?),
@@ -170,19 +170,30 @@ pub(crate) fn find(state: &State, agent: &AgentRef) -> Result<Listed, ApiError> 
         };
         same && node.as_ref().is_none_or(|node| listed.node == node.id)
     };
-    state
-        .kernel
-        .directory()
-        .into_iter()
-        .filter(fits)
-        .min_by_key(|listed| (listed.local.is_none(), !listed.reachable, listed.node))
-        .ok_or_else(|| {
-            let place = match &node {
-                Some(node) => format!("on node {}", node.name),
-                None => peers::everywhere(state),
-            };
-            no_such_agent(agent, &place)
-        })
+    let found: Vec<Listed> = state.kernel.directory().into_iter().filter(fits).collect();
+    let found = the_one(found).map_err(|nodes| SendError::AmbiguousAgent {
+        looked_for: agent.clone(),
+        nodes,
+    })?;
+    found.ok_or_else(|| {
+        let place = match &node {
+            Some(node) => format!("on node {}", node.name),
+            None => peers::everywhere(state),
+        };
+        no_such_agent(agent, &place)
+    })
+}
+
+/// Picks whom a message would reach; or returns the nodes of several that it might.
+fn the_one(mut found: Vec<Listed>) -> Result<Option<Listed>, Vec<NodeId>> {
+    found.sort_by_key(|listed| (listed.local.is_none(), !listed.reachable, listed.node));
+    let is_candidate = |listed: &&Listed| listed.local.is_none() && listed.reachable;
+    let candidates = found.iter().take_while(is_candidate);
+    let nodes: Vec<NodeId> = candidates.map(|listed| listed.node).collect();
+    if nodes.len() > 1 {
+        return Err(nodes);
+    }
+    Ok(found.into_iter().next())
 }
 
 /// What in a manifest was not understood. The place is told apart from the sentence.
@@ -364,5 +375,39 @@ fn damage_word(kind: DamageKind) -> &'static str {
         DamageKind::Sequence => "sequence",
         DamageKind::Missing => "missing",
         DamageKind::Head => "head",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openfang_id::{AgentId, NodeSeed};
+
+    fn listed(seed: u8, reachable: bool) -> Listed {
+        Listed {
+            node: NodeSeed::from_bytes([seed; 32]).keys().node_id(),
+            node_name: "far".parse().expect("a name"),
+            reachable,
+            id: AgentId::from_random([seed; 16]),
+            name: "scribe".parse().expect("a name"),
+            description: String::new(),
+            tags: Vec::new(),
+            tools: Vec::new(),
+            state: AgentState::Running,
+            module: String::new(),
+            local: None,
+        }
+    }
+
+    #[test]
+    fn one_of_several_that_can_be_reached_is_not_guessed() {
+        let (one, two, away) = (listed(1, true), listed(2, true), listed(3, false));
+        assert_eq!(the_one(Vec::new()), Ok(None));
+        assert_eq!(the_one(vec![away.clone()]), Ok(Some(away.clone())));
+        let reached = the_one(vec![away.clone(), one.clone()]);
+        assert_eq!(reached, Ok(Some(one.clone())));
+        let mut nodes = vec![one.node, two.node];
+        nodes.sort();
+        assert_eq!(the_one(vec![two, away, one]), Err(nodes));
     }
 }

@@ -1,8 +1,8 @@
 //! Which agent a reference means: the one rule for names, the same on every node.
 //!
-//! Without a node, an agent of this node is meant first. Else, of all that carry the name, those on
-//! reachable nodes come first, and of these the one on the node with the lowest id. With a node, no
-//! other is meant, and that node has the last word on whether it has the agent.
+//! Without a node, an agent of this node is meant first; else the one on a reachable node, and when
+//! several of those carry the name the caller must say which. With a node, no other is meant, and that
+//! node has the last word on whether it has the agent.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Whom to dial, where, and when again.
 //!
-//! Bootstrap addresses and every node ever seen are dialed for ever, with exponential back-off and
+//! Bootstrap addresses and every node ever met are dialed for ever, with exponential back-off and
 //! full jitter (Brooker, *Exponential Backoff And Jitter*, 2015), so that a mesh whose nodes all
 //! start at once does not dial in step. All addresses of one node are offered together. An address
 //! that leads to this node is never dialed again.
@@ -22,6 +22,8 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(10);
 pub(crate) const BACKOFF_LONG: Duration = Duration::from_secs(60);
 /// The most dials at once.
 pub(crate) const IN_FLIGHT_MAX: usize = 32;
+/// The most dials at once to nodes that may not exist, so that others find a place.
+const PROBES_IN_FLIGHT_MAX: usize = 8;
 /// The most addresses offered in one dial.
 const ADDRS_MAX: usize = 8;
 /// The most addresses remembered for one node.
@@ -38,6 +40,8 @@ pub(crate) enum Target {
     Entry(u32),
     /// A node.
     Node(Key),
+    /// A node that may not exist.
+    Stranger(Key),
 }
 
 /// Addresses that were configured, and whom they led to.
@@ -175,6 +179,12 @@ impl Dialer {
     /// Tells whether no more dials may be started now.
     pub(crate) fn is_full(&self) -> bool {
         self.in_flight.len() >= IN_FLIGHT_MAX
+    }
+
+    /// Tells whether no more dials to nodes that may not exist may be started now.
+    pub(crate) fn probes_full(&self) -> bool {
+        let probe = |target: &&Target| matches!(target, Target::Stranger(_));
+        self.in_flight.values().filter(probe).count() >= PROBES_IN_FLIGHT_MAX
     }
 
     /// Starts a dial.

@@ -4,7 +4,8 @@
 //! replicated to all nodes; each origin is the only writer of its own, so that copies merge by
 //! version alone. Whether a node is alive is not part of what it signs: peers watch their links,
 //! gossip signed accusations, and only the accused node itself, or a live link to it,
-//! clears them.
+//! clears them. And a record alone makes no node: only one that this node has a link with, or that
+//! enough neighbours vouch for, is part of the mesh; others wait outside.
 //!
 //! [`State`] is the whole of one node, without IO. The protocol of its use:
 //!
@@ -28,6 +29,7 @@ mod bucket;
 mod config;
 mod dialing;
 mod event;
+mod evidence;
 mod head_sync;
 mod key;
 mod known;
@@ -39,9 +41,11 @@ mod record;
 mod rng;
 mod state;
 mod store;
+mod strangers;
 mod sync;
 mod table;
 mod timers;
+mod trim;
 mod view;
 mod wire;
 

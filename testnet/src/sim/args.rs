@@ -125,6 +125,12 @@ fn print_text(report: &Report, wall_ms: u64) -> std::io::Result<()> {
         report.bytes_per_node_s,
         report.idle_bytes_per_node_s.unwrap_or(0.0),
     )?;
+    if let Some(dials) = report.vain_dials {
+        writeln!(
+            out,
+            "  a node dialed made-up addresses {dials} times at most"
+        )?;
+    }
     match &report.failure {
         None => Ok(()),
         Some(why) => writeln!(out, "  FAILED with seed {}: {why}", report.seed),

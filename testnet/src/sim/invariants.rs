@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use openfang_id::NodeId;
 use openfang_ofp::Instant;
-use openfang_ofp::roster::{Event, Liveness, State, Version};
+use openfang_ofp::roster::{Event, FULL_MESH_NODES, Liveness, PICKS, State, Version};
 
 use super::model::{Model, Run};
 
@@ -50,6 +50,30 @@ pub enum Violation {
         of: usize,
         /// How.
         what: &'static str,
+    },
+    /// A node that was made up counts as alive.
+    #[error("node {at} holds the made-up node {of} for alive")]
+    MadeUp {
+        /// Where.
+        at: usize,
+        /// Whom.
+        of: NodeId,
+    },
+    /// A node has dialed addresses of made-up nodes too often.
+    #[error("node {at} has dialed made-up addresses {dials} times")]
+    DialsInVain {
+        /// Which.
+        at: usize,
+        /// How often.
+        dials: u64,
+    },
+    /// Two nodes of a small mesh are not linked.
+    #[error("nodes {at} and {with} have no link")]
+    Apart {
+        /// One.
+        at: usize,
+        /// The other.
+        with: usize,
     },
     /// A node found that another broke the protocol, where all are honest.
     #[error("node {at} says that {of} broke the protocol: {what}")]
@@ -105,8 +129,8 @@ impl Watch {
                 of: *node,
                 what: format!("{offence:?}"),
             }),
-            Event::NodeUp { .. }
-            | Event::NodeSuspected { .. }
+            Event::NodeUp { node, .. } => on_up(model, at, node),
+            Event::NodeSuspected { .. }
             | Event::NodeLeft { .. }
             | Event::NodeForgotten { .. }
             | Event::AgentsChanged { .. }
@@ -165,6 +189,47 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// The largest mesh in which all are linked with all.
+const ALL_LINKED: usize = FULL_MESH_NODES;
+
+/// Checks that a node that is up exists. Where there are two nodes, one can make up the rest.
+fn on_up(model: &Model, at: usize, of: &NodeId) -> Result<(), Violation> {
+    if model.number(of).is_none() && model.up().count() > 2 {
+        return Err(Violation::MadeUp { at, of: *of });
+    }
+    Ok(())
+}
+
+/// Checks that nodes of a small mesh are linked with all others, and those of a large one with some.
+///
+/// # Errors
+/// With the first two that are not.
+pub(super) fn linked(model: &Model) -> Result<(), Violation> {
+    let up: Vec<usize> = model.up().collect();
+    for at in &up {
+        let view = model.nodes[*at].state.as_ref().map(State::view);
+        let is_linked = |with: &&usize| {
+            let node = view.as_ref()?.node(&model.nodes[**with].id)?;
+            node.link.as_ref().map(|_link| ())
+        };
+        let others = || up.iter().filter(|with| *with != at);
+        let count = others().filter(|with| is_linked(with).is_some()).count();
+        let wanted = if up.len() <= ALL_LINKED {
+            up.len() - 1
+        } else {
+            PICKS
+        };
+        let apart = others().find(|with| is_linked(with).is_none());
+        if let Some(with) = apart.filter(|_| count < wanted) {
+            return Err(Violation::Apart {
+                at: *at,
+                with: *with,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Checks that every running node sees every node as it is.

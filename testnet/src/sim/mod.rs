@@ -14,6 +14,7 @@ mod net;
 mod probe;
 mod report;
 mod scenario;
+mod sybil;
 mod world;
 
 #[cfg(test)]

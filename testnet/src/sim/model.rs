@@ -139,6 +139,12 @@ impl Model {
         }
     }
 
+    /// Tells whether signatures are real.
+    #[must_use]
+    pub(super) fn real_crypto(&self) -> bool {
+        self.real_crypto
+    }
+
     /// Tells whether one node has every reason to see another alive.
     #[must_use]
     pub(super) fn must_see(&self, from: usize, to: usize, now: Instant) -> bool {

@@ -1,7 +1,8 @@
 //! A seeded network: connections with latency and loss, hosts that vanish, partitions.
 //!
 //! A connection delivers in order, each message after 10 to 50 ms. A lost message is lost for good:
-//! harsher than TCP, which would deliver it late, and what a full send queue does.
+//! harsher than TCP, which would deliver it late, and what a full send queue does. Only the last message
+//! of an orderly end always arrives, as it does in a node, which writes it before it closes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +30,15 @@ pub(super) struct End {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wire {
     ends: [End; 2],
+}
+
+/// How a message is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// It may get lost.
+    Lossy,
+    /// Nothing ends before it is written: the last message of an orderly end.
+    Flushed,
 }
 
 /// What becomes of a message.
@@ -118,9 +128,16 @@ impl Net {
     }
 
     /// Sends a message from one end of a connection; draws what becomes of it.
-    pub(super) fn send(&mut self, link: LinkId, from: usize, now: Instant) -> Fate {
+    pub(super) fn send(
+        &mut self,
+        link: LinkId,
+        from: usize,
+        delivery: Delivery,
+        now: Instant,
+    ) -> Fate {
         let latency = self.latency();
-        let lost = self.loss > 0 && self.rng.chance(self.loss);
+        let lossy = delivery == Delivery::Lossy;
+        let lost = lossy && self.loss > 0 && self.rng.chance(self.loss);
         let Some(end) = self.far_end(link, from) else {
             return Fate::Lost;
         };

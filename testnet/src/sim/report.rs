@@ -61,6 +61,9 @@ pub struct Report {
     pub heal: Option<Spread>,
     /// How often a steady node was held for dead.
     pub false_deaths: u64,
+    /// How often one node dialed addresses of made-up nodes, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vain_dials: Option<u64>,
     /// Messages each node sent, a second.
     pub messages_per_node_s: f64,
     /// Bytes each node sent, a second, without any framing below.
@@ -106,6 +109,7 @@ fn report(
         silence_seen_by_all: Spread::of(&world.probes.silence),
         heal: Spread::of(&world.probes.heal),
         false_deaths: world.watch.false_deaths,
+        vain_dials: world.vain_dials(),
         messages_per_node_s: rate(world.sent.messages, options.nodes, elapsed),
         bytes_per_node_s: rate(world.sent.bytes, options.nodes, elapsed),
         idle_bytes_per_node_s: (!quiet_for.is_zero())

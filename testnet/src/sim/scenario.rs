@@ -23,6 +23,8 @@ pub(super) enum Action {
     Leave(usize),
     /// Nodes below this number no longer hear the others.
     Partition(usize),
+    /// A member makes up that many nodes, and tells everyone from now on.
+    MakeUp(usize, usize),
     /// All nodes hear each other again, and are watched until they agree.
     Heal,
     /// Traffic is counted from here, as that of a mesh in which nothing happens.
@@ -43,7 +45,7 @@ pub(super) struct Scenario {
 }
 
 /// The scenarios by name.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "mixed",
     "brief",
     "spawns",
@@ -52,13 +54,16 @@ pub const NAMES: [&str; 8] = [
     "restarts",
     "steady",
     "disk-lost",
+    "sybil",
 ];
 
 /// Builds a scenario for a number of nodes. `None` for a name that is not one.
 #[must_use]
 pub(super) fn build(name: &str, nodes: usize, seconds: u64, rng: &mut Rng) -> Option<Scenario> {
-    let mut plan = Plan::joined(nodes, rng);
     let name = NAMES.into_iter().find(|known| *known == name)?;
+    // The last node comes when the lies are told.
+    let late = usize::from(name == "sybil" && nodes > 1);
+    let mut plan = Plan::joined(nodes - late, rng);
     match name {
         "mixed" => {
             plan.quiet(4);
@@ -86,6 +91,7 @@ pub(super) fn build(name: &str, nodes: usize, seconds: u64, rng: &mut Rng) -> Op
         "partition" => plan.partition(),
         "restarts" => plan.restarts(),
         "disk-lost" => plan.disk_lost(),
+        "sybil" => plan.sybil(late),
         _steady => plan.quiet(seconds.saturating_sub(plan.at.as_secs())),
     }
     let length = plan.at.max(Duration::from_secs(seconds));
@@ -208,6 +214,30 @@ impl<'a> Plan<'a> {
             self.step(Action::Spawn(node), Duration::from_millis(500));
             self.step(Action::LoseDisk(node), Duration::from_secs(2));
             self.step(Action::Start(node), Duration::from_secs(3));
+        }
+    }
+
+    /// The last node that has started lies: first as many nodes as leave a full mesh, then as many as a
+    /// roster holds. Honest nodes end and come back meanwhile, and one joins.
+    fn sybil(&mut self, late: usize) {
+        let liar = self.nodes - 1;
+        self.step(Action::MakeUp(liar, 100), Duration::from_secs(15));
+        self.lose_one_of(liar);
+        self.step(Action::MakeUp(liar, 3_900), Duration::from_secs(20));
+        self.lose_one_of(liar);
+        self.step(Action::Start(liar + late), Duration::from_secs(10));
+        self.lose_one_of(liar);
+    }
+
+    /// One of the first nodes ends and comes back, then the machine of one vanishes for a while.
+    fn lose_one_of(&mut self, honest: usize) {
+        if honest > 0 {
+            let node = self.rng.index(honest);
+            self.step(Action::Kill(node), Duration::from_secs(3));
+            self.step(Action::Start(node), Duration::from_secs(5));
+            let node = self.rng.index(honest);
+            self.step(Action::Hang(node), HANG);
+            self.step(Action::Resume(node), Duration::from_secs(3));
         }
     }
 }

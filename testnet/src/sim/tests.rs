@@ -106,6 +106,17 @@ fn a_thousand_nodes_learn_within_the_bars() {
 }
 
 #[test]
+fn a_member_that_makes_up_thousands_of_nodes_breaks_nothing() {
+    for (nodes, seed) in [(3, 1), (3, 2), (12, 1), (40, 1), (100, 1)] {
+        let report = run("sybil", nodes, seed);
+        assert!(p99(report.kill_seen_by_all) <= 1_000, "{nodes} nodes");
+        let silence = if nodes <= 3 { 4_000 } else { 9_000 };
+        assert!(p99(report.silence_seen_by_all) <= silence, "{nodes} nodes");
+        assert!(report.vain_dials.is_some(), "{nodes} nodes");
+    }
+}
+
+#[test]
 fn nobody_is_held_for_dead_while_half_of_all_messages_get_lost() {
     let report = run_lossy("steady", 100, 3, (50, 600));
     assert!(report.simulated_ms >= 600_000);
@@ -119,6 +130,18 @@ fn a_lossy_network_delays_and_does_not_prevent() {
             run_lossy("mixed", nodes, 5, (loss, 0));
             run_lossy("restarts", nodes, 5, (loss, 0));
         }
+    }
+    for seed in [6, 7, 8, 11, 18, 19] {
+        run_lossy("restarts", 100, seed, (50, 0));
+    }
+}
+
+#[test]
+fn nodes_with_few_links_hear_of_what_those_with_many_spawn() {
+    // Seeds in which the last to come had a handful of links, to nodes with dozens.
+    for seed in [7, 10, 14, 15, 23] {
+        let report = run("mixed", 100, seed);
+        assert!(p99(report.spawn_seen_by_all) <= 150, "seed {seed}");
     }
 }
 

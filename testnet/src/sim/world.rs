@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use openfang_id::{NetAddr, PeerAddr, Transport};
 use openfang_ofp::Instant;
-use openfang_ofp::roster::{Connected, DialFailure, DialId, In, LinkId, Out, Rng};
+use openfang_ofp::roster::{CloseReason, Connected, DialFailure, DialId, In, LinkId, Out, Rng};
 
 use super::clock::Clock;
-use super::invariants::{Violation, Watch, converged};
+use super::invariants::{Violation, Watch, converged, linked};
 use super::model::{Model, Run};
-use super::net::{DIAL_TIMEOUT, Fate, Net};
+use super::net::{DIAL_TIMEOUT, Delivery, Fate, Net};
 use super::probe::{Kind, Probes};
 use super::scenario::{Action, Scenario};
+use super::sybil::Sybil;
 
 /// How many of the first nodes all others know at the start.
 const BOOTSTRAP_NODES: usize = 3;
@@ -23,6 +24,10 @@ const POLL_EVERY_LARGE: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The most events a machine that hangs keeps for later.
 const BACKLOG_MAX: usize = 10_000;
+/// Between two looks of a liar at who has not heard its lies.
+const LIE_EVERY: Duration = Duration::from_millis(500);
+/// How often a node may dial addresses that were made up.
+const VAIN_DIALS_MAX: u64 = 64;
 /// How long a process takes to end after its farewell.
 const FAREWELL: Duration = Duration::from_millis(100);
 
@@ -63,6 +68,7 @@ enum What {
     },
     Action(Action),
     Poll,
+    Lie,
 }
 
 /// What was sent.
@@ -109,6 +115,7 @@ pub(super) struct World {
     healed_at: Option<Instant>,
     joined_at: Option<Instant>,
     polling: bool,
+    sybil: Option<Sybil>,
 }
 
 impl World {
@@ -133,6 +140,7 @@ impl World {
             healed_at: None,
             joined_at: None,
             polling: false,
+            sybil: None,
         }
     }
 
@@ -163,6 +171,7 @@ impl World {
             last = converged(&self.model);
         }
         last?;
+        self.check_lies()?;
         match self.probes.unseen().next() {
             None => Ok(()),
             Some(unseen) => Err(RunError::Unseen(unseen)),
@@ -221,6 +230,10 @@ impl World {
                 self.poll();
                 Ok(())
             }
+            What::Lie => {
+                self.lie();
+                Ok(())
+            }
         }
     }
 
@@ -234,7 +247,7 @@ impl World {
             | What::Stored { at, .. }
             | What::Exit { at, .. } => *at,
             What::Frame { to, .. } => *to,
-            What::Action(_) | What::Poll => return None,
+            What::Action(_) | What::Poll | What::Lie => return None,
         };
         (self.model.nodes[at].run == Run::Hung).then_some(at)
     }
@@ -301,8 +314,15 @@ impl World {
         };
         let outs = state.handle(event, now);
         let deadline = state.deadline();
-        for out in outs {
-            self.carry_out(at, out)?;
+        let mut outs = outs.into_iter().peekable();
+        while let Some(out) = outs.next() {
+            let delivery = match (&out, outs.peek()) {
+                (Out::Send { link, .. }, Some(next)) if is_orderly_end(next, *link) => {
+                    Delivery::Flushed
+                }
+                _ => Delivery::Lossy,
+            };
+            self.carry_out(at, out, delivery)?;
         }
         let node = &mut self.model.nodes[at];
         if let Some(due) = deadline
@@ -315,10 +335,10 @@ impl World {
         Ok(())
     }
 
-    fn carry_out(&mut self, at: usize, out: Out) -> Result<(), Violation> {
+    fn carry_out(&mut self, at: usize, out: Out, delivery: Delivery) -> Result<(), Violation> {
         let now = self.clock.now();
         match out {
-            Out::Send { link, bytes } => self.send(at, link, bytes),
+            Out::Send { link, bytes } => self.send(at, (link, bytes), delivery),
             Out::Dial { dial, addrs } => self.dial(at, dial, &addrs),
             Out::Close { link, .. } => self.close(link, at),
             Out::StoreIncarnation(incarnation) => {
@@ -346,10 +366,10 @@ impl World {
         Ok(())
     }
 
-    fn send(&mut self, from: usize, link: LinkId, bytes: Vec<u8>) {
+    fn send(&mut self, from: usize, (link, bytes): (LinkId, Vec<u8>), delivery: Delivery) {
         self.sent.messages += 1;
         self.sent.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if let Fate::Arrives(to, arrival) = self.net.send(link, from, self.clock.now()) {
+        if let Fate::Arrives(to, arrival) = self.net.send(link, from, delivery, self.clock.now()) {
             self.clock.at(arrival, What::Frame { to, link, bytes });
         }
     }
@@ -362,6 +382,9 @@ impl World {
 
     fn dial(&mut self, at: usize, dial: DialId, addrs: &[PeerAddr]) {
         let now = self.clock.now();
+        if let Some(sybil) = &mut self.sybil {
+            addrs.iter().for_each(|addr| sybil.on_dial(at, &addr.addr));
+        }
         let found = addrs
             .iter()
             .find_map(|addr| Some((addr, self.model.listener(&addr.addr)?)));
@@ -447,6 +470,10 @@ impl World {
                     self.net.set_side(at, 1);
                 }
                 self.disturb_all();
+                Ok(())
+            }
+            Action::MakeUp(at, count) => {
+                self.make_up(at, count);
                 Ok(())
             }
             Action::Heal => {
@@ -571,6 +598,51 @@ impl World {
         Ok(())
     }
 
+    /// A member makes up nodes, and tells everyone from now on.
+    fn make_up(&mut self, at: usize, count: usize) {
+        let real_crypto = self.model.real_crypto();
+        let before = self.sybil.is_some();
+        let sybil = self.sybil.get_or_insert_with(|| Sybil::new(at));
+        sybil.make_up(count, real_crypto, &mut self.rng);
+        if !before {
+            self.clock.at(self.clock.now(), What::Lie);
+        }
+    }
+
+    fn lie(&mut self) {
+        let now = self.clock.now();
+        self.clock.after(LIE_EVERY, What::Lie);
+        let Some(sybil) = &mut self.sybil else {
+            return;
+        };
+        let from = sybil.at;
+        for (link, bytes) in sybil.says(&self.net.links_of(from), now) {
+            if let Fate::Arrives(to, arrival) = self.net.send(link, from, Delivery::Lossy, now) {
+                self.clock.at(arrival, What::Frame { to, link, bytes });
+            }
+        }
+    }
+
+    /// Checks what a lie must not have done.
+    fn check_lies(&self) -> Result<(), Violation> {
+        let Some(sybil) = &self.sybil else {
+            return Ok(());
+        };
+        let worst = sybil.dials.iter().max_by_key(|(_, dials)| **dials);
+        if let Some((at, dials)) = worst.filter(|(_, dials)| **dials > VAIN_DIALS_MAX) {
+            let (at, dials) = (*at, *dials);
+            return Err(Violation::DialsInVain { at, dials });
+        }
+        linked(&self.model)
+    }
+
+    /// Returns how often at most one node has dialed made-up addresses.
+    #[must_use]
+    pub(super) fn vain_dials(&self) -> Option<u64> {
+        let sybil = self.sybil.as_ref()?;
+        Some(sybil.dials.values().copied().max().unwrap_or(0))
+    }
+
     fn disturb_all(&mut self) {
         let now = self.clock.now();
         for node in &mut self.model.nodes {
@@ -620,4 +692,10 @@ impl World {
             self.probes.join = Some(now.0 - at.0);
         }
     }
+}
+
+/// Tells whether a link is ended in the way that lets its last message through.
+fn is_orderly_end(out: &Out, of: LinkId) -> bool {
+    let why = CloseReason::Surplus;
+    *out == Out::Close { link: of, why }
 }

@@ -6,7 +6,7 @@ use openfang_audit::proof::verify_consistency;
 use openfang_audit::{Hash, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
 
-use super::{CannotProve, Evidence, HeadView, HeldAlarm, Why};
+use super::{Alarm, CannotProve, Evidence, HeadView, HeldAlarm, Why};
 use crate::roster::{Key, LogKey};
 
 /// The most heads of one log that wait for a proof; a busy log outruns its proofs now and then.
@@ -266,16 +266,30 @@ impl Book {
         log.alarms.sort_by_key(|alarm| alarm.reporter);
         log.alarms.truncate(ALARMS_MAX);
         self.alarm_changes += 1;
-        let step = alarm.notes.iter().fold(Step::None, |step, note| {
+        (true, self.weigh(alarm))
+    }
+
+    /// Finds what the notes of an alarm prove by themselves, whoever has sent them.
+    pub(crate) fn weigh(&mut self, alarm: &HeldAlarm) -> Step {
+        alarm.notes.iter().fold(Step::None, |step, note| {
             match self.observe(&alarm.accused, note, false) {
                 convicted @ Step::Inconsistent(..) => convicted,
                 Step::None | Step::Accepted(_) | Step::Replaced(_) => step,
             }
-        });
-        (true, step)
+        })
     }
 
-    /// Tells whether an alarm needs no second look: it is held, others are kept before it, or nothing
+    /// Tells whether the notes of an alarm may still convict a log, although the alarm is not kept.
+    pub(crate) fn may_convict(&self, alarm: &Alarm) -> bool {
+        let log = self.logs.get(&alarm.accused);
+        log.is_some_and(|log| {
+            let mut held = log.alarms.iter();
+            let held = held.any(|held| held.reporter == alarm.reporter);
+            !held && log.verdict.is_none() && alarm.notes.len() > 1
+        })
+    }
+
+    /// Tells whether an alarm is not to be kept: it is held, others are kept before it, or nothing
     /// is known of the log.
     pub(crate) fn has_alarm(&self, accused: &Key, reporter: &Key) -> bool {
         self.logs.get(accused).is_none_or(|log| {

@@ -53,7 +53,8 @@ pub(super) const SILENT_TO_DEAD_MIN: Duration = Duration::from_millis(1_000);
 pub(super) const SILENT_TO_DEAD_MAX: Duration = Duration::from_secs(8);
 /// How many accusers are enough.
 pub(super) const CONFIRMATIONS: usize = 3;
-/// How long nodes known from disk are waited for.
+/// How long nodes are waited for that are known from disk, or that others vouch for with a doubt;
+/// longer where messages get lost.
 pub(super) const UNCONFIRMED_TO_DEAD: Duration = Duration::from_secs(10);
 /// Between two accusations of a node that others reach and this one does not.
 pub(super) const ACCUSE_AGAIN: Duration = Duration::from_secs(30);
@@ -73,6 +74,9 @@ pub(super) const BUSY: usize = 40;
 /// To how many neighbours the news of a storm goes: each of a thousand nodes telling all others of a
 /// thousand records is what would hurt, not the second that anti-entropy takes.
 pub(super) const FANOUT_BUSY: usize = 4;
+/// To how many go records of nodes that this one has begun to vouch for, however busy: each needs the
+/// word of two.
+pub(super) const FANOUT_FIRST: usize = 12;
 /// The most links that all get every piece of news.
 pub(super) const PUSH_ALL: usize = 32;
 /// Between two rounds of anti-entropy.
@@ -83,6 +87,52 @@ pub(super) const SYNC_BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub(super) const SYNC_PATIENCE: u32 = 4;
 /// How long a difference must last before a round is spent on it: news is mostly still on its way.
 pub(super) const SYNC_SETTLED: Duration = Duration::from_millis(300);
+
+/// The most origins that wait for evidence that they exist.
+pub(super) const STRANGERS_MAX: usize = 1_024;
+/// The most bytes of their records.
+pub(super) const STRANGERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long one waits. Whoever vouches for it introduces it again.
+pub(super) const STRANGER_KEPT: Duration = Duration::from_secs(300);
+/// New origins that one link may introduce: 64 a second, a whole roster at once.
+pub(super) const INTRODUCTIONS: (u32, u32) = (64, 1_024);
+/// Strangers that are tried at the addresses they announce: 4 a second, 8 at once.
+pub(super) const PROBES: (u32, u32) = (4, 8);
+/// How long a stranger is left to those who may vouch for it before it is tried.
+pub(super) const PROBE_AFTER: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_millis(400));
+/// How often one is tried.
+pub(super) const PROBES_EACH: u32 = 3;
+/// Before one is tried again; twice as long before the third time.
+pub(super) const PROBE_AGAIN: Duration = Duration::from_secs(30);
+/// The first pause after a stranger was not there, before the next of the same introducer is tried;
+/// it doubles.
+pub(super) const PROBE_PAUSE: Duration = Duration::from_millis(125);
+/// The longest such pause.
+pub(super) const PROBE_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The fewest neighbours that must vouch for a node.
+pub(super) const VOUCHERS_MIN: usize = 2;
+/// The most that are ever needed: whoever holds many links must not silence the others.
+pub(super) const VOUCHERS_ENOUGH: usize = 8;
+/// Of how many neighbours one must vouch for a node, when there are many.
+pub(super) const VOUCHERS_ONE_IN: usize = 8;
+/// How long a node must have had a single neighbour to take its word alone.
+pub(super) const LONE_AFTER: Duration = Duration::from_secs(5);
+/// For how many nodes the word of a single neighbour is enough.
+pub(super) const LONE_WORD_MAX: usize = 64;
+/// How long what a single neighbour has said is believed once there are others.
+pub(super) const LONE_WORD_KEPT: Duration = Duration::from_secs(10);
+/// How often a node without a link, never met, is dialed before haste ends.
+pub(super) const UNMET_TRIES: u32 = 3;
+/// Dials to nodes never met, on the word of neighbours: 32 a second, 128 at once.
+pub(super) const UNMET_DIALS: (u32, u32) = (32, 128);
+
+/// Before an origin that signs two records of one version is reported again.
+pub(super) const EQUIVOCATION_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most such reports of all origins: a burst of 16, then one a minute.
+pub(super) const EQUIVOCATIONS_AT_ONCE: u32 = 16;
+/// Between two more.
+pub(super) const EQUIVOCATION_EVERY: Duration = Duration::from_secs(60);
 
 /// Records of one origin: 5 a second, 20 at once.
 pub(super) const RECORDS_PER_ORIGIN: (u32, u32) = (5, 20);

@@ -5,33 +5,27 @@ use std::time::Duration;
 use openfang_id::{NetAddr, PeerAddr};
 
 use super::accusation::Doubt;
-use super::config::{
-    ACCUSE_AGAIN, ALIVE_RECENTLY, FULL_MESH_NODES, FULL_MESH_SLACK, LINK_GRACE, LINKS_MAX, PICKS,
-    SETTLE_AFTER, TRIM_EVERY,
-};
+use super::config::{ACCUSE_AGAIN, ALIVE_RECENTLY, LINKS_MAX, PICKS, UNMET_DIALS, UNMET_TRIES};
 use super::state::State;
 use super::timers::Timer;
+use super::wire::{self, Standing};
 use super::{
-    CloseReason, Connected, DialFailure, DialId, Event, Key, LinkId, Liveness, Offence, Out, wire,
+    CloseReason, Connected, DialFailure, DialId, Event, Key, LinkId, Liveness, Offence, Out,
 };
 use crate::dial::{BACKOFF_LONG, BACKOFF_MAX, Target};
 
 /// How long a dial may take before it counts as failed without a report.
-const DIAL_LOST: Duration = Duration::from_secs(60);
+pub(super) const DIAL_LOST: Duration = Duration::from_secs(60);
 /// How long a link must have held for its end to be answered at once.
 const STEADY: Duration = Duration::from_secs(5);
 /// How long the node with the higher id leaves a new acquaintance to the other.
 const YIELD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
-/// How long a link of another's choice is safe from being closed for a newcomer.
-const SHED_AFTER: Duration = Duration::from_secs(3);
 /// Before a target without an address is looked at again.
 const NO_ADDR: Duration = Duration::from_secs(30);
 /// Spreads the first dials of a node that starts.
 const START_SPREAD: Duration = Duration::from_millis(50);
 /// The longest pause of a dial that found too many others under way.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
-/// How much longer than a first settling the node with the higher id waits for the other.
-const SETTLE_PATIENCE: u32 = 10;
 /// Failures that make a target that broke the protocol wait for the longest.
 const BLAME: u32 = 6;
 
@@ -53,11 +47,13 @@ impl State {
             self.persist_soon();
         }
         self.timers.clear(Timer::Dial(Target::Node(key)));
+        self.timers.clear(Timer::Dial(Target::Stranger(key)));
         self.event(Event::Linked {
             node: connected.peer,
             link: connected.link,
             dial: connected.dial,
         });
+        self.meet(&key, connected.link);
         self.found(&key);
         self.greet(connected.link, &key);
         if self.links.of_peer(&key).len() > 1 {
@@ -67,21 +63,6 @@ impl State {
             let at = link.silent_at(self.links.loss());
             self.timers.set_earlier(Timer::Silence, at);
         }
-    }
-
-    /// Closes the oldest link that this node did not ask for, so that a newcomer finds a place:
-    /// those who came before have learnt of others. Returns whether there was one.
-    fn shed(&mut self) -> bool {
-        let old = |since| self.now.since(since) >= SHED_AFTER;
-        let links = self.links.iter();
-        let shed = links
-            .filter(|(_, link)| !link.dialed && old(link.since))
-            .min_by_key(|(id, link)| (link.since, *id));
-        let shed = shed.map(|(id, _)| id);
-        if let Some(id) = shed {
-            self.close(id, CloseReason::Surplus);
-        }
-        shed.is_some()
     }
 
     fn turn_away(&mut self, connected: &Connected, is_self: bool) {
@@ -104,7 +85,7 @@ impl State {
     /// dead, so that it can refute it.
     fn greet(&mut self, link: LinkId, key: &Key) {
         if let Some(own) = self.table.own().cloned() {
-            let (frame, _taken) = wire::records(&[own.as_ref()]);
+            let (frame, _taken) = wire::records(&[(own.as_ref(), Standing::SURE)]);
             self.send(link, frame);
         }
         let held = self.table.get(key).map(|node| node.accusations.clone());
@@ -138,6 +119,10 @@ impl State {
         let attempts = self.dialer.attempts(Target::Node(key));
         let after = match (link.parting, attempts) {
             (false, 0) => Duration::ZERO,
+            // It had no use for its own link to this node, which has use for one to it.
+            (true, 0) if !self.full && self.is_pick(&key) => {
+                self.rng.between(Duration::ZERO, START_SPREAD)
+            }
             (true, 0) => self.rng.between(YIELD.0, YIELD.1),
             _tried => {
                 let target = Target::Node(key);
@@ -222,55 +207,9 @@ impl State {
         self.dial_later(&key);
     }
 
-    fn settle_later(&mut self, key: &Key) {
-        let lower = self.me < *key;
-        let after = SETTLE_AFTER * if lower { 1 } else { SETTLE_PATIENCE };
-        self.timers
-            .set_earlier(Timer::Settle(*key), self.now + after);
-    }
-
-    /// Keeps one of several connections to a peer. The node with the lower id decides; the other
-    /// only if nothing happens for long, by the same rule.
-    pub(super) fn on_settle_timer(&mut self, key: &Key) {
-        let Some(best) = self.links.best(&self.config.me, key) else {
-            return;
-        };
-        for id in self.links.of_peer(key).to_vec() {
-            if id != best {
-                self.close(id, CloseReason::Surplus);
-            }
-        }
-    }
-
-    /// Closes own links that a large mesh does not need.
-    pub(super) fn on_trim_timer(&mut self) {
-        self.timers.set(Timer::Trim, self.now + TRIM_EVERY);
-        if self.full || self.present() <= FULL_MESH_NODES + FULL_MESH_SLACK {
-            return;
-        }
-        let old = |since| self.now.since(since) >= LINK_GRACE;
-        let links = self.links.iter();
-        let surplus: Vec<LinkId> = links
-            .filter(|(_, link)| link.dialed && old(link.since))
-            .filter(|(_, link)| !self.is_pick(&Key::of(&link.peer)))
-            .map(|(id, _)| id)
-            .collect();
-        for id in surplus {
-            self.close(id, CloseReason::Surplus);
-        }
-    }
-
-    /// Looks at a random node without a link, in a large mesh: nobody else may be watching it.
-    pub(super) fn on_rove_timer(&mut self) {
-        self.rove_later();
-        if self.full {
-            return;
-        }
-        let keys: Vec<Key> = self.table.ranked().collect();
-        let at = self.rng.index(keys.len());
-        if let Some(key) = keys.get(at).filter(|key| !self.is_linked(key)) {
-            self.start_dial(Target::Node(*key));
-        }
+    /// Tells whether there is a connection to a node, silent or not.
+    pub(super) fn has_link(&self, key: &Key) -> bool {
+        !self.links.of_peer(key).is_empty()
     }
 
     pub(super) fn is_linked(&self, key: &Key) -> bool {
@@ -300,6 +239,7 @@ impl State {
         if !std::mem::take(&mut self.dials_dirty) || self.gone {
             return;
         }
+        self.plan_probe();
         let count = if self.full { usize::MAX } else { PICKS };
         let picks: Vec<Key> = self.table.ranked().take(count).collect();
         for key in picks {
@@ -315,7 +255,7 @@ impl State {
 
     /// Leaves a new acquaintance of a full mesh to the node with the lower id for a moment, so that
     /// not both dial.
-    fn first_delay(&mut self, key: &Key) -> Duration {
+    pub(super) fn first_delay(&mut self, key: &Key) -> Duration {
         let node = self.table.get(key);
         let urgent = node.is_some_and(|node| node.lost.is_some() || node.unconfirmed.is_some());
         if self.dialer.attempts(Target::Node(*key)) > 0 {
@@ -342,11 +282,24 @@ impl State {
             Target::Node(key) if self.is_far(&key) => {
                 self.rng.between(Duration::ZERO, BACKOFF_LONG)
             }
-            Target::Node(_) | Target::Entry(_) => {
+            Target::Node(key) if self.is_unmet(&key) && self.is_tried(target) => {
+                self.dialer.backoff(target, BACKOFF_LONG, &mut self.rng)
+            }
+            Target::Node(_) | Target::Stranger(_) | Target::Entry(_) => {
                 self.dialer.backoff(target, BACKOFF_MAX, &mut self.rng)
             }
         };
         self.timers.set(Timer::Dial(target), self.now + pause);
+    }
+
+    /// Tells whether this node has never had a link with another, in this run or one before.
+    fn is_unmet(&self, key: &Key) -> bool {
+        self.table.get(key).is_some_and(|node| !node.met)
+    }
+
+    /// Tells whether a target was tried often enough to give way to others.
+    fn is_tried(&self, target: Target) -> bool {
+        self.dialer.attempts(target) >= UNMET_TRIES
     }
 
     /// Tells whether others are as likely to reach a node: it has left, or is gone from a large mesh
@@ -381,9 +334,11 @@ impl State {
                     return false;
                 };
                 let gone = matches!(node.liveness, Liveness::Dead | Liveness::Left);
+                let gone = gone && (node.met || !self.is_tried(target));
                 let lost = node.lost.is_some();
                 !self.is_linked(&key) && (gone || lost || self.is_pick(&key))
             }
+            Target::Stranger(_) => false,
             Target::Entry(number) => {
                 let wait = self.is_served(number);
                 if wait {
@@ -416,11 +371,12 @@ impl State {
         })
     }
 
-    fn start_dial(&mut self, target: Target) {
+    pub(super) fn start_dial(&mut self, target: Target) {
         if self.dialer.is_flying(target) {
             return;
         }
         let addrs = match target {
+            Target::Stranger(_) => return,
             Target::Entry(number) => self.dialer.addrs_of_entry(number),
             Target::Node(key) => self.table.get(&key).map_or_else(Vec::new, |node| {
                 self.dialer.addrs_of(&node.id, &node.record.record().addrs)
@@ -430,7 +386,7 @@ impl State {
             self.timers.set(Timer::Dial(target), self.now + NO_ADDR);
             return;
         }
-        if self.dialer.is_full() {
+        if self.dialer.is_full() || !self.may_dial(target) {
             let pause = self.rng.between(START_SPREAD, FULL_PAUSE);
             self.timers.set(Timer::Dial(target), self.now + pause);
             return;
@@ -438,6 +394,16 @@ impl State {
         let dial = self.dialer.start(target);
         self.timers.set(Timer::Dial(target), self.now + DIAL_LOST);
         self.out.push(Out::Dial { dial, addrs });
+    }
+
+    /// Tells whether a dial is within the rate for nodes that were never met.
+    fn may_dial(&mut self, target: Target) -> bool {
+        match target {
+            Target::Node(key) if self.is_unmet(&key) => {
+                self.unmet_dials.take(UNMET_DIALS, self.now)
+            }
+            Target::Node(_) | Target::Stranger(_) | Target::Entry(_) => true,
+        }
     }
 
     pub(super) fn on_dial_failed(&mut self, dial: DialId, failures: &[(NetAddr, DialFailure)]) {
@@ -457,6 +423,7 @@ impl State {
         }
         match target {
             Target::Entry(_) => self.back_off(target),
+            Target::Stranger(key) => self.on_stranger_missed(&key),
             Target::Node(key) => {
                 self.timers.clear(Timer::Dial(target));
                 self.on_unreachable(&key);

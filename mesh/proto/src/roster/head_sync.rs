@@ -139,9 +139,9 @@ impl State {
         }
         let by = (&self.config.me, self.crypto.as_ref());
         let alarm: HeldAlarm = Arc::new(Alarm::sign(*key, by, (why, evidence)));
-        if self.book.alarm(&alarm).0 {
-            self.push_alarm(alarm, None);
-        }
+        // Kept or not: whoever hears it can check the notes.
+        self.book.alarm(&alarm);
+        self.push_alarm(alarm, None);
     }
 
     pub(super) fn on_alarms(&mut self, link: LinkId, alarms: Vec<Alarm>) {
@@ -167,11 +167,13 @@ impl State {
     /// Takes one alarm. Returns whether it was news.
     fn on_alarm(&mut self, link: LinkId, alarm: Alarm) -> Result<bool, ForgedAlarm> {
         let known = self.book.has_alarm(&alarm.accused, &alarm.reporter);
-        if known || alarm.reporter == self.me || alarm.reporter == alarm.accused {
+        let weighs = known && self.book.may_convict(&alarm);
+        if (known && !weighs) || alarm.reporter == self.me || alarm.reporter == alarm.accused {
             return Ok(false);
         }
         let now = self.now;
-        let Some(reporter) = self.table.get_mut(&alarm.reporter) else {
+        let reporter = self.table.get_mut(&alarm.reporter);
+        let Some(reporter) = reporter.filter(|reporter| !reporter.hearsay) else {
             return Ok(false);
         };
         let by = reporter.id;
@@ -182,6 +184,11 @@ impl State {
             return Err(ForgedAlarm);
         }
         let alarm: HeldAlarm = Arc::new(alarm);
+        if weighs {
+            let step = self.book.weigh(&alarm);
+            self.on_step(&alarm.accused, step);
+            return Ok(false);
+        }
         let (news, step) = self.book.alarm(&alarm);
         if !news {
             return Ok(false);

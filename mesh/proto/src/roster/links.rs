@@ -42,6 +42,8 @@ pub(super) struct Link {
     pub(super) parting: bool,
     pub(super) rtt_ms: Option<u32>,
     pub(super) sync: Sync,
+    /// Limits new origins that the peer introduces.
+    pub(super) introductions: Bucket,
     /// Limits digests and questions of the peer.
     pub(super) questions: Bucket,
     /// Up to where the peer was told of accepted heads.
@@ -87,6 +89,7 @@ impl Link {
             parting: false,
             rtt_ms: None,
             sync: Sync::default(),
+            introductions: Bucket::default(),
             questions: Bucket::default(),
             heads_mark: 0,
             beats: Beats {
@@ -227,6 +230,11 @@ pub(super) struct Links {
 impl Links {
     pub(super) fn len(&self) -> usize {
         self.links.len()
+    }
+
+    /// Returns with how many nodes there is a connection.
+    pub(super) fn peers(&self) -> usize {
+        self.peers.len()
     }
 
     pub(super) fn insert(&mut self, connected: &Connected, now: Instant, interval: Duration) {

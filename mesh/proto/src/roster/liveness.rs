@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::accusation::{Accusation, Doubt};
 use super::config::{
     CLAIMS_PER_NODE, CLOSED_TO_DEAD, CLOSED_TO_TOLD, CONFIRMATIONS, SILENT_TO_DEAD_MAX,
-    SILENT_TO_DEAD_MIN,
+    SILENT_TO_DEAD_MIN, UNCONFIRMED_TO_DEAD,
 };
 use super::links::ONE;
 use super::state::State;
@@ -111,21 +111,6 @@ impl State {
         }
     }
 
-    /// Believes a peer that a node known from disk lives.
-    pub(super) fn confirm(&mut self, key: &Key) {
-        let waiting = self
-            .table
-            .get(key)
-            .is_some_and(|node| node.unconfirmed.is_some());
-        if waiting {
-            self.table.set_unconfirmed(key, None);
-            if let Some(node) = self.table.get_mut(key) {
-                node.lost = None;
-            }
-            self.judge(key);
-        }
-    }
-
     /// Accuses a node before all others.
     pub(super) fn accuse(&mut self, key: &Key, doubt: Doubt) {
         let now = self.now;
@@ -175,7 +160,8 @@ impl State {
             self.accused_by(accusation, link);
             return Ok(());
         }
-        let Some(accuser) = self.table.get_mut(&accusation.accuser) else {
+        let accuser = self.table.get_mut(&accusation.accuser);
+        let Some(accuser) = accuser.filter(|accuser| !accuser.hearsay) else {
             return Ok(());
         };
         if !accuser.claims.take(CLAIMS_PER_NODE, self.now) {
@@ -225,7 +211,8 @@ impl State {
 
     /// Weighs what speaks against a node without a live link.
     fn verdict(&self, node: &Node) -> (Liveness, Option<Instant>) {
-        let mut dead_at = node.unconfirmed;
+        let waited = self.stretched(UNCONFIRMED_TO_DEAD);
+        let mut dead_at = node.unconfirmed.map(|since| since + waited);
         let mut earlier = |at: Instant| dead_at = Some(dead_at.map_or(at, |dead| dead.min(at)));
         let mut tell_at = None;
         if let Some(lost) = node.lost {
@@ -259,7 +246,8 @@ impl State {
             let strong = node.accusations.iter().filter(|a| a.doubt >= least);
             strong.count()
         };
-        let others = self.table.alive() - usize::from(node.liveness == Liveness::Alive);
+        let counted = self.table.counts_alive(&Key::of(&node.id));
+        let others = self.table.alive() - usize::from(counted);
         let needed = CONFIRMATIONS.min(others + 1);
         if count(Doubt::Refused) >= needed {
             return Duration::ZERO;
@@ -269,14 +257,17 @@ impl State {
         }
         let (halves, of) = MIN_PER_INTERVAL;
         let least = (self.beat_interval() * halves / of).max(SILENT_TO_DEAD_MIN);
-        let stretch = ONE + 4 * self.links.loss();
-        let stretched = |duration: Duration| duration * stretch / ONE;
         if accusers >= needed {
-            return stretched(least);
+            return self.stretched(least);
         }
         let missing = u32::try_from(needed - accusers).unwrap_or(1);
         let all = u32::try_from(needed.saturating_sub(1).max(1)).unwrap_or(1);
-        stretched(least + (SILENT_TO_DEAD_MAX - least) * missing / all)
+        self.stretched(least + (SILENT_TO_DEAD_MAX - least) * missing / all)
+    }
+
+    /// Returns how long something takes that happens by messages, of which some get lost.
+    fn stretched(&self, duration: Duration) -> Duration {
+        duration * (ONE + 4 * self.links.loss()) / ONE
     }
 
     /// Tells others of a lost connection that did not come back at once.

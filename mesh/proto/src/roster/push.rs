@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::accusation::Accusation;
-use super::config::{BUSY, COALESCE, COALESCE_BUSY, FANOUT_BUSY, PUSH_ALL};
+use super::config::{BUSY, COALESCE, COALESCE_BUSY, FANOUT_BUSY, FANOUT_FIRST, PUSH_ALL};
 use super::links::ONE;
 use super::state::State;
 use super::timers::Timer;
-use super::{Key, LinkId, SignedRecord, wire};
+use super::wire::{self, Standing, Told};
+use super::{Key, LinkId, SignedRecord};
 use crate::Instant;
 use crate::heads::HeldAlarm;
 
@@ -31,6 +32,8 @@ enum Topic {
 struct Piece {
     said: Said,
     known: Vec<LinkId>,
+    /// Whether this node has just begun to vouch for the origin: its neighbours wait for that.
+    first: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -46,19 +49,47 @@ enum Said {
 pub(super) struct News {
     pieces: BTreeMap<Topic, Piece>,
     flushed: Option<Instant>,
+    records: Storm,
+    claims: Storm,
+}
+
+/// Tells a storm of news from a breeze. Accusations and records storm apart: where half a mesh is
+/// lost, the few records that change meanwhile are to reach everyone as ever.
+#[derive(Debug, Default)]
+struct Storm {
     /// News of this second and of the one before, and when this second began.
     counts: (usize, usize),
     second: Instant,
 }
 
+impl Storm {
+    fn count(&mut self, now: Instant) {
+        let seconds = now.since(self.second).as_secs();
+        if seconds > 0 {
+            let before = if seconds == 1 { self.counts.0 } else { 0 };
+            self.counts = (0, before);
+            self.second = now;
+        }
+        self.counts.0 += 1;
+    }
+
+    /// Tells whether there is so much news that it matters how often each piece is sent.
+    fn rages(&self, now: Instant) -> bool {
+        let (this, last) = self.counts;
+        let current = now.since(self.second).as_secs() == 0;
+        current && this.max(last) >= BUSY
+    }
+}
+
 impl State {
     pub(super) fn push_own(&mut self) {
-        self.push(Topic::Own, Said::Record, None);
+        self.push((Topic::Own, Said::Record), None, false);
         self.flush();
     }
 
-    pub(super) fn push_record(&mut self, key: Key, from: Option<LinkId>) {
-        self.push(Topic::Record(key), Said::Record, from);
+    /// Passes on a record; `first` when this node begins to vouch for its origin.
+    pub(super) fn push_record(&mut self, key: Key, from: Option<LinkId>, first: bool) {
+        self.push((Topic::Record(key), Said::Record), from, first);
     }
 
     pub(super) fn push_accusation(&mut self, accusation: Accusation, from: Option<LinkId>) {
@@ -66,7 +97,7 @@ impl State {
             target: accusation.target,
             accuser: accusation.accuser,
         };
-        self.push(topic, Said::Accusation(accusation), from);
+        self.push((topic, Said::Accusation(accusation)), from, false);
     }
 
     pub(super) fn push_alarm(&mut self, alarm: HeldAlarm, from: Option<LinkId>) {
@@ -74,38 +105,28 @@ impl State {
             accused: alarm.accused,
             reporter: alarm.reporter,
         };
-        self.push(topic, Said::Alarm(alarm), from);
+        self.push((topic, Said::Alarm(alarm)), from, false);
     }
 
-    fn push(&mut self, topic: Topic, said: Said, from: Option<LinkId>) {
-        self.count_news();
-        let known = from.into_iter().collect();
-        self.news.pieces.insert(topic, Piece { said, known });
-        let pause = if self.is_busy() {
+    fn push(&mut self, (topic, said): (Topic, Said), from: Option<LinkId>, first: bool) {
+        let storm = match topic {
+            Topic::Own | Topic::Record(_) => &mut self.news.records,
+            Topic::Accusation { .. } | Topic::Alarm { .. } => &mut self.news.claims,
+        };
+        storm.count(self.now);
+        let pause = if storm.rages(self.now) {
             COALESCE_BUSY
         } else {
             COALESCE
         };
+        let known = from.into_iter().collect();
+        let before = self.news.pieces.get(&topic);
+        let first = first || before.is_some_and(|piece| piece.first);
+        let piece = Piece { said, known, first };
+        self.news.pieces.insert(topic, piece);
         let after = self.news.flushed.map(|at| at + pause);
         let at = after.unwrap_or(self.now).max(self.now);
         self.timers.set_earlier(Timer::Flush, at);
-    }
-
-    fn count_news(&mut self) {
-        let seconds = self.now.since(self.news.second).as_secs();
-        if seconds > 0 {
-            let before = if seconds == 1 { self.news.counts.0 } else { 0 };
-            self.news.counts = (0, before);
-            self.news.second = self.now;
-        }
-        self.news.counts.0 += 1;
-    }
-
-    /// Tells whether there is so much news that it matters how often each piece is sent.
-    fn is_busy(&self) -> bool {
-        let (this, last) = self.news.counts;
-        let current = self.now.since(self.news.second).as_secs() == 0;
-        current && this.max(last) >= BUSY
     }
 
     /// Notes that a neighbour knows a record that may still wait to be told to it.
@@ -140,11 +161,12 @@ impl State {
         self.news.flushed = Some(self.now);
         let mut links = self.links.ids();
         let (many, few) = self.fanout(links.len());
-        self.rng.choose(&mut links, many);
+        let first = links.len().min(many.max(FANOUT_FIRST));
+        self.rng.choose(&mut links, first);
         // Neighbours often get the same: what was encoded for one is kept for the next.
         let mut last: (Vec<usize>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
         for (at, link) in links.into_iter().enumerate() {
-            let wanted = self.wanted_by(link, &pieces, (at < many, at < few));
+            let wanted = self.wanted_by(link, &pieces, [at < many, at < few, at < first]);
             if wanted.is_empty() {
                 continue;
             }
@@ -164,17 +186,26 @@ impl State {
         // ln(n) is about 0.7 log2(n); one more neighbour does no harm.
         let log2 = usize::try_from(nodes.ilog2() + 1).unwrap_or(usize::MAX);
         let reliable = (log2 * 7).div_ceil(10) + 5;
-        let base = if self.is_busy() {
-            FANOUT_BUSY
-        } else {
-            reliable
-        };
         let through = ONE.saturating_sub(self.links.loss()).max(ONE / 4);
         let one = usize::try_from(ONE).unwrap_or(usize::MAX);
-        let few = (base * one).div_ceil(usize::try_from(through).unwrap_or(one));
-        let small = links <= PUSH_ALL && !self.is_busy();
-        let many = if small { links } else { few };
-        (many.min(links), few.min(links))
+        let enough = |storm: &Storm| {
+            let base = if storm.rages(self.now) {
+                FANOUT_BUSY
+            } else {
+                reliable
+            };
+            (base * one).div_ceil(usize::try_from(through).unwrap_or(one))
+        };
+        let many = enough(&self.news.records);
+        let many = if self.news.records.rages(self.now) {
+            many
+        } else if links <= PUSH_ALL {
+            links
+        } else {
+            // A neighbour with few links hears of little where all others choose among many.
+            many.max(links / 2)
+        };
+        (many.min(links), enough(&self.news.claims).min(links))
     }
 
     /// Returns which pieces go to a neighbour: own ones always, records and alarms to many,
@@ -184,7 +215,7 @@ impl State {
         &self,
         link: LinkId,
         pieces: &[(Topic, Piece)],
-        (many, few): (bool, bool),
+        [many, few, first]: [bool; 3],
     ) -> Vec<usize> {
         let Some(peer) = self.links.get(link).map(|link| Key::of(&link.peer)) else {
             return Vec::new();
@@ -192,7 +223,7 @@ impl State {
         let wanted = |(topic, piece): &(Topic, Piece)| {
             let chosen = match topic {
                 Topic::Own => true,
-                Topic::Record(key) => many && *key != peer,
+                Topic::Record(key) => (many || (first && piece.first)) && *key != peer,
                 Topic::Accusation { target, .. } => few || *target == peer,
                 Topic::Alarm { .. } => many,
             };
@@ -206,7 +237,7 @@ impl State {
     }
 
     fn encode<'a>(&self, pieces: impl Iterator<Item = &'a (Topic, Piece)>) -> Vec<Vec<u8>> {
-        let mut records: Vec<Arc<SignedRecord>> = Vec::new();
+        let mut records: Vec<(Arc<SignedRecord>, Standing)> = Vec::new();
         let mut accusations = Vec::new();
         let mut alarms = Vec::new();
         for (topic, piece) in pieces {
@@ -214,13 +245,19 @@ impl State {
                 (Said::Accusation(accusation), _) => accusations.push(*accusation),
                 (Said::Alarm(alarm), _) => alarms.push(alarm.clone()),
                 (Said::Record, Topic::Record(key)) => {
-                    records.extend(self.table.get(key).map(|node| node.record.clone()));
+                    records.extend(self.table.told(key));
                 }
-                (Said::Record, _own) => records.extend(self.table.own().cloned()),
+                (Said::Record, _own) => {
+                    let own = self.table.own().cloned();
+                    records.extend(own.map(|own| (own, Standing::SURE)));
+                }
             }
         }
         let mut frames = Vec::new();
-        let mut left: Vec<&SignedRecord> = records.iter().map(AsRef::as_ref).collect();
+        let told = records.iter();
+        let mut left: Vec<Told<'_>> = told
+            .map(|(record, standing)| (record.as_ref(), *standing))
+            .collect();
         while !left.is_empty() {
             let (frame, taken) = wire::records(&left);
             frames.push(frame);

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::bucket::Bucket;
 use super::config::{
     BEAT, BEAT_LARGE, FORGET_EVERY, FULL_MESH_NODES, FULL_MESH_SLACK, PERSIST_AFTER, ROVE_MAX,
-    ROVE_MIN, SYNC_EVERY, TRIM_EVERY, UNCONFIRMED_TO_DEAD,
+    ROVE_MIN, SYNC_EVERY, TRIM_EVERY,
 };
 use super::links::Links;
 use super::own::Own;
 use super::push::News;
 use super::rng::mix;
+use super::store::Equivocations;
+use super::strangers::Strangers;
 use super::table::Table;
 use super::timers::{Timer, Timers};
 use super::wire::{Digest, Frame};
@@ -36,6 +39,7 @@ pub struct State {
     pub(super) unix_ms: u64,
     pub(super) own: Own,
     pub(super) table: Table,
+    pub(super) strangers: Strangers,
     pub(super) links: Links,
     pub(super) dialer: Dialer,
     pub(super) book: Book,
@@ -52,6 +56,12 @@ pub struct State {
     pub(super) ticket_numbers: u64,
     /// The last root, and what had changed until then.
     pub(super) root: Option<((u64, u64), Digest)>,
+    /// Since when this node has had more than one neighbour.
+    pub(super) company: Option<Instant>,
+    /// Limits dials to nodes that this one has never met.
+    pub(super) unmet_dials: Bucket,
+    /// Limits reports.
+    pub(super) equivocations: Equivocations,
     rank_seed: u64,
 }
 
@@ -69,6 +79,7 @@ impl State {
             unix_ms: start.unix_ms,
             own: Own::new(start.incarnation),
             table: Table::default(),
+            strangers: Strangers::default(),
             links: Links::default(),
             dialer: Dialer::default(),
             book: Book::default(),
@@ -81,6 +92,9 @@ impl State {
             tickets: BTreeMap::new(),
             ticket_numbers: 0,
             root: None,
+            company: None,
+            unmet_dials: Bucket::default(),
+            equivocations: Equivocations::default(),
             rank_seed: rng.bits(),
             rng,
         };
@@ -128,7 +142,8 @@ impl State {
         self.timers.next()
     }
 
-    /// Returns the mesh as this node sees it. Before the first [`In::Timer`] this node itself is
+    /// Returns the mesh as this node sees it: itself, and every node for which there is evidence that
+    /// it is there. Before the first [`In::Timer`] this node itself is
     /// missing: it has not signed a record yet.
     #[must_use]
     pub fn view(&self) -> View {
@@ -192,6 +207,7 @@ impl State {
             records: self
                 .table
                 .iter()
+                .filter(|(_, node)| !node.hearsay)
                 .map(|(_, node)| node.record.clone())
                 .collect(),
             addrs: self.dialer.good().cloned().collect(),
@@ -221,8 +237,10 @@ impl State {
             }
             let log = record.record().log;
             self.table.insert(record, self.rank(&key), self.now);
-            let until = self.now + UNCONFIRMED_TO_DEAD;
-            self.table.set_unconfirmed(&key, Some(until));
+            self.table.set_unconfirmed(&key, Some(self.now));
+            if let Some(node) = self.table.get_mut(&key) {
+                node.met = true;
+            }
             if let Some(log) = log {
                 self.book.pin(id, log);
             }
@@ -240,6 +258,7 @@ impl State {
             Timer::Silence => self.on_silence_timer(),
             Timer::Judge(key) => self.judge(&key),
             Timer::Dial(target) => self.on_dial_timer(target),
+            Timer::Probe => self.on_probe_timer(),
             Timer::Settle(key) => self.on_settle_timer(&key),
             Timer::Sync => self.on_sync_timer(),
             Timer::Head => self.on_head_timer(),

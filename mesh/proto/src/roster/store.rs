@@ -3,18 +3,28 @@
 use std::sync::Arc;
 
 use super::accusation::{Accusation, Doubt};
-use super::config::{KEEP_DEAD, RECORDS_BYTES_MAX, RECORDS_PER_ORIGIN};
+use super::config::{
+    EQUIVOCATION_AGAIN, EQUIVOCATION_EVERY, EQUIVOCATIONS_AT_ONCE, KEEP_DEAD, RECORDS_BYTES_MAX,
+    RECORDS_PER_ORIGIN,
+};
 use super::record::{RawRecord, RecordError, Version};
 use super::state::State;
 use super::timers::Timer;
-use super::{Event, Key, LinkId, Liveness, Offence, SignedRecord, wire};
+use super::wire::{self, Standing};
+use super::{Event, Key, LinkId, Liveness, Offence, SignedRecord};
+use crate::Instant;
 use crate::heads::Step;
 
 impl State {
-    pub(super) fn on_records(&mut self, link: LinkId, more: bool, records: &[RawRecord<'_>]) {
+    pub(super) fn on_records(
+        &mut self,
+        link: LinkId,
+        more: bool,
+        records: &[(Standing, RawRecord<'_>)],
+    ) {
         let mut stored = false;
-        for raw in records {
-            match self.on_record(link, raw) {
+        for (standing, raw) in records {
+            match self.on_record(link, raw, *standing) {
                 Ok(news) => stored |= news,
                 Err(offence) => {
                     self.offend(link, offence);
@@ -31,11 +41,25 @@ impl State {
     }
 
     /// Takes one record. Returns whether it was stored.
-    fn on_record(&mut self, link: LinkId, raw: &RawRecord<'_>) -> Result<bool, Offence> {
+    fn on_record(
+        &mut self,
+        link: LinkId,
+        raw: &RawRecord<'_>,
+        standing: Standing,
+    ) -> Result<bool, Offence> {
         let (key, version) = raw.peek().map_err(|_short| Offence::Malformed)?;
         if key == self.me {
             self.on_own_record(link, raw, version);
             return Ok(false);
+        }
+        match self.table.standing(&key) {
+            None if !self.has_link(&key) => {
+                return self.on_stranger(link, raw, (key, version), standing);
+            }
+            Some(held) if held != Standing::SURE && !standing.heard => {
+                self.vouched(&key, link, !standing.doubted);
+            }
+            Some(_) | None => {}
         }
         if !self.is_wanted(&key, version, raw) {
             self.heard_from(&key, link);
@@ -61,7 +85,7 @@ impl State {
     fn is_wanted(&self, key: &Key, version: Version, raw: &RawRecord<'_>) -> bool {
         let Some((held, tag)) = self.table.held(key) else {
             let floor = self.table.floor(key);
-            return floor.is_none_or(|floor| version > floor) || self.is_linked(key);
+            return floor.is_none_or(|floor| version > floor) || self.has_link(key);
         };
         let differs = version == held && raw.tag() != tag;
         let node = self.table.get(key);
@@ -69,18 +93,35 @@ impl State {
         (version > held || differs) && may()
     }
 
+    /// Takes the first record of a node that this one has a link with.
     fn add(&mut self, signed: SignedRecord, link: LinkId) -> bool {
-        let size = signed.bytes().len();
-        let full = self.table.len() >= self.config.nodes_max
-            || self.table.bytes() + size > RECORDS_BYTES_MAX;
-        if full && !self.make_room() {
-            return false;
-        }
         let key = Key::of(&signed.record().origin);
+        let placed = self.place(&Arc::new(signed), true);
+        if placed {
+            self.stored(&key, Some(link), (true, true));
+        }
+        placed
+    }
+
+    /// Finds a place for the first record of a node; for one with a link others make room.
+    pub(super) fn place(&mut self, record: &Arc<SignedRecord>, met: bool) -> bool {
+        let size = record.bytes().len();
+        let key = Key::of(&record.record().origin);
+        let full = |state: &Self| {
+            state.table.len() >= state.config.nodes_max
+                || state.table.bytes() + size > RECORDS_BYTES_MAX
+        };
+        while full(self) {
+            if !self.make_room(&key, met) {
+                return false;
+            }
+        }
         self.table.raise(&key);
         let rank = self.rank(&key);
-        self.table.insert(Arc::new(signed), rank, self.now);
-        self.stored(&key, link, true);
+        self.table.insert(record.clone(), rank, self.now);
+        if let Some(node) = self.table.get_mut(&key) {
+            node.met = met;
+        }
         true
     }
 
@@ -88,25 +129,30 @@ impl State {
         let Some(node) = self.table.get_mut(key) else {
             return false;
         };
-        let (id, held) = (node.id, node.record.clone());
+        let held = node.record.clone();
         if !node.records.take(RECORDS_PER_ORIGIN, self.now) {
             return false;
         }
         if signed.bytes() == held.bytes() {
             return false;
         }
+        let met = node.met;
         if signed.version() == held.version() {
-            self.event(Event::RecordEquivocation { node: id });
+            self.on_equivocation(key);
+        }
+        if signed.precedence(&held).is_le() {
+            return false;
         }
         let grown = signed.bytes().len().saturating_sub(held.bytes().len());
-        let too_much = self.table.bytes() + grown > RECORDS_BYTES_MAX;
-        if signed.precedence(&held).is_le() || too_much {
-            return false;
+        while self.table.bytes() + grown > RECORDS_BYTES_MAX {
+            if !self.make_room(key, met) {
+                return false;
+            }
         }
         let agents_changed = signed.record().agents != held.record().agents;
         let restarted = signed.version().incarnation > held.version().incarnation;
         self.table.replace(key, Arc::new(signed), self.now);
-        self.stored(key, link, agents_changed);
+        self.stored(key, Some(link), (agents_changed, false));
         let up = self.table.get(key).map(|node| node.liveness) == Some(Liveness::Alive);
         if restarted && up {
             self.announce_up(key);
@@ -114,11 +160,33 @@ impl State {
         true
     }
 
-    /// Does what follows when a record was stored.
-    fn stored(&mut self, key: &Key, link: LinkId, agents_changed: bool) {
+    /// Tells once in a long while that a node signs two records of one version.
+    fn on_equivocation(&mut self, key: &Key) {
+        let now = self.now;
+        let Some(node) = self.table.get_mut(key) else {
+            return;
+        };
+        let told = node
+            .equivocated
+            .is_some_and(|at| now.since(at) < EQUIVOCATION_AGAIN);
+        if !told && self.equivocations.take(now) {
+            node.equivocated = Some(now);
+            let node = node.id;
+            self.event(Event::RecordEquivocation { node });
+        }
+    }
+
+    /// Does what follows when a record was stored: `first` when its origin was no part of the mesh.
+    pub(super) fn stored(
+        &mut self,
+        key: &Key,
+        link: Option<LinkId>,
+        (agents_changed, first): (bool, bool),
+    ) {
         let Some(node) = self.table.get(key) else {
             return;
         };
+        let hearsay = node.hearsay;
         let (id, version) = (node.id, node.record.version());
         let log = node.record.record().log;
         self.event(Event::Recorded { node: id, version });
@@ -134,7 +202,9 @@ impl State {
                 self.ask(key);
             }
         }
-        self.push_record(*key, Some(link));
+        if !hearsay {
+            self.push_record(*key, link, first);
+        }
         self.dials_dirty = true;
         self.persist_soon();
     }
@@ -155,14 +225,15 @@ impl State {
         }
     }
 
-    /// Drops the node that is gone longest. Returns whether there was one.
-    fn make_room(&mut self) -> bool {
+    /// Drops one node for another: first of those never met the one that is gone longest, then of
+    /// those met; and, for one that was met, one that is only vouched for. Returns whether there was
+    /// one.
+    fn make_room(&mut self, keep: &Key, met: bool) -> bool {
         let gone = |liveness| matches!(liveness, Liveness::Dead | Liveness::Left);
-        let nodes = self.table.iter();
-        let oldest = nodes
-            .filter(|(_, node)| gone(node.liveness))
-            .min_by_key(|(_, node)| node.since);
-        let Some((key, id)) = oldest.map(|(key, node)| (*key, node.id)) else {
+        let nodes = self.table.iter().filter(|(key, _)| *key != keep);
+        let nodes = nodes.filter(|(_, node)| gone(node.liveness) || (met && !node.met));
+        let first = nodes.min_by_key(|(_, node)| (!gone(node.liveness), node.met, node.since));
+        let Some((key, id)) = first.map(|(key, node)| (*key, node.id)) else {
             return false;
         };
         self.forget(&key, id);
@@ -180,17 +251,46 @@ impl State {
         for (key, id) in expired {
             self.forget(&key, id);
         }
+        self.strangers.expire(self.now);
         let again = self.now + super::config::FORGET_EVERY;
         self.timers.set(Timer::Forget, again);
     }
 
     fn forget(&mut self, key: &Key, id: openfang_id::NodeId) {
         self.table.forget(key);
+        self.forgotten(key, id);
+    }
+
+    /// Does what follows when a node was dropped.
+    pub(super) fn forgotten(&mut self, key: &Key, id: openfang_id::NodeId) {
         self.dialer.forget(key);
         self.timers.clear(Timer::Judge(*key));
         self.timers
             .clear(Timer::Dial(crate::dial::Target::Node(*key)));
         self.event(Event::NodeForgotten { node: id });
         self.persist_soon();
+    }
+}
+
+/// Counts reports of origins that sign two records of one version.
+#[derive(Debug, Default)]
+pub(super) struct Equivocations {
+    told: u32,
+    at: Instant,
+}
+
+impl Equivocations {
+    /// Tells whether there may be one more.
+    fn take(&mut self, now: Instant) -> bool {
+        while self.told > 0 && now.since(self.at) >= EQUIVOCATION_EVERY {
+            self.told -= 1;
+            self.at += EQUIVOCATION_EVERY;
+        }
+        if self.told == 0 {
+            self.at = now;
+        }
+        let may = self.told < EQUIVOCATIONS_AT_ONCE;
+        self.told += u32::from(may);
+        may
     }
 }

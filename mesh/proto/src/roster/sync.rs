@@ -4,7 +4,6 @@
 //! each of 64 buckets; the other answers with what it holds in those that differ; each then sends the
 //! records and accusations the other lacks, those held longest first, one message at a time.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::accusation::Accusation;
@@ -14,8 +13,8 @@ use super::config::{
 use super::state::State;
 use super::table::{bucket_of, digest};
 use super::timers::Timer;
-use super::wire::{self, BUCKETS, Beat, Digest, Digests, ENTRIES_MAX, Entry};
-use super::{Key, LinkId, SignedRecord};
+use super::wire::{self, BUCKETS, Beat, Digest, Digests, ENTRIES_MAX, Entry, Told};
+use super::{Key, LinkId};
 use crate::Instant;
 use crate::codec::Writer;
 use crate::heads::HeldAlarm;
@@ -27,8 +26,8 @@ struct Difference {
     send: Vec<Key>,
     /// Nodes of whose accusations it does not know.
     accuse: Vec<Key>,
-    /// Nodes it vouches for.
-    confirmed: Vec<Key>,
+    /// Nodes it vouches for, and whether without a doubt.
+    vouched: Vec<(Key, bool)>,
     /// The buckets in which it has something for us.
     want: u64,
 }
@@ -114,6 +113,7 @@ impl State {
             self.send_digests(*id);
         }
         self.pass_on_heads();
+        self.weigh_hearsay();
     }
 
     fn pass_on_heads(&mut self) {
@@ -184,7 +184,12 @@ impl State {
         let mut entries: Vec<Entry> = Vec::new();
         let mut covered = 0;
         for bucket in buckets_of(mask) {
-            let held = self.table.entries(bucket);
+            let mut held: Vec<Entry> = self.table.entries(bucket).collect();
+            let sure = held.len();
+            held.extend(self.strangers.entries(bucket));
+            if held.len() > sure {
+                held.sort_unstable_by_key(|entry| entry.origin);
+            }
             if entries.len() + held.len() > ENTRIES_MAX {
                 break;
             }
@@ -195,16 +200,22 @@ impl State {
     }
 
     pub(super) fn on_summary(&mut self, id: LinkId, (reply, mask): (bool, u64), theirs: &[Entry]) {
-        let difference = self.compare(mask, theirs);
+        let Some(peer) = self.links.get(id).map(|link| Key::of(&link.peer)) else {
+            return;
+        };
+        let difference = self.compare(&peer, mask, theirs);
         if !reply && let Some(link) = self.links.get_mut(id) {
             link.sync.idle = link.sync.idle.saturating_add(1);
         }
-        for key in &difference.confirmed {
-            self.confirm(key);
+        for (key, sure) in &difference.vouched {
+            self.vouched(key, id, *sure);
         }
         if !difference.send.is_empty() {
             let records = self.table.by_age(&difference.send);
-            let records: Vec<&SignedRecord> = records.iter().map(AsRef::as_ref).collect();
+            let told = records.iter();
+            let records: Vec<Told<'_>> = told
+                .map(|(record, standing)| (record.as_ref(), *standing))
+                .collect();
             let (frame, _taken) = wire::records(&records);
             self.send(id, frame);
         }
@@ -222,48 +233,79 @@ impl State {
         }
     }
 
-    fn compare(&self, mask: u64, theirs: &[Entry]) -> Difference {
+    fn compare(&self, peer: &Key, mask: u64, theirs: &[Entry]) -> Difference {
         let mut difference = Difference::default();
-        let mut theirs: BTreeMap<Key, &Entry> =
-            theirs.iter().map(|entry| (entry.origin, entry)).collect();
-        for bucket in buckets_of(mask) {
-            for ours in self.table.entries(bucket) {
-                let key = ours.origin;
-                let Some(their) = theirs.remove(&key) else {
-                    difference.send.push(key);
-                    difference.accuse.extend(ours.doubted.then_some(key));
-                    continue;
-                };
-                self.compare_entry(&mut difference, bucket, &ours, their);
+        let mut theirs = theirs.iter().peekable();
+        // Both are in ascending order.
+        for ours in buckets_of(mask).flat_map(|bucket| self.table.entries(bucket)) {
+            while let Some(their) = theirs.next_if(|their| their.origin < ours.origin) {
+                self.compare_unknown(&mut difference, peer, their);
+            }
+            if let Some(their) = theirs.next_if(|their| their.origin == ours.origin) {
+                difference.compare(&ours, their);
+            } else if !ours.standing.heard {
+                let doubted = ours.standing.doubted;
+                difference.send.push(ours.origin);
+                difference.accuse.extend(doubted.then_some(ours.origin));
             }
         }
-        for key in theirs.keys() {
-            difference.want |= 1 << bucket_of(key);
+        for their in theirs {
+            self.compare_unknown(&mut difference, peer, their);
         }
         difference.want &= mask;
         difference
     }
 
-    fn compare_entry(
-        &self,
-        difference: &mut Difference,
-        bucket: usize,
-        ours: &Entry,
-        theirs: &Entry,
-    ) {
+    /// Weighs what a peer tells of an origin that is no part of the mesh here.
+    fn compare_unknown(&self, difference: &mut Difference, peer: &Key, their: &Entry) {
+        if their.standing.heard {
+            return;
+        }
+        let key = their.origin;
+        let held = self.strangers.version(&key);
+        let known = held.is_some_and(|held| held >= their.version);
+        if held.is_some() {
+            difference.vouched.push((key, !their.standing.doubted));
+        }
+        if !known && self.may_want(&key, their, peer) {
+            difference.want |= 1 << bucket_of(&key);
+        }
+    }
+
+    /// Tells whether a record that a peer has would be taken.
+    fn may_want(&self, key: &Key, entry: &Entry, peer: &Key) -> bool {
+        let new = self
+            .table
+            .floor(key)
+            .is_none_or(|floor| entry.version > floor);
+        self.has_link(key) || (new && self.strangers.may_take(peer, 0))
+    }
+}
+
+impl Difference {
+    /// Compares what both know of one origin.
+    fn compare(&mut self, ours: &Entry, theirs: &Entry) {
         let key = ours.origin;
+        let bucket = bucket_of(&key);
         // The record that wins is the one all nodes keep: higher version, then lower hash.
         let order = (ours.version.cmp(&theirs.version)).then(theirs.hash.cmp(&ours.hash));
         if order.is_gt() {
-            difference.send.push(key);
-            difference.accuse.extend(ours.doubted.then_some(key));
+            self.send.push(key);
+            self.accuse.extend(ours.standing.doubted.then_some(key));
         } else if order.is_lt() {
-            difference.want |= 1 << bucket;
-        } else if ours.doubted && !theirs.doubted {
-            difference.accuse.push(key);
-            difference.confirmed.push(key);
-        } else if !ours.doubted && theirs.doubted {
-            difference.want |= 1 << bucket;
+            self.want |= 1 << bucket;
+        } else {
+            let (us, them) = (ours.standing, theirs.standing);
+            if us.doubted && !them.doubted {
+                self.accuse.push(key);
+            }
+            if !us.doubted && them.doubted || !us.heard && them.heard {
+                self.want |= 1 << bucket;
+            }
+        }
+        let unsure = ours.standing.heard || ours.standing.doubted;
+        if unsure && !theirs.standing.heard {
+            self.vouched.push((key, !theirs.standing.doubted));
         }
     }
 }

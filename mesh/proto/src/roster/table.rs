@@ -4,6 +4,7 @@
 //! [`SignedRecord::precedence`], and per life of an origin the set of its accusers (a few of them).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 
 use openfang_id::NodeId;
@@ -13,7 +14,7 @@ use super::accusation::{Accusation, Doubt};
 use super::bucket::Bucket;
 use super::config::FLOORS_MAX;
 use super::record::{Life, Version};
-use super::wire::{BUCKETS, DIGEST_BYTES, Digest, Entry};
+use super::wire::{BUCKETS, DIGEST_BYTES, Digest, Entry, Standing};
 use super::{Key, Liveness, SignedRecord};
 use crate::Instant;
 use crate::codec::Writer;
@@ -34,8 +35,16 @@ pub(super) struct Node {
     /// When this node last accused it.
     pub(super) accused_by_me: Option<Instant>,
     pub(super) lost: Option<Lost>,
-    /// Known from disk, not heard of since: until when to wait.
+    /// Since when it is known from disk, or by words with a doubt, and not heard of otherwise.
     pub(super) unconfirmed: Option<Instant>,
+    /// Whether this node has had a link with it since it started, or knows it from its disk.
+    pub(super) met: bool,
+    /// Whether there is only the word of a single neighbour for it.
+    pub(super) hearsay: bool,
+    /// Who vouches for it, as long as that matters.
+    pub(super) vouchers: Vec<Key>,
+    /// When it was last reported to sign two records of one version.
+    pub(super) equivocated: Option<Instant>,
     /// Limits its records.
     pub(super) records: Bucket,
     /// Limits its accusations and alarms.
@@ -58,8 +67,21 @@ impl Node {
         self.record.record().life()
     }
 
-    fn is_doubted(&self) -> bool {
-        !self.accusations.is_empty() || self.unconfirmed.is_some()
+    /// Tells whether the word of neighbours still makes a difference to it.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.hearsay || self.unconfirmed.is_some()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            doubted: !self.accusations.is_empty() || self.unconfirmed.is_some(),
+            heard: self.hearsay,
+        }
+    }
+
+    /// Tells whether it counts as a part of the mesh that is there.
+    fn is_present(&self) -> bool {
+        matches!(self.liveness, Liveness::Alive | Liveness::Suspect) && !self.hearsay
     }
 }
 
@@ -70,7 +92,7 @@ struct Slot {
     version: Version,
     tag: u64,
     hash: [u8; 8],
-    doubted: bool,
+    standing: Standing,
     node: Box<Node>,
 }
 
@@ -80,7 +102,7 @@ impl Slot {
             origin,
             version: self.version,
             hash: self.hash,
-            doubted: self.doubted,
+            standing: self.standing,
         }
     }
 }
@@ -92,6 +114,8 @@ pub(super) struct Table {
     own: Option<(Key, Arc<SignedRecord>)>,
     /// Those alive or suspected, by their rank as a link of this node.
     ranked: BTreeSet<(u64, Key)>,
+    /// Those for whom there is only the word of a single neighbour.
+    hearsay: BTreeSet<Key>,
     alive: usize,
     bytes: usize,
     stored: u64,
@@ -109,7 +133,7 @@ impl Table {
         self.bytes
     }
 
-    /// Returns how many other nodes are alive.
+    /// Returns how many other nodes are alive, without those of hearsay.
     pub(super) fn alive(&self) -> usize {
         self.alive
     }
@@ -136,6 +160,11 @@ impl Table {
     /// Returns version and tag of the record that is held of a node.
     pub(super) fn held(&self, key: &Key) -> Option<(Version, u64)> {
         self.nodes.get(key).map(|slot| (slot.version, slot.tag))
+    }
+
+    /// Returns what this node tells others of a node.
+    pub(super) fn standing(&self, key: &Key) -> Option<Standing> {
+        self.nodes.get(key).map(|slot| slot.standing)
     }
 
     /// Gives a node to be changed, except for what digests and counts depend on.
@@ -174,6 +203,10 @@ impl Table {
             accused_by_me: None,
             lost: None,
             unconfirmed: None,
+            met: false,
+            hearsay: false,
+            vouchers: Vec::new(),
+            equivocated: None,
             records: Bucket::default(),
             claims: Bucket::default(),
             rank,
@@ -183,7 +216,7 @@ impl Table {
             version: node.record.version(),
             tag: node.record.tag(),
             hash: short_hash(&node.record),
-            doubted: false,
+            standing: Standing::SURE,
             node: Box::new(node),
         };
         self.nodes.insert(key, slot);
@@ -236,13 +269,31 @@ impl Table {
     }
 
     /// Marks a node as known from disk only, or as heard of.
-    pub(super) fn set_unconfirmed(&mut self, key: &Key, until: Option<Instant>) {
+    pub(super) fn set_unconfirmed(&mut self, key: &Key, since: Option<Instant>) {
         if let Some(node) = self.get_mut(key)
-            && node.unconfirmed != until
+            && node.unconfirmed != since
         {
-            node.unconfirmed = until;
+            node.unconfirmed = since;
             self.dirty(key);
         }
+    }
+
+    /// Marks a node as known by the word of a single neighbour, or by more.
+    pub(super) fn set_hearsay(&mut self, key: &Key, hearsay: bool) {
+        if self.get(key).is_some_and(|node| node.hearsay != hearsay) {
+            self.change(key, |node| node.hearsay = hearsay);
+            self.dirty(key);
+            if hearsay {
+                self.hearsay.insert(*key);
+            } else {
+                self.hearsay.remove(key);
+            }
+        }
+    }
+
+    /// Returns those for whom there is only the word of a single neighbour.
+    pub(super) fn hearsay(&self) -> &BTreeSet<Key> {
+        &self.hearsay
     }
 
     /// Records what is believed of a node; returns what was believed before.
@@ -252,32 +303,49 @@ impl Table {
         liveness: Liveness,
         now: Instant,
     ) -> Option<Liveness> {
-        let node = &mut self.nodes.get_mut(key)?.node;
-        let before = std::mem::replace(&mut node.liveness, liveness);
+        let before = self.get(key)?.liveness;
         if before != liveness {
-            node.since = now;
-        }
-        self.alive += usize::from(liveness == Liveness::Alive);
-        self.alive -= usize::from(before == Liveness::Alive);
-        let present = |liveness| matches!(liveness, Liveness::Alive | Liveness::Suspect);
-        let ranked = (node.rank, *key);
-        match (present(before), present(liveness)) {
-            (false, true) => drop(self.ranked.insert(ranked)),
-            (true, false) => drop(self.ranked.remove(&ranked)),
-            (true, true) | (false, false) => {}
+            self.change(key, |node| {
+                node.liveness = liveness;
+                node.since = now;
+            });
         }
         Some(before)
     }
 
-    /// Drops a node and keeps its version as a floor, so that its old records do not come back.
-    pub(super) fn forget(&mut self, key: &Key) {
-        let Some(Slot { node, .. }) = self.nodes.remove(key) else {
+    /// Changes what the counts of those who are there depend on.
+    fn change(&mut self, key: &Key, change: impl FnOnce(&mut Node)) {
+        let Some(slot) = self.nodes.get_mut(key) else {
             return;
         };
-        self.alive -= usize::from(node.liveness == Liveness::Alive);
-        self.ranked.remove(&(node.rank, *key));
-        self.bytes -= node.record.bytes().len();
-        self.stored += 1;
+        let node = &mut slot.node;
+        let count = |node: &Node| {
+            let alive = node.liveness == Liveness::Alive && node.is_present();
+            (node.is_present(), usize::from(alive))
+        };
+        let (was_present, was_alive) = count(node);
+        change(node);
+        let (present, alive) = count(node);
+        self.alive = self.alive + alive - was_alive;
+        let ranked = (node.rank, *key);
+        match (was_present, present) {
+            (false, true) => drop(self.ranked.insert(ranked)),
+            (true, false) => drop(self.ranked.remove(&ranked)),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Tells whether a node counts as alive.
+    pub(super) fn counts_alive(&self, key: &Key) -> bool {
+        let node = self.get(key);
+        node.is_some_and(|node| node.liveness == Liveness::Alive && node.is_present())
+    }
+
+    /// Drops a node and keeps its version as a floor, so that its old records do not come back.
+    pub(super) fn forget(&mut self, key: &Key) {
+        let Some(node) = self.drop_node(key) else {
+            return;
+        };
         if self.floors.len() >= FLOORS_MAX {
             let oldest = self.floors.iter().min_by_key(|(_, (_, at))| *at);
             if let Some(oldest) = oldest.map(|(key, _)| *key) {
@@ -286,7 +354,17 @@ impl Table {
         }
         let floor = (node.record.version(), self.stored);
         self.floors.insert(*key, floor);
+    }
+
+    /// Drops a node that nobody has met: nothing of it is kept.
+    pub(super) fn drop_node(&mut self, key: &Key) -> Option<Box<Node>> {
+        self.change(key, |node| node.liveness = Liveness::Dead);
+        let Slot { node, .. } = self.nodes.remove(key)?;
+        self.hearsay.remove(key);
+        self.bytes -= node.record.bytes().len();
+        self.stored += 1;
         self.dirty(key);
+        Some(node)
     }
 
     /// Returns the last version of a forgotten node.
@@ -300,23 +378,18 @@ impl Table {
     }
 
     /// Returns what is held in a bucket, by ascending origin, the own record among it.
-    pub(super) fn entries(&self, bucket: usize) -> Vec<Entry> {
+    pub(super) fn entries(&self, bucket: usize) -> impl Iterator<Item = Entry> {
         let (low, high) = bounds(bucket);
-        let nodes = self.nodes.range(low..=high);
-        let mut entries: Vec<Entry> = nodes.map(|(key, slot)| slot.entry(*key)).collect();
-        if let Some((key, record)) = &self.own
-            && bucket_of(key) == bucket
-        {
-            let at = entries.partition_point(|entry| entry.origin < *key);
-            let own = Entry {
-                origin: *key,
-                version: record.version(),
-                hash: short_hash(record),
-                doubted: false,
-            };
-            entries.insert(at, own);
-        }
-        entries
+        let own = self
+            .own
+            .as_ref()
+            .filter(|(key, _)| bucket_of(key) == bucket);
+        let own = own.map(|(key, record)| Entry::of(*key, record, Standing::SURE));
+        let split = own.map_or(high, |own| own.origin);
+        let below = self.nodes.range(low..=split);
+        let above = self.nodes.range((Excluded(split), Included(high)));
+        let told = |(key, slot): (&Key, &Slot)| slot.entry(*key);
+        below.map(told).chain(own).chain(above.map(told))
     }
 
     /// Returns the digest over a bucket.
@@ -327,7 +400,7 @@ impl Table {
         }
         let mut bytes = Writer::with_capacity(1_024);
         for entry in self.entries(bucket) {
-            entry.encode_into(&mut bytes);
+            entry.digest_into(&mut bytes);
         }
         let digest = digest(&bytes.finish(usize::MAX).unwrap_or_default());
         self.digests[bucket] = Some(digest);
@@ -335,19 +408,28 @@ impl Table {
     }
 
     /// Returns records that are not older than the peer's, those held longest first.
-    pub(super) fn by_age(&self, keys: &[Key]) -> Vec<Arc<SignedRecord>> {
+    pub(super) fn by_age(&self, keys: &[Key]) -> Vec<(Arc<SignedRecord>, Standing)> {
         let own = |key: &Key| {
             let (me, record) = self.own.as_ref()?;
-            (me == key).then(|| (0, record.clone()))
+            (me == key).then(|| (0, record.clone(), Standing::SURE))
         };
         let held = |key: &Key| {
-            let node = self.get(key)?;
-            Some((node.stored, node.record.clone()))
+            let slot = self.nodes.get(key)?;
+            Some((slot.node.stored, slot.node.record.clone(), slot.standing))
         };
         let found = keys.iter().filter_map(|key| own(key).or_else(|| held(key)));
         let mut found: Vec<_> = found.collect();
-        found.sort_by_key(|(stored, _record)| *stored);
-        found.into_iter().map(|(_stored, record)| record).collect()
+        found.sort_by_key(|(stored, ..)| *stored);
+        let found = found.into_iter();
+        found
+            .map(|(_stored, record, standing)| (record, standing))
+            .collect()
+    }
+
+    /// Returns a record and how its origin stands.
+    pub(super) fn told(&self, key: &Key) -> Option<(Arc<SignedRecord>, Standing)> {
+        let slot = self.nodes.get(key)?;
+        Some((slot.node.record.clone(), slot.standing))
     }
 
     /// Returns how often something changed that digests cover.
@@ -358,7 +440,7 @@ impl Table {
     fn dirty(&mut self, key: &Key) {
         self.changes += 1;
         if let Some(slot) = self.nodes.get_mut(key) {
-            slot.doubted = slot.node.is_doubted();
+            slot.standing = slot.node.standing();
         }
         self.digests.resize(BUCKETS, None);
         self.digests[bucket_of(key)] = None;
@@ -385,7 +467,7 @@ pub(super) fn bucket_of(key: &Key) -> usize {
 }
 
 /// Returns the first and the last key of a bucket.
-fn bounds(bucket: usize) -> (Key, Key) {
+pub(super) fn bounds(bucket: usize) -> (Key, Key) {
     let first = u8::try_from(bucket << 2).unwrap_or(u8::MAX);
     let (mut low, mut high) = ([0; 32], [u8::MAX; 32]);
     low[0] = first;

@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Judge(Key),
     /// Dial.
     Dial(Target),
+    /// Try to reach a stranger.
+    Probe,
     /// Close surplus connections to a peer.
     Settle(Key),
     /// Start a round of anti-entropy.

@@ -51,7 +51,7 @@ pub(super) enum Frame<'a> {
     /// Records you may lack; `more` when others did not fit.
     Records {
         more: bool,
-        records: Vec<RawRecord<'a>>,
+        records: Vec<(Standing, RawRecord<'a>)>,
     },
     /// My roster in 64 parts, and the alarms I hold.
     Digests(Box<Digests>),
@@ -107,17 +107,78 @@ pub(super) struct Entry {
     pub(super) version: Version,
     /// The first eight bytes of the hash of the record.
     pub(super) hash: [u8; 8],
-    /// Whether the sender knows of accusations, or has not heard of the node since it started.
+    pub(super) standing: Standing,
+}
+
+/// What the sender of a record knows of its origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Standing {
+    /// The sender knows of accusations, or has not heard of the node since it started.
     pub(super) doubted: bool,
+    /// The sender has only heard of the node: it does not vouch for it.
+    pub(super) heard: bool,
+}
+
+/// A record to be sent, and what the sender knows of its origin.
+pub(super) type Told<'a> = (&'a SignedRecord, Standing);
+
+impl Standing {
+    /// The sender vouches for the node, without a doubt.
+    pub(super) const SURE: Self = Self {
+        doubted: false,
+        heard: false,
+    };
+    /// The sender has heard of the node.
+    pub(super) const HEARD: Self = Self {
+        doubted: false,
+        heard: true,
+    };
+
+    fn encode_into(self, out: &mut Writer) {
+        out.u8(u8::from(self.doubted) | u8::from(self.heard) << 1);
+    }
+
+    fn decode_from(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let value = from.u8()?;
+        if value > 3 {
+            let what = "standing";
+            return Err(DecodeError::Unknown { what, value });
+        }
+        Ok(Self {
+            doubted: value & 1 != 0,
+            heard: value & 2 != 0,
+        })
+    }
 }
 
 impl Entry {
+    /// Makes the entry of a record.
+    pub(super) fn of(origin: Key, record: &SignedRecord, standing: Standing) -> Self {
+        let mut hash = [0; 8];
+        hash.copy_from_slice(&record.hash()[..8]);
+        Self {
+            origin,
+            version: record.version(),
+            hash,
+            standing,
+        }
+    }
+
     pub(super) fn encode_into(&self, out: &mut Writer) {
         out.raw(self.origin.as_bytes())
             .u64(self.version.incarnation)
             .u64(self.version.sequence)
-            .raw(&self.hash)
-            .bool(self.doubted);
+            .raw(&self.hash);
+        self.standing.encode_into(out);
+    }
+
+    /// Writes what a digest covers: all but whether the node was only heard of.
+    pub(super) fn digest_into(&self, out: &mut Writer) {
+        let standing = Standing {
+            heard: false,
+            ..self.standing
+        };
+        Self { standing, ..*self }.encode_into(out);
     }
 
     fn decode_from(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -128,7 +189,7 @@ impl Entry {
                 sequence: from.u64()?,
             },
             hash: from.array()?,
-            doubted: from.bool()?,
+            standing: Standing::decode_from(from)?,
         })
     }
 }
@@ -155,7 +216,9 @@ impl<'a> Frame<'a> {
             BEAT => decode_beat(&mut from)?,
             RECORDS => Self::Records {
                 more: from.bool()?,
-                records: list(&mut from, RECORDS_MAX, RawRecord::decode_from)?,
+                records: list(&mut from, RECORDS_MAX, |from| {
+                    Ok((Standing::decode_from(from)?, RawRecord::decode_from(from)?))
+                })?,
             },
             DIGESTS => decode_digests(&mut from)?,
             SUMMARY => Self::Summary {
@@ -286,16 +349,17 @@ pub(super) fn summary(reply: bool, mask: u64, entries: &[Entry]) -> Vec<u8> {
 }
 
 /// Writes as many records as one message takes; returns it and how many they were.
-pub(super) fn records(records: &[&SignedRecord]) -> (Vec<u8>, usize) {
+pub(super) fn records(records: &[Told<'_>]) -> (Vec<u8>, usize) {
     let mut bytes = 0;
-    let fits = |record: &&&SignedRecord| {
-        bytes += record.encoded_len();
+    let fits = |(record, _standing): &&Told<'_>| {
+        bytes += 1 + record.encoded_len();
         bytes <= BODY_BYTES_MAX
     };
     let taken = records.iter().take(RECORDS_MAX).take_while(fits).count();
     let mut out = Writer::with_capacity(1_024);
     out.u8(RECORDS).bool(taken < records.len()).count16(taken);
-    for record in &records[..taken] {
+    for (record, standing) in &records[..taken] {
+        standing.encode_into(&mut out);
         record.encode_into(&mut out);
     }
     (done(out), taken)

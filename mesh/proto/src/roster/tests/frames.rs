@@ -8,7 +8,7 @@ use openfang_audit::proof::PROOF_HASHES_MAX;
 use super::{keys, record, sign};
 use crate::heads::{Alarm, CannotProve, Evidence, Question, Why};
 use crate::roster::accusation::{Accusation, Doubt};
-use crate::roster::wire::{self, Beat, Digests, Entry, FRAME_BYTES_MAX, Frame};
+use crate::roster::wire::{self, Beat, Digests, Entry, FRAME_BYTES_MAX, Frame, Standing};
 use crate::roster::{Ed25519, Key, Rng, Version, check_frame};
 
 fn check(bytes: &[u8], expected: &Frame<'_>) {
@@ -30,7 +30,10 @@ fn entry(first: u8) -> Entry {
             sequence: 4,
         },
         hash: [5; 8],
-        doubted: true,
+        standing: Standing {
+            doubted: first == 0,
+            heard: first == 1,
+        },
     }
 }
 
@@ -96,6 +99,21 @@ fn summaries_come_back_and_have_one_order() {
 }
 
 #[test]
+fn what_is_known_of_an_origin_has_four_forms() {
+    let summary = wire::summary(false, 1, &[entry(2)]);
+    let record = sign(0, record(0, 1, 1));
+    let (records, _) = wire::records(&[(&record, Standing::SURE)]);
+    // The last byte of an entry, and the first of a record behind kind, more and number.
+    for (bytes, at) in [(&summary, summary.len() - 1), (&records, 4)] {
+        for standing in 0..=u8::MAX {
+            let mut bytes = bytes.clone();
+            bytes[at] = standing;
+            assert_eq!(check_frame(&bytes).is_ok(), standing < 4, "{standing}");
+        }
+    }
+}
+
+#[test]
 fn claims_come_back_from_their_bytes_and_verify() {
     let crypto = Ed25519(keys(0).identity);
     let me = keys(0).node_id();
@@ -137,13 +155,14 @@ fn the_longest_record_fits_one_message() {
     long.agents.sort_by_key(|agent| agent.id);
     let long = sign(0, long);
     assert!(long.bytes().len() > 200 * 1024);
-    let (bytes, taken) = wire::records(&[&long, &long]);
+    let (bytes, taken) = wire::records(&[(&long, Standing::SURE), (&long, Standing::HEARD)]);
     assert_eq!(taken, 1);
     assert!(bytes.len() <= FRAME_BYTES_MAX);
     match Frame::decode(&bytes) {
         Ok(Frame::Records { more, records }) => {
             assert!(more);
             assert_eq!(records.len(), 1);
+            assert_eq!(records[0].0, Standing::SURE);
         }
         other => panic!("expected records: {other:?}"),
     }

@@ -6,9 +6,12 @@ use openfang_audit::proof::build_consistency;
 use openfang_audit::tree::{leaf_hash, root_of};
 use openfang_audit::{Checkpoint, Hash, Origin, SignedHead};
 
-use super::{Bus, keys};
+use super::{Bus, keys, record, sign, told};
 use crate::heads::{Alarm, CannotProve, Evidence, HeadView, Why};
 use crate::roster::{Event, In, Key, Known, wire};
+
+/// How long until a node with a single neighbour takes its word.
+const LONE: Duration = Duration::from_secs(8);
 
 /// The leaves of a log, `fork` of which differ from everyone else's.
 fn leaves(size: u64, fork: u64) -> Vec<Hash> {
@@ -240,7 +243,8 @@ fn a_verdict_is_gossiped_and_only_its_evidence_is_believed() {
     let mut bus = Bus::new(3);
     bus.connect(0, 1);
     bus.connect(2, 0);
-    bus.pass(Duration::from_secs(1));
+    // Node 2 has only the word of node 0 for it that there is a node 1.
+    bus.pass(LONE);
     announce(&mut bus, &leaves(10, 0));
     bus.answers.insert(
         1,
@@ -259,7 +263,7 @@ fn a_verdict_is_gossiped_and_only_its_evidence_is_believed() {
     let mut bus = Bus::new(3);
     bus.connect(0, 1);
     bus.connect(2, 0);
-    bus.pass(Duration::from_secs(1));
+    bus.pass(LONE);
     announce(&mut bus, &leaves(10, 0));
     announce(&mut bus, &leaves(10, 5));
     bus.pass(Duration::from_secs(3));
@@ -296,7 +300,7 @@ fn an_alarm_reaches_those_who_come_later() {
     announce(&mut bus, &leaves(10, 0));
     announce(&mut bus, &leaves(10, 5));
     bus.connect(2, 0);
-    bus.pass(Duration::from_secs(5));
+    bus.pass(LONE + Duration::from_secs(5));
     assert_eq!(verdict(&bus, 2), Some(Why::TwoRoots));
 }
 
@@ -348,4 +352,73 @@ fn a_head_signed_by_another_key_is_ignored() {
     let bytes = wire::heads([(of, foreign.note.as_str())].into_iter());
     bus.tell(0, In::Frame { link, bytes });
     assert_eq!(view(&bus, 0), HeadView::None);
+}
+
+#[test]
+fn an_alarm_of_a_node_that_nobody_has_met_does_not_make_a_log_reported() {
+    let mut bus = watched();
+    announce(&mut bus, &leaves(10, 0));
+    let link = bus.connect_stranger(0, 9);
+    let why = (Why::Damaged { first_bad: 0 }, &Evidence::default());
+    let accused = Key::of(&bus.id(1));
+    for reporter in 20..28 {
+        let made_up = told(&sign(reporter, record(reporter, 1, 1)));
+        bus.tell(
+            0,
+            In::Frame {
+                link,
+                bytes: made_up,
+            },
+        );
+        let by = (&keys(reporter).node_id(), &bus.crypto(reporter.into()) as _);
+        for bytes in wire::alarms(&[Alarm::sign(accused, by, why).into()]) {
+            bus.tell(0, In::Frame { link, bytes });
+        }
+    }
+    assert!(matches!(view(&bus, 0), HeadView::Consistent { .. }));
+    // One of a neighbour does.
+    let by = (&bus.id(2), &bus.crypto(2) as _);
+    let alarm = Alarm::sign(accused, by, why);
+    for bytes in wire::alarms(&[alarm.into()]) {
+        bus.tell(0, In::Frame { link, bytes });
+    }
+    assert!(matches!(view(&bus, 0), HeadView::Reported { .. }));
+}
+
+#[test]
+fn a_proof_convicts_although_others_have_taken_the_places_of_its_bearer() {
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    bus.connect(0, 2);
+    bus.connect(1, 2);
+    bus.pass(Duration::from_secs(1));
+    announce(&mut bus, &leaves(10, 0));
+    // Four members with low keys report something without a proof.
+    let accused = Key::of(&bus.id(1));
+    let bearer = bus.id(2);
+    let low = (10..200_u8).filter(|at| keys(*at).node_id() < bearer);
+    let low: Vec<u8> = low.take(4).collect();
+    assert_eq!(low.len(), 4);
+    let why = (Why::Damaged { first_bad: 0 }, &Evidence::default());
+    for at in low {
+        let link = bus.connect_stranger(0, at);
+        let bytes = told(&sign(at, record(at, 1, 1)));
+        bus.tell(0, In::Frame { link, bytes });
+        let by = (&keys(at).node_id(), &bus.crypto(at.into()) as _);
+        for bytes in wire::alarms(&[Alarm::sign(accused, by, why).into()]) {
+            bus.tell(0, In::Frame { link, bytes });
+        }
+    }
+    assert!(matches!(view(&bus, 0), HeadView::Reported { .. }));
+    let link = bus.connect_stranger(0, 9);
+    let evidence = Evidence {
+        accepted: Some(head(1, &leaves(10, 0))),
+        offending: Some(head(1, &leaves(10, 5))),
+    };
+    let by = (&bearer, &bus.crypto(2) as _);
+    let alarm = Alarm::sign(accused, by, (Why::TwoRoots, &evidence));
+    for bytes in wire::alarms(&[alarm.into()]) {
+        bus.tell(0, In::Frame { link, bytes });
+    }
+    assert_eq!(verdict(&bus, 0), Some(Why::TwoRoots));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bus, record, sign};
+use super::{Bus, record, sign, told};
 use crate::Instant;
 use crate::roster::accusation::{Accusation, Doubt};
 use crate::roster::config::{CLOSED_TO_DEAD, KEEP_DEAD};
@@ -95,7 +95,7 @@ fn dead_is_not_deleted_and_the_dead_are_forgotten_after_a_day() {
     assert_eq!(bus.liveness(0, 1), None);
     // Its old record does not come back.
     let link = bus.connect_stranger(0, 9);
-    let (bytes, _) = wire::records(&[&old]);
+    let bytes = told(&old);
     bus.tell(0, In::Frame { link, bytes });
     assert_eq!(bus.liveness(0, 1), None);
     // The node itself does.
@@ -160,12 +160,12 @@ fn a_late_record_is_no_sign_of_life_and_a_refutation_is() {
     let link = bus.connect_stranger(0, 9);
     let mut late = held.clone();
     late.version.sequence += 1;
-    let (bytes, _) = wire::records(&[&sign(2, late.clone())]);
+    let bytes = told(&sign(2, late.clone()));
     bus.tell(0, In::Frame { link, bytes });
     assert_eq!(bus.liveness(0, 2), Some(Liveness::Dead));
     late.version.sequence += 1;
     late.refutation += 1;
-    let (bytes, _) = wire::records(&[&sign(2, late)]);
+    let bytes = told(&sign(2, late));
     bus.tell(0, In::Frame { link, bytes });
     assert_eq!(bus.liveness(0, 2), Some(Liveness::Alive));
 }
@@ -176,8 +176,7 @@ fn one_accuser_alone_needs_long_and_three_do_not() {
         let mut bus = Bus::new(1);
         let link = bus.connect_stranger(0, 9);
         for at in 1..6 {
-            let (bytes, _) = wire::records(&[&sign(at, record(at, 1, 1))]);
-            bus.tell(0, In::Frame { link, bytes });
+            bus.vouch(0, &sign(at, record(at, 1, 1)));
         }
         let target = Key::of(&bus.id(5));
         let life = record(5, 1, 1).life();

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{Bus, record, sign};
-use crate::roster::{Event, In, LinkId, SignedRecord, wire};
+use super::{Bus, record, sign, told};
+use crate::roster::{Event, In, LinkId, SignedRecord};
 
 /// Signed once: origin 1 to 3, small versions, and a few that claim the same version twice.
 fn some_records() -> Vec<SignedRecord> {
@@ -20,8 +20,7 @@ fn some_records() -> Vec<SignedRecord> {
 }
 
 fn offer(bus: &mut Bus, link: LinkId, record: &SignedRecord) {
-    let (bytes, taken) = wire::records(&[record]);
-    assert_eq!(taken, 1);
+    let bytes = told(record);
     bus.tell(0, In::Frame { link, bytes });
 }
 
@@ -43,6 +42,9 @@ proptest! {
     ) {
         let records = some_records();
         let mut bus = Bus::new(1);
+        for origin in 1..4 {
+            bus.connect_stranger(0, origin);
+        }
         let link = bus.connect_stranger(0, 9);
         let mut before: Vec<Option<SignedRecord>> = vec![None; 4];
         for at in order {
@@ -80,6 +82,9 @@ fn of_two_records_of_one_version_all_keep_the_one_with_the_lower_hash() {
     };
     for order in [[&one, &other], [&other, &one]] {
         let mut bus = Bus::new(1);
+        for origin in 1..4 {
+            bus.connect_stranger(0, origin);
+        }
         let link = bus.connect_stranger(0, 9);
         for record in order {
             offer(&mut bus, link, record);

@@ -3,6 +3,7 @@
 mod attacks;
 mod bus;
 mod dialing;
+mod evidence;
 mod frames;
 mod heads;
 mod liveness;
@@ -11,4 +12,4 @@ mod own;
 mod records;
 mod sync;
 
-pub(super) use bus::{Bus, ad, keys, record, sign};
+pub(super) use bus::{Bus, ad, keys, record, sign, told};

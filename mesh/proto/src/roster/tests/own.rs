@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::bus::addr;
-use super::{Bus, ad, keys, record, sign};
-use crate::roster::{AgentAd, Event, In, Known, Liveness, RECORD_BYTES_MAX, Record, wire};
+use super::{Bus, ad, keys, record, sign, told};
+use crate::roster::{AgentAd, Event, In, Known, Liveness, RECORD_BYTES_MAX, Record};
 
 fn own(bus: &Bus, at: usize) -> Record {
     let record = bus.states[at].record(&bus.id(at));
@@ -94,7 +94,7 @@ fn a_higher_incarnation_that_this_node_has_not_signed_is_not_believed() {
     let mut made_up = record(0, u64::MAX, 1);
     made_up.addrs = vec![addr(9)];
     let forged = sign(9, made_up);
-    let (bytes, _) = wire::records(&[&forged]);
+    let bytes = told(&forged);
     bus.tell(0, In::Frame { link, bytes });
     assert!(bus.incarnations.is_empty());
     let told = bus.take_events(0);
@@ -112,7 +112,7 @@ fn a_second_machine_with_the_same_key_is_noticed() {
     let mut said = 0;
     for incarnation in [10, 20, 30] {
         let twin = sign(0, record(0, incarnation, 1));
-        let (bytes, _) = wire::records(&[&twin]);
+        let bytes = told(&twin);
         bus.tell(0, In::Frame { link, bytes });
         assert_eq!(bus.incarnations.pop(), Some((0, incarnation + 1)));
         bus.tell(0, In::IncarnationStored(incarnation + 1));
@@ -125,7 +125,7 @@ fn a_second_machine_with_the_same_key_is_noticed() {
     assert_eq!(said, 1);
     // From here on they do not race at the speed of the network.
     let twin = sign(0, record(0, 40, 1));
-    let (bytes, _) = wire::records(&[&twin]);
+    let bytes = told(&twin);
     bus.tell(0, In::Frame { link, bytes });
     assert!(bus.incarnations.is_empty());
 }
@@ -151,6 +151,8 @@ fn a_farewell_is_seen_by_all_and_nobody_suspects() {
     let mut bus = Bus::new(3);
     bus.connect(0, 1);
     bus.connect(1, 2);
+    // Node 2 has only the word of node 1 for node 0.
+    bus.pass(Duration::from_secs(8));
     bus.tell(0, In::Leave);
     bus.pass(Duration::from_millis(100));
     assert_eq!(bus.liveness(1, 0), Some(Liveness::Left));
