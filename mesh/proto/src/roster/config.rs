@@ -124,6 +124,9 @@ pub(super) const LONE_WORD_MAX: usize = 64;
 pub(super) const LONE_WORD_KEPT: Duration = Duration::from_secs(10);
 /// How often a node without a link, never met, is dialed before haste ends.
 pub(super) const UNMET_TRIES: u32 = 3;
+/// How many addresses of a node never met are dialed at once, of those it announces: chosen anew each
+/// time. Whoever makes up nodes would have others dial a third party with all of them.
+pub(super) const UNMET_ADDRS: usize = 2;
 /// Dials to nodes never met, on the word of neighbours: 32 a second, 128 at once.
 pub(super) const UNMET_DIALS: (u32, u32) = (32, 128);
 
@@ -142,6 +145,9 @@ pub(super) const OWN_RECORDS: (u32, u32) = (4, 16);
 pub(super) const CLAIMS_PER_NODE: (u32, u32) = (4, 64);
 /// Digests and questions for proofs from one peer: 4 a second, 16 at once.
 pub(super) const QUESTIONS_PER_LINK: (u32, u32) = (4, 16);
+/// Summaries from one peer, of which each may be answered with a message of the largest size: 8 a
+/// second, 16 at once.
+pub(super) const SUMMARIES_PER_LINK: (u32, u32) = (8, 16);
 
 /// Between two announcements of the own head.
 pub(super) const HEAD_EVERY: Duration = Duration::from_millis(500);

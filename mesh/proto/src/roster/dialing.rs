@@ -5,7 +5,9 @@ use std::time::Duration;
 use openfang_id::{NetAddr, PeerAddr};
 
 use super::accusation::Doubt;
-use super::config::{ACCUSE_AGAIN, ALIVE_RECENTLY, LINKS_MAX, PICKS, UNMET_DIALS, UNMET_TRIES};
+use super::config::{
+    ACCUSE_AGAIN, ALIVE_RECENTLY, LINKS_MAX, PICKS, UNMET_ADDRS, UNMET_DIALS, UNMET_TRIES,
+};
 use super::state::State;
 use super::timers::Timer;
 use super::wire::{self, Standing};
@@ -375,7 +377,7 @@ impl State {
         if self.dialer.is_flying(target) {
             return;
         }
-        let addrs = match target {
+        let mut addrs = match target {
             Target::Stranger(_) => return,
             Target::Entry(number) => self.dialer.addrs_of_entry(number),
             Target::Node(key) => self.table.get(&key).map_or_else(Vec::new, |node| {
@@ -386,6 +388,11 @@ impl State {
             self.timers.set(Timer::Dial(target), self.now + NO_ADDR);
             return;
         }
+        if let Target::Node(key) = target
+            && self.is_unmet(&key)
+        {
+            self.few_of(&mut addrs);
+        }
         if self.dialer.is_full() || !self.may_dial(target) {
             let pause = self.rng.between(START_SPREAD, FULL_PAUSE);
             self.timers.set(Timer::Dial(target), self.now + pause);
@@ -394,6 +401,13 @@ impl State {
         let dial = self.dialer.start(target);
         self.timers.set(Timer::Dial(target), self.now + DIAL_LOST);
         self.out.push(Out::Dial { dial, addrs });
+    }
+
+    /// Leaves a few addresses of a node that may not exist.
+    pub(super) fn few_of(&mut self, addrs: &mut Vec<PeerAddr>) {
+        let few = addrs.len().min(UNMET_ADDRS);
+        self.rng.choose(addrs, few);
+        addrs.truncate(few);
     }
 
     /// Tells whether a dial is within the rate for nodes that were never met.

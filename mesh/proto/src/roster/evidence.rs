@@ -270,7 +270,8 @@ impl State {
         let Some((id, announced)) = self.strangers.dialed_at(key) else {
             return;
         };
-        let addrs = self.dialer.addrs_of(&id, &announced);
+        let mut addrs = self.dialer.addrs_of(&id, &announced);
+        self.few_of(&mut addrs);
         let target = Target::Stranger(*key);
         if addrs.is_empty() || self.dialer.is_flying(target) {
             return;

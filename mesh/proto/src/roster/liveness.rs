@@ -133,9 +133,12 @@ impl State {
 
     pub(super) fn on_accusations(&mut self, link: LinkId, accusations: &[Accusation]) {
         for accusation in accusations {
-            if accusation.target == self.me {
-                self.on_accused(accusation);
-            } else if self.on_accusation(link, accusation).is_err() {
+            let taken = if accusation.target == self.me {
+                self.on_accused(accusation)
+            } else {
+                self.on_accusation(link, accusation)
+            };
+            if taken.is_err() {
                 self.offend(link, Offence::ForgedClaim);
                 return;
             }
@@ -320,4 +323,4 @@ impl State {
 
 /// An accusation that its author has not signed.
 #[derive(Debug)]
-struct ForgedClaim;
+pub(super) struct ForgedClaim;
