@@ -1,0 +1,100 @@
+//! Nodes that were there for a moment and are not any more, or never were.
+
+use std::time::Duration;
+
+use super::{Bus, addr, keys, record, sign, told};
+use crate::roster::wire;
+use crate::roster::{DialFailure, Event, In, Key, LinkId, Liveness, SignedRecord};
+
+pub(super) fn mesh(count: u8) -> Bus {
+    let mut bus = Bus::new(count);
+    for from in 0..usize::from(count) {
+        for to in from + 1..usize::from(count) {
+            bus.connect(from, to);
+        }
+    }
+    bus.pass(Duration::from_secs(6));
+    bus
+}
+
+/// A record that names no address.
+fn nowhere(at: u8) -> SignedRecord {
+    let mut nowhere = record(at, 1, 1);
+    nowhere.addrs = Vec::new();
+    sign(at, nowhere)
+}
+
+fn say(bus: &mut Bus, at: usize, link: LinkId, record: &SignedRecord) {
+    let bytes = told(record);
+    bus.tell(at, In::Frame { link, bytes });
+}
+
+/// Ends a connection with a farewell.
+fn part(bus: &mut Bus, at: usize, link: LinkId) {
+    let bytes = wire::bye();
+    bus.tell(at, In::Frame { link, bytes });
+    bus.tell(at, In::Disconnected { link });
+}
+
+/// Lets dials to nodes of the bus succeed, and others fail.
+fn answer_dials(bus: &mut Bus) {
+    for (at, dial, addrs) in std::mem::take(&mut bus.dials) {
+        let count = u8::try_from(bus.states.len()).expect("few nodes");
+        match (0..count).find(|to| addr(*to) == addrs[0].addr) {
+            Some(to) if usize::from(to) != at => {
+                bus.connect_for(at, usize::from(to), dial);
+            }
+            Some(_) | None => {
+                let failed = addrs
+                    .into_iter()
+                    .map(|addr| (addr.addr, DialFailure::Refused));
+                let failures = failed.collect();
+                bus.tell(at, In::DialFailed { dial, failures });
+            }
+        }
+    }
+}
+
+fn live(bus: &mut Bus, seconds: u64) {
+    for _second in 0..seconds {
+        bus.pass(Duration::from_secs(1));
+        answer_dials(bus);
+    }
+}
+
+#[test]
+fn a_node_that_said_farewell_and_cannot_be_reached_is_dead_after_a_while() {
+    for ghost in [nowhere(90), sign(90, record(90, 1, 1))] {
+        let mut bus = mesh(5);
+        for at in 0..2 {
+            let link = bus.connect_stranger(at, 90);
+            say(&mut bus, at, link, &ghost);
+            part(&mut bus, at, link);
+        }
+        live(&mut bus, 20);
+        let held = |bus: &Bus, at: usize| bus.states[at].liveness(&keys(90).node_id());
+        for at in 0..5 {
+            assert_eq!(held(&bus, at), Some(Liveness::Alive), "node {at}");
+        }
+        live(&mut bus, 150);
+        for at in 0..5 {
+            assert_eq!(held(&bus, at), Some(Liveness::Dead), "node {at}");
+        }
+    }
+}
+
+#[test]
+fn those_without_an_address_live_by_what_others_pass_on() {
+    let mut bus = Bus::new(6);
+    for at in 2..6 {
+        bus.tell(at, In::SetAddrs(Vec::new()));
+        bus.connect(at, 0);
+        bus.connect(at, 1);
+    }
+    bus.connect(0, 1);
+    live(&mut bus, 1_200);
+    let down = |(_, event): &&(usize, Event)| matches!(event, Event::NodeDown { .. });
+    assert_eq!(bus.events.iter().find(down), None);
+    assert!(!bus.states[2].is_linked(&Key::of(&bus.id(3))));
+    assert_eq!(bus.liveness(2, 3), Some(Liveness::Alive));
+}
