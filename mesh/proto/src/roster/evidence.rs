@@ -19,7 +19,7 @@ use super::record::{RawRecord, RecordError, Version};
 use super::state::State;
 use super::timers::Timer;
 use super::wire::Standing;
-use super::{Event, Key, LinkId, Liveness, Offence, Out};
+use super::{Key, LinkId, Liveness, Offence, Out};
 use crate::dial::Target;
 
 /// The fewest nodes that are present before strangers are left to others.
@@ -227,11 +227,12 @@ impl State {
             else {
                 continue;
             };
-            if liveness != Liveness::Dead {
-                self.event(Event::NodeDown { node });
+            if liveness == Liveness::Dead {
+                self.table.drop_node(&key);
+                self.forgotten(&key, node);
+            } else {
+                self.drop_living(&key, node);
             }
-            self.table.drop_node(&key);
-            self.forgotten(&key, node);
         }
     }
 

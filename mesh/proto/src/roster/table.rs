@@ -356,7 +356,7 @@ impl Table {
         self.floors.insert(*key, floor);
     }
 
-    /// Drops a node that nobody has met: nothing of it is kept.
+    /// Drops a node of which nothing is kept: it may come back as it was.
     pub(super) fn drop_node(&mut self, key: &Key) -> Option<Box<Node>> {
         self.change(key, |node| node.liveness = Liveness::Dead);
         let Slot { node, .. } = self.nodes.remove(key)?;

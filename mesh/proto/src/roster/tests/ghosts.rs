@@ -98,3 +98,53 @@ fn those_without_an_address_live_by_what_others_pass_on() {
     assert!(!bus.states[2].is_linked(&Key::of(&bus.id(3))));
     assert_eq!(bus.liveness(2, 3), Some(Liveness::Alive));
 }
+
+#[test]
+fn a_node_with_a_link_finds_a_place_among_those_that_were_met() {
+    let mut bus = mesh(2);
+    bus.states[0].config.nodes_max = 20;
+    for ghost in 90..130 {
+        let link = bus.connect_stranger(0, ghost);
+        say(&mut bus, 0, link, &nowhere(ghost));
+        part(&mut bus, 0, link);
+        bus.pass(Duration::from_millis(10));
+    }
+    let link = bus.connect_stranger(0, 20);
+    say(&mut bus, 0, link, &nowhere(20));
+    let held = |bus: &Bus, at: u8| bus.states[0].liveness(&keys(at).node_id());
+    assert_eq!(held(&bus, 20), Some(Liveness::Alive));
+    assert_eq!(bus.liveness(0, 1), Some(Liveness::Alive));
+    assert_eq!(bus.states[0].len(), 20);
+    // The longest without news made room.
+    assert_eq!(
+        (held(&bus, 90), held(&bus, 129)),
+        (None, Some(Liveness::Alive))
+    );
+}
+
+#[test]
+fn a_living_node_that_made_room_comes_back_as_it_was() {
+    let mut bus = Bus::new(1);
+    bus.states[0].config.nodes_max = 10;
+    let honest = [20, 21].map(|at| (at, bus.connect_stranger(0, at)));
+    let quiet = nowhere(42);
+    for (at, link) in honest {
+        say(&mut bus, 0, link, &nowhere(at));
+        say(&mut bus, 0, link, &quiet);
+    }
+    let held = |bus: &Bus| bus.states[0].liveness(&keys(42).node_id());
+    assert_eq!(held(&bus), Some(Liveness::Alive));
+    bus.pass(Duration::from_millis(10));
+    for crowd in 90..100 {
+        let link = bus.connect_stranger(0, crowd);
+        say(&mut bus, 0, link, &nowhere(crowd));
+    }
+    assert_eq!(held(&bus), None);
+    let node = keys(42).node_id();
+    assert!(bus.take_events(0).contains(&Event::NodeDown { node }));
+    bus.states[0].config.nodes_max = 100;
+    for (_, link) in honest {
+        say(&mut bus, 0, link, &quiet);
+    }
+    assert_eq!(held(&bus), Some(Liveness::Alive));
+}
