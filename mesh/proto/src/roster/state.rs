@@ -48,6 +48,8 @@ pub struct State {
     pub(super) out: Vec<Out>,
     /// Whether this node keeps links to all others.
     pub(super) full: bool,
+    /// Since when it does not.
+    pub(super) large_since: Option<Instant>,
     /// Whether someone may have to be dialed who was not before.
     pub(super) dials_dirty: bool,
     /// Whether this node has left.
@@ -87,6 +89,7 @@ impl State {
             news: News::default(),
             out: Vec::new(),
             full: true,
+            large_since: None,
             dials_dirty: true,
             gone: false,
             tickets: BTreeMap::new(),
@@ -361,8 +364,9 @@ impl State {
         let present = self.present();
         if present <= FULL_MESH_NODES {
             self.full = true;
-        } else if present > FULL_MESH_NODES + FULL_MESH_SLACK {
+        } else if present > FULL_MESH_NODES + FULL_MESH_SLACK && self.full {
             self.full = false;
+            self.large_since = Some(self.now);
         }
     }
 

@@ -80,7 +80,7 @@ impl Node {
     }
 
     /// Tells whether it counts as a part of the mesh that is there.
-    fn is_present(&self) -> bool {
+    pub(super) fn is_present(&self) -> bool {
         matches!(self.liveness, Liveness::Alive | Liveness::Suspect) && !self.hearsay
     }
 }

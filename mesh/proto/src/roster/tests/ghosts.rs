@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{Bus, addr, keys, record, sign, told};
+use crate::roster::accusation::{Accusation, Doubt};
 use crate::roster::wire;
 use crate::roster::{DialFailure, Event, In, Key, LinkId, Liveness, SignedRecord};
 
-pub(super) fn mesh(count: u8) -> Bus {
+fn mesh(count: u8) -> Bus {
     let mut bus = Bus::new(count);
     for from in 0..usize::from(count) {
         for to in from + 1..usize::from(count) {
@@ -147,4 +148,71 @@ fn a_living_node_that_made_room_comes_back_as_it_was() {
         say(&mut bus, 0, link, &quiet);
     }
     assert_eq!(held(&bus), Some(Liveness::Alive));
+}
+
+/// Lets time pass with heartbeats from nodes that the test plays.
+fn beat(bus: &mut Bus, links: &[(usize, LinkId)], seconds: u32) {
+    for second in 0..seconds {
+        for (at, link) in links {
+            let beat = wire::Beat {
+                counter: second + 1,
+                echo: 0,
+                held_ms: 0,
+                interval_ms: 1_000,
+                root: [7; 16],
+            };
+            let bytes = wire::beat(&beat);
+            bus.tell(*at, In::Frame { link: *link, bytes });
+        }
+        live(bus, 1);
+    }
+}
+
+#[test]
+fn a_crowd_that_comes_at_once_does_not_choose_the_neighbours() {
+    let mut bus = mesh(4);
+    live(&mut bus, 60);
+    let mut links = Vec::new();
+    for crowd in 90..200 {
+        let link = bus.connect_stranger(0, crowd);
+        say(&mut bus, 0, link, &nowhere(crowd));
+        links.push((0, link));
+    }
+    assert!(!bus.states[0].full);
+    beat(&mut bus, &links, 60);
+    for other in 1..4 {
+        assert!(bus.states[0].is_linked(&Key::of(&bus.id(other))), "{other}");
+    }
+}
+
+#[test]
+fn those_that_left_confirm_no_accusation_and_an_accused_node_has_time_to_answer() {
+    for (leave, soon) in [(true, false), (false, true)] {
+        let mut bus = Bus::new(1);
+        for at in [20, 21] {
+            let link = bus.connect_stranger(0, at);
+            say(&mut bus, 0, link, &nowhere(at));
+            say(&mut bus, 0, link, &nowhere(42));
+        }
+        let node = keys(42).node_id();
+        let life = bus.states[0].record(&node).expect("it").record().life();
+        let mut all = Vec::new();
+        for at in 90..93_u8 {
+            let link = bus.connect_stranger(0, at);
+            let mut own = nowhere(at).record().clone();
+            own.left = leave;
+            say(&mut bus, 0, link, &sign(at, own));
+            let by = (&keys(at).node_id(), &bus.crypto(at.into()) as _);
+            all.push(Accusation::sign(Key::of(&node), life, Doubt::Refused, by));
+        }
+        let link = bus.connect_stranger(0, 22);
+        let bytes = wire::accusations(&all);
+        bus.tell(0, In::Frame { link, bytes });
+        let held = |bus: &Bus| bus.states[0].liveness(&node);
+        assert_eq!(held(&bus), Some(Liveness::Suspect));
+        bus.pass(Duration::from_millis(250));
+        assert_eq!(held(&bus), Some(Liveness::Suspect));
+        bus.pass(Duration::from_millis(250));
+        assert_eq!(held(&bus) == Some(Liveness::Dead), soon, "left: {leave}");
+    }
 }
