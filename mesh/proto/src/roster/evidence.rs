@@ -181,12 +181,14 @@ impl State {
         (self.links.peers() / VOUCHERS_ONE_IN).clamp(VOUCHERS_MIN, VOUCHERS_ENOUGH)
     }
 
-    /// Believes the only neighbour there is, or no longer, now that there are others.
+    /// Believes the only neighbour there is, or no longer, now that there are others or it is gone.
     pub(super) fn weigh_hearsay(&mut self) {
-        if self.links.peers() > 1 {
+        let gone = self.believed.filter(|teller| !self.has_link(teller));
+        if self.links.peers() > 1 || gone.is_some() {
             let since = *self.company.get_or_insert(self.now);
             if self.now.since(since) >= LONE_WORD_KEPT {
                 self.forget_hearsay();
+                self.believed = None;
             }
             return;
         }
@@ -199,6 +201,7 @@ impl State {
         if self.now.since(since) < LONE_AFTER {
             return;
         }
+        self.believed = Some(only);
         let room = LONE_WORD_MAX.saturating_sub(self.table.hearsay().len());
         let told: Vec<Key> = self.strangers.vouched_by(&only).take(room).collect();
         for key in told {

@@ -58,8 +58,10 @@ pub struct State {
     pub(super) ticket_numbers: u64,
     /// The last root, and what had changed until then.
     pub(super) root: Option<((u64, u64), Digest)>,
-    /// Since when this node has had more than one neighbour.
+    /// Since when this node has had other neighbours than the only one that it believed.
     pub(super) company: Option<Instant>,
+    /// The only neighbour that it believed.
+    pub(super) believed: Option<Key>,
     /// Limits dials to nodes that this one has never met.
     pub(super) unmet_dials: Bucket,
     /// Limits reports.
@@ -96,6 +98,7 @@ impl State {
             ticket_numbers: 0,
             root: None,
             company: None,
+            believed: None,
             unmet_dials: Bucket::default(),
             equivocations: Equivocations::default(),
             rank_seed: rng.bits(),

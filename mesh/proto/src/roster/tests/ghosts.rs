@@ -216,3 +216,23 @@ fn those_that_left_confirm_no_accusation_and_an_accused_node_has_time_to_answer(
         assert_eq!(held(&bus) == Some(Liveness::Dead), soon, "left: {leave}");
     }
 }
+
+#[test]
+fn what_the_only_neighbour_said_is_forgotten_when_it_is_gone() {
+    let mut bus = Bus::new(2);
+    let liar = bus.connect_stranger(0, 9);
+    for fake in 90..150 {
+        say(&mut bus, 0, liar, &nowhere(fake));
+    }
+    beat(&mut bus, &[(0, liar)], 7);
+    assert_eq!(bus.states[0].len(), 60);
+    bus.tell(0, In::Disconnected { link: liar });
+    bus.connect(0, 1);
+    live(&mut bus, 13);
+    let fakes = |bus: &Bus| {
+        let there = |fake: &u8| bus.states[0].record(&keys(*fake).node_id()).is_some();
+        (90..150).filter(there).count()
+    };
+    assert_eq!(fakes(&bus), 0);
+    assert_eq!(bus.liveness(0, 1), Some(Liveness::Alive));
+}
