@@ -103,6 +103,7 @@ impl State {
             return;
         };
         let key = Key::of(&link.peer);
+        self.weigh_introducer(&key);
         self.event(Event::Unlinked {
             node: link.peer,
             link: id,
@@ -180,6 +181,7 @@ impl State {
         }
         self.tickets.retain(|_ticket, (of, _)| *of != id);
         self.out.push(Out::Close { link: id, why });
+        self.weigh_introducer(&Key::of(&link.peer));
         self.event(Event::Unlinked {
             node: link.peer,
             link: id,

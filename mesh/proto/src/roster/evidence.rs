@@ -147,12 +147,19 @@ impl State {
 
     /// Notes that this node has a link with another: there is no better evidence.
     pub(super) fn meet(&mut self, key: &Key, link: LinkId) {
+        self.weigh_introducer(key);
         self.strangers.met(key, self.now);
         self.admit(key, Some(link));
         if let Some(node) = self.table.get_mut(key) {
             node.met = true;
             self.is_sure(key);
         }
+    }
+
+    /// Notes whether a neighbour is still there to speak for those it has introduced.
+    pub(super) fn weigh_introducer(&mut self, key: &Key) {
+        let parted = !self.has_link(key);
+        self.strangers.parted(key, parted);
     }
 
     /// Makes a stranger a part of the mesh. Returns whether there was a place for it.

@@ -227,6 +227,25 @@ fn an_honest_newcomer_is_tried_although_a_liar_has_filled_the_waiting_room() {
 }
 
 #[test]
+fn those_whose_acquaintance_is_gone_make_room_for_those_of_neighbours() {
+    let mut bus = Bus::new(1);
+    let honest = [20, 21].map(|peer| bus.connect_stranger(0, peer));
+    let fakes: Vec<SignedRecord> = (0..1_100).map(made_up).collect();
+    claim(&mut bus, 0, honest[0], &fakes[..8]);
+    for (liar, told) in (30..).zip(fakes[8..].chunks(5)) {
+        let link = bus.connect_stranger(0, liar);
+        claim(&mut bus, 0, link, told);
+        bus.tell(0, In::Disconnected { link });
+    }
+    assert_eq!(bus.states[0].strangers.len(), STRANGERS_MAX);
+    let newcomer = sign(5, record(5, 1, 1));
+    for link in honest {
+        claim(&mut bus, 0, link, std::slice::from_ref(&newcomer));
+    }
+    assert_eq!(bus.liveness(0, 5), Some(Liveness::Alive));
+}
+
+#[test]
 fn the_only_neighbour_is_believed_after_a_while_for_a_few_and_no_longer_than_it_is_the_only_one() {
     let mut bus = Bus::new(3);
     bus.connect(0, 1);
