@@ -133,6 +133,8 @@ pub(super) const LONE_WORD_KEPT: Duration = Duration::from_secs(10);
 pub(super) const UNMET_TRIES: u32 = 3;
 /// Dials to nodes never met, on the word of neighbours: 32 a second, 128 at once.
 pub(super) const UNMET_DIALS: (u32, u32) = (32, 128);
+/// How many of these at once, of 32; with eight strangers, a quarter is left for those once met.
+pub(super) const UNMET_IN_FLIGHT: usize = 16;
 
 /// Before an origin that signs two records of one version is reported again.
 pub(super) const EQUIVOCATION_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use openfang_id::{NetAddr, PeerAddr};
 
 use super::accusation::Doubt;
-use super::config::{ACCUSE_AGAIN, ALIVE_RECENTLY, LINKS_MAX, PICKS, UNMET_DIALS, UNMET_TRIES};
+use super::config::{ACCUSE_AGAIN, ALIVE_RECENTLY, LINKS_MAX, PICKS, UNMET_TRIES};
 use super::state::State;
 use super::table::Node;
 use super::timers::Timer;
@@ -296,7 +296,7 @@ impl State {
     }
 
     /// Tells whether this node has never had a link with another, in this run or one before.
-    fn is_unmet(&self, key: &Key) -> bool {
+    pub(super) fn is_unmet(&self, key: &Key) -> bool {
         self.table.get(key).is_some_and(|node| !node.met)
     }
 
@@ -401,16 +401,6 @@ impl State {
         let dial = self.dialer.start(target);
         self.timers.set(Timer::Dial(target), self.now + DIAL_LOST);
         self.out.push(Out::Dial { dial, addrs });
-    }
-
-    /// Tells whether a dial is within the rate for nodes that were never met.
-    fn may_dial(&mut self, target: Target) -> bool {
-        match target {
-            Target::Node(key) if self.is_unmet(&key) => {
-                self.unmet_dials.take(UNMET_DIALS, self.now)
-            }
-            Target::Node(_) | Target::Stranger(_) | Target::Entry(_) => true,
-        }
     }
 
     pub(super) fn on_dial_failed(&mut self, dial: DialId, failures: &[(NetAddr, DialFailure)]) {

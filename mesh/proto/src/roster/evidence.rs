@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::config::{
     INTRODUCTIONS, LINKS_MAX, LONE_AFTER, LONE_WORD_KEPT, LONE_WORD_MAX, PICKS, PROBE_AFTER,
-    VOUCHERS_ENOUGH, VOUCHERS_MIN, VOUCHERS_ONE_IN,
+    UNMET_DIALS, UNMET_IN_FLIGHT, VOUCHERS_ENOUGH, VOUCHERS_MIN, VOUCHERS_ONE_IN,
 };
 use super::record::{RawRecord, RecordError, Version};
 use super::state::State;
@@ -295,6 +295,20 @@ impl State {
         let lost = self.now + super::dialing::DIAL_LOST;
         self.timers.set(Timer::Dial(target), lost);
         self.out.push(Out::Dial { dial, addrs });
+    }
+
+    /// Tells whether a dial is within what is spent on nodes that were never met, so that there is
+    /// always room for those that were and for bootstrap addresses.
+    pub(super) fn may_dial(&mut self, target: Target) -> bool {
+        let Target::Node(key) = target else {
+            return true;
+        };
+        if !self.is_unmet(&key) {
+            return true;
+        }
+        let unmet = |target: &Target| matches!(target, Target::Node(key) if self.is_unmet(key));
+        let flying = self.dialer.flying().filter(unmet).count();
+        flying < UNMET_IN_FLIGHT && self.unmet_dials.take(UNMET_DIALS, self.now)
     }
 
     /// Takes note that a stranger was not where it said.

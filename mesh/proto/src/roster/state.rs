@@ -217,6 +217,12 @@ impl State {
                 .map(|(_, node)| node.record.clone())
                 .collect(),
             addrs: self.dialer.good().cloned().collect(),
+            met: self
+                .table
+                .iter()
+                .filter(|(_, node)| node.met)
+                .map(|(_, node)| node.id)
+                .collect(),
             logs: self.book.kept().collect(),
         }
     }
@@ -245,7 +251,7 @@ impl State {
             self.table.insert(record, self.rank(&key), self.now);
             self.table.set_unconfirmed(&key, Some(self.now));
             if let Some(node) = self.table.get_mut(&key) {
-                node.met = true;
+                node.met = known.met.contains(&id);
             }
             if let Some(log) = log {
                 self.book.pin(id, log);

@@ -37,7 +37,7 @@ pub(super) struct Node {
     pub(super) lost: Option<Lost>,
     /// Since when it is known from disk, or by words with a doubt, and not heard of otherwise.
     pub(super) unconfirmed: Option<Instant>,
-    /// Whether this node has had a link with it since it started, or knows it from its disk.
+    /// Whether this node has ever had a link with it.
     pub(super) met: bool,
     /// Whether there is only the word of a single neighbour for it.
     pub(super) hearsay: bool,

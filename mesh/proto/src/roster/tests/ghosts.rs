@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Bus, addr, keys, record, sign, told};
 use crate::roster::accusation::{Accusation, Doubt};
 use crate::roster::wire;
-use crate::roster::{DialFailure, Event, In, Key, LinkId, Liveness, SignedRecord};
+use crate::roster::{DialFailure, Event, In, Key, Known, LinkId, Liveness, SignedRecord};
 
 fn mesh(count: u8) -> Bus {
     let mut bus = Bus::new(count);
@@ -235,4 +235,36 @@ fn what_the_only_neighbour_said_is_forgotten_when_it_is_gone() {
     };
     assert_eq!(fakes(&bus), 0);
     assert_eq!(bus.liveness(0, 1), Some(Liveness::Alive));
+}
+
+#[test]
+fn after_a_restart_those_that_were_met_are_reached_among_many_that_never_were() {
+    let mut bus = mesh(2);
+    let liars = [240, 241].map(|at| bus.connect_stranger(0, at));
+    for crowd in 60..=220 {
+        for link in liars {
+            say(&mut bus, 0, link, &sign(crowd, record(crowd, 1, 1)));
+        }
+    }
+    let known = bus.states[0].known();
+    assert!(known.records.len() > 150);
+    assert!(known.met.contains(&bus.id(1)) && known.met.len() < 5);
+    let back = Known::decode(&known.encode(), &bus.crypto(0)).expect("what was written");
+    assert_eq!(back, known);
+    bus.restart(0, 2, back);
+    bus.dials.clear();
+    // Nobody answers, and nobody refuses: what is under way stays there.
+    bus.pass(Duration::from_secs(80));
+    let to = |bus: &Bus, at: u8| {
+        let dials = bus.dials.iter();
+        dials
+            .filter(|(by, _, addrs)| *by == 0 && addrs[0].addr == addr(at))
+            .count()
+    };
+    let crowd: usize = (60..=220).map(|at| to(&bus, at)).sum();
+    assert!(
+        (1..=40).contains(&crowd),
+        "{crowd} dials to nodes never met"
+    );
+    assert!(to(&bus, 1) > 0);
 }
