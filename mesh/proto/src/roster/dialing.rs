@@ -473,7 +473,7 @@ impl State {
 
     /// Doubts a node that cannot be dialed and has not been heard of for long: whoever lives says
     /// so, and nothing else would ever show that it is gone.
-    fn on_nowhere(&mut self, key: &Key) {
+    pub(super) fn on_nowhere(&mut self, key: &Key) {
         let Some(node) = self.table.get(key) else {
             return;
         };

@@ -100,6 +100,15 @@ impl State {
         }
         self.probe_one();
         let keys: Vec<Key> = self.table.ranked().collect();
+        // This node vouches for those it has met; such as name no address cost no dial.
+        let nowhere = |key: &&Key| {
+            let node = self.table.get(key);
+            node.is_some_and(|node| node.met && node.record.record().addrs.is_empty())
+        };
+        let met: Vec<Key> = keys.iter().filter(nowhere).copied().collect();
+        for key in met {
+            self.on_nowhere(&key);
+        }
         let at = self.rng.index(keys.len());
         if let Some(key) = keys.get(at).filter(|key| !self.is_linked(key)) {
             self.start_dial(Target::Node(*key));

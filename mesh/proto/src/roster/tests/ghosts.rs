@@ -268,3 +268,17 @@ fn after_a_restart_those_that_were_met_are_reached_among_many_that_never_were() 
     );
     assert!(to(&bus, 1) > 0);
 }
+
+#[test]
+fn a_crowd_that_only_one_node_has_met_is_gone_within_minutes() {
+    let mut bus = mesh(3);
+    for ghost in 90..200 {
+        let link = bus.connect_stranger(0, ghost);
+        say(&mut bus, 0, link, &nowhere(ghost));
+        part(&mut bus, 0, link);
+    }
+    assert!(!bus.states[0].full);
+    live(&mut bus, 180);
+    assert!(bus.states[0].full);
+    assert_eq!(bus.states[0].present(), 3);
+}
