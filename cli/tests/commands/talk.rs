@@ -170,3 +170,36 @@ fn what_an_agent_says_of_itself_makes_no_rows() {
     assert!(!table.contains(['\t', '\u{202e}']), "{table}");
     daemon.stop();
 }
+
+#[test]
+fn an_agent_that_was_made_and_killed_stays_away() {
+    let home = Home::init();
+    let has = |table: &str| table.lines().any(|row| row.starts_with("aa "));
+    for restarted_between in [false, true] {
+        let daemon = home.start();
+        home.ok(&["agent", "new", "aa", "--module", "builtin:echo"]);
+        let daemon = if restarted_between {
+            daemon.stop();
+            home.start()
+        } else {
+            daemon
+        };
+        home.ok(&["agent", "kill", "aa"]);
+        daemon.stop();
+        let daemon = home.start();
+        let listed = home.ok(&["agent", "list"]);
+        assert!(!has(&listed), "{restarted_between}: {listed}");
+        home.ok(&[
+            "agent",
+            "spawn",
+            &home.file("agents/aa/agent.toml").display().to_string(),
+        ]);
+        daemon.stop();
+        let daemon = home.start();
+        let listed = home.ok(&["agent", "list"]);
+        assert!(has(&listed), "it was spawned anew: {listed}");
+        home.ok(&["agent", "kill", "aa"]);
+        daemon.stop();
+        std::fs::remove_dir_all(home.file("agents/aa")).expect("removed");
+    }
+}
