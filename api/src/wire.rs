@@ -160,7 +160,7 @@ pub(crate) fn detail(kernel: &Kernel, agent: Listed) -> schema::AgentDetail {
 /// reached before those that cannot. Of several that can be reached, none is meant.
 pub(crate) fn find(state: &State, agent: &AgentRef) -> Result<Listed, ApiError> {
     let node = match &agent.node {
-        Some(key) => Some(peers::resolve(state, key)?),
+        Some(key) => Some(peers::resolve(state, agent, key)?),
         None => None,
     };
     let fits = |listed: &Listed| {
