@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use openfang_id::NodeName;
 
 /// Turns this machine into a node of an agent mesh.
 #[derive(Debug, Parser)]
@@ -74,6 +75,9 @@ pub(crate) struct Init {
     #[arg(long)]
     pub(crate) network: bool,
 }
+    /// What this node is called: a name that no other node of its mesh has. Else the name of the machine.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<NodeName>,
 
 #[derive(Debug, Group)]
 pub(crate) struct Start {
