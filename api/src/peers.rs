@@ -12,6 +12,12 @@ use crate::error::ApiError;
 use crate::state::State;
 use crate::wire::count;
 
+/// What to do about a mesh that sleeps.
+const WAKE: &str = "No shared secret is set. Join with openfang join - and a ticket on stdin, or set [network] \
+                    shared_secret: openfang keygen --network makes one.";
+/// What to do about a mesh that is switched off.
+pub(crate) const SWITCH_ON: &str = "network.enabled = true in config.toml, then: openfang restart";
+
 /// A node that a caller pointed at.
 pub(crate) struct Found {
     pub(crate) id: NodeId,
@@ -193,8 +199,11 @@ pub(crate) fn status(state: &State) -> schema::NetworkStatus {
         Status::Awake { listen, .. } => listen.iter().map(ToString::to_string).collect(),
     };
     let awake = state.mesh.status() != Status::Asleep;
-    let hint = "No shared secret is set. Join with openfang join - and a ticket on stdin, or set [network] \
-                shared_secret: openfang keygen --network makes one.";
+    let hint = if state.info.network_enabled {
+        WAKE
+    } else {
+        SWITCH_ON
+    };
     schema::NetworkStatus {
         enabled: awake,
         state: if awake {
