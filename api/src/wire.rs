@@ -199,7 +199,7 @@ fn the_one(mut found: Vec<Listed>) -> Result<Option<Listed>, Vec<NodeId>> {
 /// What in a manifest was not understood. The place is told apart from the sentence.
 pub(crate) fn warning(warning: &ManifestWarning) -> schema::Warning {
     schema::Warning {
-        message: warning.to_string(),
+        message: warning.sentence().to_string(),
         line: u64::try_from(warning.line).ok(),
         column: u64::try_from(warning.column).ok(),
     }

@@ -112,7 +112,7 @@ fn agents_are_made_spawned_listed_and_killed() {
     let file = file.to_str().expect("text");
     let out = home.run(&["agent", "spawn", file]);
     assert!(
-        out.stderr.contains("other.toml:3:1: ") && out.stderr.contains("modle"),
+        out.stderr.contains("other.toml:3:1: unknown key `modle`"),
         "{out:?}"
     );
     let out = home.fails(&["agent", "spawn", file], 1, &["other", "duplicate_name"]);
