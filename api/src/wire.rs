@@ -146,10 +146,10 @@ pub(crate) fn detail(kernel: &Kernel, agent: Listed) -> schema::AgentDetail {
     schema::AgentDetail {
         session_id: here.then(|| MAIN_SESSION.to_owned()),
         model,
-        capabilities: schema::Capabilities {
+        capabilities: here.then(|| schema::Capabilities {
             tools: summary.tools.clone(),
             network: Vec::new(),
-        },
+        }),
         system_prompt,
         version,
         summary,
