@@ -325,7 +325,12 @@ fn a_malformed_key_is_named_and_not_left_out() {
     );
     home.write("config.toml", &config);
     home.ok(&["status"]);
-    daemon.stop();
+    let home = home.set("OPENFANG_API_KEY", "ofk1_wrong");
+    let out = home.run(&["stop"]);
+    assert_eq!(out.code, Some(0), "it can be ended all the same: {out:?}");
+    assert!(out.stderr.contains("sending SIGTERM"), "{out:?}");
+    home.fails(&["restart"], 64, &["environment OPENFANG_API_KEY"]);
+    drop(daemon);
 }
 
 #[test]

@@ -208,7 +208,14 @@ fn nodes_of_one_name_are_refused_alike_on_all_routes() {
             }
         }
     }
-    a.ok(&["message", &format!("on-b@{}", id(&b)), "by its id"]);
+    let exact = format!("on-b@{}", id(&b));
+    a.ok(&["message", &exact, "by its id"]);
+    let (status, body) = daemon_a.http("GET", &format!("/api/agents/{exact}"), &headers);
+    assert_eq!(status, 200, "{body}");
+    assert!(
+        body.contains("\"capabilities\":null"),
+        "not known here: {body}"
+    );
     daemon_b.stop();
     daemon_a.stop();
 }
