@@ -225,11 +225,14 @@ fn small_summaries_do_not_make_a_node_send_its_roster_again_and_again() {
     let ask = |bus: &mut Bus| {
         let bytes = empty.clone();
         let outs = bus.states[0].handle(In::Frame { link, bytes }, bus.now);
-        let sent = outs.iter().filter_map(|out| match out {
-            Out::Send { bytes, .. } => Some(bytes.len()),
-            _other => None,
-        });
-        sent.sum::<usize>()
+        let len = |out: &Out| {
+            if let Out::Send { bytes, .. } = out {
+                bytes.len()
+            } else {
+                0
+            }
+        };
+        outs.iter().map(len).sum::<usize>()
     };
     let once = ask(&mut bus);
     assert!(once > 0, "it does answer");
