@@ -56,7 +56,8 @@ pub enum NodeLookup {
 
 impl NodeLookup {
     /// Looks a node up by id or name: the one rule, for every route. A name that several nodes carry
-    /// means none of them, this one included; an id always tells them apart.
+    /// means none of them, this one included; an id always tells them apart. Those that cannot be
+    /// reached count only where none can: a machine that was set up anew keeps its name.
     ///
     /// Each of the others is its id, its name, and whether it can be reached now.
     pub fn among(
@@ -73,6 +74,8 @@ impl NodeLookup {
             .filter(|(id, name, _)| *id != me && is_meant(id, name))
             .collect();
         let here = is_meant(&me, my_name);
+        let any = here || found.iter().any(|(_, _, reachable)| *reachable);
+        found.retain(|(_, _, reachable)| *reachable || !any);
         match (here, found.len(), found.pop()) {
             (true, _, None) => Self::Here,
             (false, _, None) => Self::Unknown,

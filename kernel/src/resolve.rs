@@ -284,7 +284,6 @@ mod tests {
         };
         check(&format!("scribe@{}", id(2)), "node_unreachable");
         check(&format!("scribe@{}", id(9)), "unknown_node");
-        check("scribe@far", "ambiguous_node");
         check("scribe@moon", "unknown_node");
         check("nobody", "unknown_agent");
         let found = find("scribe", &known).expect("found");
@@ -293,6 +292,19 @@ mod tests {
             "{found:?}"
         );
     }
+
+    #[test]
+    fn a_node_name_means_the_one_that_can_be_reached() {
+        let known = |first, second| Known(vec![agent(1, first), agent(2, second)]);
+        assert_eq!(node_of(find("scribe@far", &known(true, false))), id(1));
+        assert_eq!(node_of(find("scribe@far", &known(false, true))), id(2));
+        for reachable in [true, false] {
+            let found = find("scribe@far", &known(reachable, reachable));
+            let refused = found.expect_err("not guessed");
+            assert_eq!(refused.code(), "ambiguous_node");
+        }
+    }
+
     #[test]
     fn the_name_of_this_node_means_it_only_while_no_other_carries_it() {
         let mut twin = agent(1, true);
@@ -301,17 +313,18 @@ mod tests {
             |to: &str, known: &Known| find(to, known).expect_err("not found").code().to_owned();
         let alone = Known(vec![agent(1, true)]);
         assert_eq!(code("scribe@here", &alone), "unknown_agent", "asked here");
-        for reachable in [true, false] {
-            twin.reachable = reachable;
-            let known = Known(vec![twin.clone(), agent(2, true)]);
-            let refused = find("scribe@here", &known).expect_err("not guessed");
-            let mut nodes = [id(0), id(1)];
-            nodes.sort();
-            let exact: Vec<String> = nodes.iter().map(|id| format!("scribe@{id}")).collect();
-            assert_eq!(refused.candidates(), exact);
-            assert_eq!(refused.code(), "ambiguous_node");
-            let by_id = format!("scribe@{}", id(0));
-            assert_eq!(code(&by_id, &known), "unknown_agent", "asked here");
-        }
+        let known = Known(vec![twin.clone(), agent(2, true)]);
+        let refused = find("scribe@here", &known).expect_err("not guessed");
+        let mut nodes = [id(0), id(1)];
+        nodes.sort();
+        let exact: Vec<String> = nodes.iter().map(|id| format!("scribe@{id}")).collect();
+        assert_eq!(refused.candidates(), exact);
+        assert_eq!(refused.code(), "ambiguous_node");
+        let by_id = format!("scribe@{}", id(0));
+        assert_eq!(code(&by_id, &known), "unknown_agent", "asked here");
+        // One that is gone takes no name with it.
+        twin.reachable = false;
+        let known = Known(vec![twin, agent(2, true)]);
+        assert_eq!(code("scribe@here", &known), "unknown_agent", "asked here");
     }
 }
