@@ -126,6 +126,18 @@ impl Bus {
         bus
     }
 
+    /// Makes some nodes that are all linked with each other, and settled.
+    pub(super) fn mesh(count: u8) -> Self {
+        let mut bus = Self::new(count);
+        for from in 0..usize::from(count) {
+            for to in from + 1..usize::from(count) {
+                bus.connect(from, to);
+            }
+        }
+        bus.pass(Duration::from_secs(6));
+        bus
+    }
+
     fn make(at: u8, incarnation: u64, known: Known, now: Instant) -> State {
         let keys = keys(at);
         let config = Config {

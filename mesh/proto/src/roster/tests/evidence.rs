@@ -42,17 +42,6 @@ fn made_up(number: u32) -> SignedRecord {
     SignedRecord::sign(record, &Ed25519(keys.identity)).expect("a record within its bounds")
 }
 
-fn mesh(count: u8) -> Bus {
-    let mut bus = Bus::new(count);
-    for from in 0..usize::from(count) {
-        for to in from + 1..usize::from(count) {
-            bus.connect(from, to);
-        }
-    }
-    bus.pass(Duration::from_secs(6));
-    bus
-}
-
 /// Says on a link that these nodes are there.
 fn claim(bus: &mut Bus, at: usize, link: LinkId, records: &[SignedRecord]) {
     for part in records.chunks(200) {
@@ -72,7 +61,7 @@ fn vain_dials(bus: &mut Bus) -> usize {
 
 #[test]
 fn the_records_of_one_liar_make_no_nodes() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     let links: Vec<LinkId> = (0..3).map(|at| bus.connect_stranger(at, 9)).collect();
     let fakes: Vec<SignedRecord> = (0..1_500).map(made_up).collect();
     let before: Vec<usize> = bus.states.iter().map(|state| state.len()).collect();
@@ -169,7 +158,7 @@ fn a_link_is_evidence_enough() {
 
 #[test]
 fn a_newcomer_vouches_for_nobody_it_has_not_met() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     let fakes: Vec<SignedRecord> = (0..50).map(made_up).collect();
     for at in 0..3 {
         let link = bus.connect_stranger(at, 9);
@@ -195,7 +184,7 @@ fn a_newcomer_vouches_for_nobody_it_has_not_met() {
 
 #[test]
 fn a_stranger_that_is_not_there_is_tried_a_few_times_and_left_alone() {
-    let mut bus = mesh(2);
+    let mut bus = Bus::mesh(2);
     let link = bus.connect_stranger(0, 9);
     claim(&mut bus, 0, link, &[made_up(1)]);
     let mut dials = 0;
@@ -209,7 +198,7 @@ fn a_stranger_that_is_not_there_is_tried_a_few_times_and_left_alone() {
 
 #[test]
 fn an_honest_newcomer_is_tried_although_a_liar_has_filled_the_waiting_room() {
-    let mut bus = mesh(2);
+    let mut bus = Bus::mesh(2);
     let liar = bus.connect_stranger(0, 9);
     let fakes: Vec<SignedRecord> = (0..1_100).map(made_up).collect();
     claim(&mut bus, 0, liar, &fakes);
@@ -297,7 +286,7 @@ fn who_had_other_neighbours_a_moment_ago_does_not_believe_the_last_one() {
 
 #[test]
 fn nodes_on_the_word_of_others_never_cost_a_working_link() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     for number in 0..100 {
         bus.vouch(0, &made_up(number));
     }
@@ -314,7 +303,7 @@ fn nodes_on_the_word_of_others_never_cost_a_working_link() {
 
 #[test]
 fn an_accusation_by_a_node_that_nobody_has_met_is_ignored() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     let link = bus.connect_stranger(0, 9);
     let target = Key::of(&bus.id(1));
     let life = bus.states[0].record(&bus.id(1)).expect("a record");
@@ -356,7 +345,7 @@ fn large(at: u8, sequence: u64, bytes: usize) -> SignedRecord {
 
 #[test]
 fn a_roster_full_of_those_never_met_makes_room_for_neighbours() {
-    let mut bus = mesh(2);
+    let mut bus = Bus::mesh(2);
     let size = 240_000;
     let mut filled = 0;
     // Two that lie together are believed, up to the bound.

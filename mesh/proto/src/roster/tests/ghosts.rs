@@ -7,17 +7,6 @@ use crate::roster::accusation::{Accusation, Doubt};
 use crate::roster::wire;
 use crate::roster::{DialFailure, Event, In, Key, Known, LinkId, Liveness, SignedRecord};
 
-fn mesh(count: u8) -> Bus {
-    let mut bus = Bus::new(count);
-    for from in 0..usize::from(count) {
-        for to in from + 1..usize::from(count) {
-            bus.connect(from, to);
-        }
-    }
-    bus.pass(Duration::from_secs(6));
-    bus
-}
-
 /// A record that names no address.
 fn nowhere(at: u8) -> SignedRecord {
     let mut nowhere = record(at, 1, 1);
@@ -66,7 +55,7 @@ fn live(bus: &mut Bus, seconds: u64) {
 #[test]
 fn a_node_that_said_farewell_and_cannot_be_reached_is_dead_after_a_while() {
     for ghost in [nowhere(90), sign(90, record(90, 1, 1))] {
-        let mut bus = mesh(5);
+        let mut bus = Bus::mesh(5);
         for at in 0..2 {
             let link = bus.connect_stranger(at, 90);
             say(&mut bus, at, link, &ghost);
@@ -102,7 +91,7 @@ fn those_without_an_address_live_by_what_others_pass_on() {
 
 #[test]
 fn a_node_with_a_link_finds_a_place_among_those_that_were_met() {
-    let mut bus = mesh(2);
+    let mut bus = Bus::mesh(2);
     bus.states[0].config.nodes_max = 20;
     for ghost in 90..130 {
         let link = bus.connect_stranger(0, ghost);
@@ -170,7 +159,7 @@ fn beat(bus: &mut Bus, links: &[(usize, LinkId)], seconds: u32) {
 
 #[test]
 fn a_crowd_that_comes_at_once_does_not_choose_the_neighbours() {
-    let mut bus = mesh(4);
+    let mut bus = Bus::mesh(4);
     live(&mut bus, 60);
     let mut links = Vec::new();
     for crowd in 90..200 {
@@ -239,7 +228,7 @@ fn what_the_only_neighbour_said_is_forgotten_when_it_is_gone() {
 
 #[test]
 fn after_a_restart_those_that_were_met_are_reached_among_many_that_never_were() {
-    let mut bus = mesh(2);
+    let mut bus = Bus::mesh(2);
     let liars = [240, 241].map(|at| bus.connect_stranger(0, at));
     for crowd in 60..=220 {
         for link in liars {
@@ -271,7 +260,7 @@ fn after_a_restart_those_that_were_met_are_reached_among_many_that_never_were() 
 
 #[test]
 fn a_crowd_that_only_one_node_has_met_is_gone_within_minutes() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     for ghost in 90..200 {
         let link = bus.connect_stranger(0, ghost);
         say(&mut bus, 0, link, &nowhere(ghost));

@@ -8,20 +8,9 @@ use crate::roster::accusation::{Accusation, Doubt};
 use crate::roster::config::{CLOSED_TO_DEAD, KEEP_DEAD};
 use crate::roster::{DialFailure, Event, In, Key, Known, Liveness, wire};
 
-fn mesh(count: u8) -> Bus {
-    let mut bus = Bus::new(count);
-    for from in 0..usize::from(count) {
-        for to in from + 1..usize::from(count) {
-            bus.connect(from, to);
-        }
-    }
-    bus.pass(Duration::from_secs(6));
-    bus
-}
-
 #[test]
 fn a_node_that_ends_without_a_word_is_suspected_at_once_and_dead_when_it_refuses() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     bus.kill(2);
     assert_eq!(bus.liveness(0, 2), Some(Liveness::Suspect));
     bus.pass(Duration::from_millis(1));
@@ -36,7 +25,7 @@ fn a_node_that_ends_without_a_word_is_suspected_at_once_and_dead_when_it_refuses
 
 #[test]
 fn a_node_whose_machine_is_gone_is_dead_after_the_time_to_refute() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     bus.kill(2);
     bus.pass(CLOSED_TO_DEAD - Duration::from_millis(50));
     assert_eq!(bus.liveness(0, 2), Some(Liveness::Suspect));
@@ -48,7 +37,7 @@ fn a_node_whose_machine_is_gone_is_dead_after_the_time_to_refute() {
 
 #[test]
 fn a_connection_that_comes_back_at_once_is_no_death() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     bus.kill(2);
     bus.pass(Duration::from_millis(1));
     bus.accept_dials();
@@ -62,7 +51,7 @@ fn a_connection_that_comes_back_at_once_is_no_death() {
 
 #[test]
 fn a_silent_node_is_dead_within_four_seconds_in_a_mesh_of_three() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     let silent_since = bus.now;
     bus.freeze(2);
     let mut dead_at: Option<Instant> = None;
@@ -81,7 +70,7 @@ fn a_silent_node_is_dead_within_four_seconds_in_a_mesh_of_three() {
 
 #[test]
 fn dead_is_not_deleted_and_the_dead_are_forgotten_after_a_day() {
-    let mut bus = mesh(2);
+    let mut bus = Bus::mesh(2);
     bus.kill(1);
     bus.pass(Duration::from_secs(2));
     assert_eq!(bus.liveness(0, 1), Some(Liveness::Dead));
@@ -107,7 +96,7 @@ fn dead_is_not_deleted_and_the_dead_are_forgotten_after_a_day() {
 
 #[test]
 fn a_pause_of_this_node_is_not_held_against_its_peers() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     bus.take_events(0);
     bus.now += Duration::from_secs(5);
     bus.tell(0, In::Timer);
@@ -122,7 +111,7 @@ fn a_pause_of_this_node_is_not_held_against_its_peers() {
 
 #[test]
 fn an_accused_node_that_lives_refutes_it_and_stays_alive() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     let life = bus.states[0]
         .record(&bus.id(2))
         .expect("a record")
@@ -148,7 +137,7 @@ fn an_accused_node_that_lives_refutes_it_and_stays_alive() {
 
 #[test]
 fn a_late_record_is_no_sign_of_life_and_a_refutation_is() {
-    let mut bus = mesh(3);
+    let mut bus = Bus::mesh(3);
     bus.kill(2);
     bus.pass(Duration::from_secs(2));
     assert_eq!(bus.liveness(0, 2), Some(Liveness::Dead));
@@ -198,7 +187,7 @@ fn one_accuser_alone_needs_long_and_three_do_not() {
 
 #[test]
 fn a_node_known_from_disk_only_is_not_shown_as_alive() {
-    let mut first = mesh(3);
+    let mut first = Bus::mesh(3);
     let known = first.states[0].known();
     assert_eq!(known.records.len(), 2);
     first.restart(0, 2, known);
@@ -217,7 +206,7 @@ fn a_node_known_from_disk_only_is_not_shown_as_alive() {
 
 #[test]
 fn what_was_known_survives_the_disk() {
-    let bus = mesh(3);
+    let bus = Bus::mesh(3);
     let known = bus.states[0].known();
     let bytes = known.encode();
     assert_eq!(Known::decode(&bytes, &bus.crypto(0)), Ok(known));
@@ -234,7 +223,7 @@ fn what_was_known_survives_the_disk() {
 
 #[test]
 fn the_round_trip_is_measured() {
-    let mut bus = mesh(2);
+    let mut bus = Bus::mesh(2);
     bus.pass(Duration::from_secs(2));
     let view = bus.states[0].view();
     let link = view.node(&bus.id(1)).and_then(|node| node.link.clone());
