@@ -207,6 +207,7 @@ fn mesh_config(dir: &TempDir, keys: Keys, setup: Setup) -> openfang_mesh::Config
             .awake
             .then(|| (Epoch(1), SharedSecret::from_random(&[9; 32]))),
         log_epoch: setup.audit.then_some(0),
+        cosigners: openfang_mesh::Cosigners::default(),
         state_dir: dir.path().join("mesh"),
         limits: openfang_mesh::Limits::default(),
     }
