@@ -1,14 +1,22 @@
 //! Facts of the mesh as bodies, and nodes by id or name.
 
 use openfang_audit::rfc3339;
-use openfang_id::{NodeId, NodeKey, Transport};
+use openfang_id::{AgentRef, NodeId, NodeKey, Transport};
+use openfang_kernel::SendError;
+use openfang_kernel::ports::NodeLookup;
 use openfang_mesh::{HeadView, Liveness, NodeView, PROTOCOL_VERSION, Status, Why};
 use openfang_schema as schema;
-use openfang_schema::{ErrorCode, NodeRef};
+use openfang_schema::NodeRef;
 
 use crate::error::ApiError;
 use crate::state::State;
 use crate::wire::count;
+
+/// What to do about a mesh that sleeps.
+const WAKE: &str = "No shared secret is set. Join with openfang join - and a ticket on stdin, or set [network] \
+                    shared_secret: openfang keygen --network makes one.";
+/// What to do about a mesh that is switched off.
+pub(crate) const SWITCH_ON: &str = "network.enabled = true in config.toml, then: openfang restart";
 
 /// A node that a caller pointed at.
 pub(crate) struct Found {
@@ -16,37 +24,36 @@ pub(crate) struct Found {
     pub(crate) name: String,
 }
 
-/// Finds a node by id or name.
-pub(crate) fn resolve(state: &State, key: &NodeKey) -> Result<Found, ApiError> {
+/// Finds the node of a reference, by the rule of a message.
+pub(crate) fn resolve(
+    state: &State,
+    looked_for: &AgentRef,
+    key: &NodeKey,
+) -> Result<Found, ApiError> {
     let info = &state.info;
     let view = state.mesh.view();
-    let others = view
-        .nodes
-        .iter()
-        .filter(|node| node.id != info.node_id)
-        .map(|node| (node.id, &node.record.record().name));
-    let mut fitting: Vec<(NodeId, String)> = others
-        .chain([(info.node_id, &info.node_name)])
-        .filter(|(id, name)| match key {
-            NodeKey::Id(wanted) => id == wanted,
-            NodeKey::Name(wanted) => *name == wanted,
-        })
-        .map(|(id, name)| (id, name.to_string()))
-        .collect();
-    if fitting.len() > 1 {
-        fitting.sort();
-        let ids = fitting.iter().map(|(id, _)| id.to_string()).collect();
-        let text = format!("Several nodes are called {key}: use a node id instead.");
-        return Err(ApiError::new(ErrorCode::Ambiguous, text).candidates(ids));
-    }
-    match fitting.pop() {
-        Some((id, name)) => Ok(Found { id, name }),
-        None => Err(ApiError::new(
-            ErrorCode::UnknownNode,
-            format!("No node {key} was ever seen."),
-        )
-        .looked_for(key)
-        .hint("GET /api/peers lists the nodes of the mesh.")),
+    let all = view.nodes.iter().map(|node| {
+        let name = node.record.record().name.clone();
+        (node.id, name, node.liveness.is_reachable())
+    });
+    match NodeLookup::among(key, (info.node_id, &info.node_name), all) {
+        NodeLookup::Here => Ok(Found {
+            id: info.node_id,
+            name: info.node_name.to_string(),
+        }),
+        NodeLookup::Known { id, name, .. } => Ok(Found {
+            id,
+            name: name.to_string(),
+        }),
+        NodeLookup::Ambiguous(nodes) => Err(SendError::AmbiguousNode {
+            looked_for: looked_for.clone(),
+            nodes,
+        }
+        .into()),
+        NodeLookup::Unknown => Err(SendError::UnknownNode {
+            looked_for: key.clone(),
+        }
+        .into()),
     }
 }
 
@@ -192,8 +199,11 @@ pub(crate) fn status(state: &State) -> schema::NetworkStatus {
         Status::Awake { listen, .. } => listen.iter().map(ToString::to_string).collect(),
     };
     let awake = state.mesh.status() != Status::Asleep;
-    let hint = "No shared secret is set. Join with openfang join - and a ticket on stdin, or set [network] \
-                shared_secret: openfang keygen --network makes one.";
+    let hint = if state.info.network_enabled {
+        WAKE
+    } else {
+        SWITCH_ON
+    };
     schema::NetworkStatus {
         enabled: awake,
         state: if awake {

@@ -148,10 +148,10 @@ pub(crate) fn detail(kernel: &Kernel, agent: Listed) -> schema::AgentDetail {
     schema::AgentDetail {
         session_id: here.then(|| MAIN_SESSION.to_owned()),
         model,
-        capabilities: schema::Capabilities {
+        capabilities: here.then(|| schema::Capabilities {
             tools: summary.tools.clone(),
             network: Vec::new(),
-        },
+        }),
         system_prompt,
         version,
         summary,
@@ -162,7 +162,7 @@ pub(crate) fn detail(kernel: &Kernel, agent: Listed) -> schema::AgentDetail {
 /// reached before those that cannot. Of several that can be reached, none is meant.
 pub(crate) fn find(state: &State, agent: &AgentRef) -> Result<Listed, ApiError> {
     let node = match &agent.node {
-        Some(key) => Some(peers::resolve(state, key)?),
+        Some(key) => Some(peers::resolve(state, agent, key)?),
         None => None,
     };
     let fits = |listed: &Listed| {
@@ -201,7 +201,7 @@ fn the_one(mut found: Vec<Listed>) -> Result<Option<Listed>, Vec<NodeId>> {
 /// What in a manifest was not understood. The place is told apart from the sentence.
 pub(crate) fn warning(warning: &ManifestWarning) -> schema::Warning {
     schema::Warning {
-        message: warning.to_string(),
+        message: warning.sentence().to_string(),
         line: u64::try_from(warning.line).ok(),
         column: u64::try_from(warning.column).ok(),
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use openfang_id::NodeName;
 
 /// Turns this machine into a node of an agent mesh.
 #[derive(Debug, Parser)]
@@ -12,6 +13,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
     arg_required_else_help = true,
     after_help = "Exit codes: 0 ok, 1 failure (audit: tampered), 2 usage (audit: unreadable), 3 not found, 4 denied,\n\
                   5 daemon or node unreachable, 6 timeout, 64 bad configuration.\n\
+                  Which answer of a node ends with which of them: docs/CONFIG.md.\n\
                   The home is OPENFANG_HOME, or ~/.openfang. Configuration: docs/CONFIG.md."
 )]
 pub(crate) struct Args {
@@ -73,6 +75,9 @@ pub(crate) struct Init {
     /// Begin a mesh: make a network secret too, so that `openfang ticket` works.
     #[arg(long)]
     pub(crate) network: bool,
+    /// What this node is called: a name that no other node of its mesh has. Else the name of the machine.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<NodeName>,
 }
 
 #[derive(Debug, Group)]

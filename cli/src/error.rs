@@ -244,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_the_exit_code_of_every_answer() {
+        let text = include_str!("../../docs/CONFIG.md");
+        let (_, table) = text.split_once("## Exit codes").expect("its table");
+        for code in ErrorCode::ALL {
+            let word = format!("`{code}`");
+            let row = table.lines().find(|line| line.contains(&word));
+            let exit = exit_of(*code);
+            let expected = format!("| {} |", exit as u8);
+            match row {
+                Some(row) => assert!(row.starts_with(&expected), "{code}: {row}"),
+                None => assert_eq!(exit, Exit::Failure, "{code} is not documented"),
+            }
+        }
+    }
+
+    #[test]
     fn a_failure_says_what_mends_it() {
         let failure = Failure::of_api(ErrorBody::new(
             ErrorCode::UnknownAgent,

@@ -55,10 +55,10 @@ pub enum SendError {
         where_looked: Looked,
     },
     /// The node part of the reference names several nodes; one of these ids tells them apart.
-    #[error("several nodes are called {name}: use a node id instead")]
+    #[error("the node of {looked_for} is not clear, {} carry that name: say by its id which is meant", .nodes.len())]
     AmbiguousNode {
-        /// The name.
-        name: NodeName,
+        /// As the caller wrote it.
+        looked_for: AgentRef,
         /// Who carries it, ascending.
         nodes: Vec<NodeId>,
     },
@@ -148,6 +148,19 @@ impl SendError {
         Self::TooLarge {
             bytes,
             max: MESSAGE_BYTES_MAX,
+        }
+    }
+
+    /// Returns what an ambiguous reference can mean, each so that it is exact.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<String> {
+        if let Self::AmbiguousNode { looked_for, nodes }
+        | Self::AmbiguousAgent { looked_for, nodes } = self
+        {
+            let agent = &looked_for.agent;
+            nodes.iter().map(|node| format!("{agent}@{node}")).collect()
+        } else {
+            Vec::new()
         }
     }
 

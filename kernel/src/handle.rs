@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use openfang_audit::Outcome;
-use openfang_id::{AgentId, AgentKey, AgentRef, NodeId, NodeName};
+use openfang_id::{AgentId, AgentKey, AgentRef, NodeId, NodeKey, NodeName};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::away::{Away, Leaving};
 use crate::delivery::check_size;
 use crate::model::Client;
-use crate::ports::Neighbours;
+use crate::ports::{Neighbours, NodeLookup};
 use crate::registry::{Module, Registry};
 use crate::resolve::{Target, resolve};
 use crate::run::{Job, run};
@@ -326,6 +326,10 @@ impl Kernel {
 
     pub(crate) fn resolve(&self, to: &AgentRef) -> Result<Target, SendError> {
         resolve(to, &self.0.registry, self.0.neighbours.as_ref())
+    }
+
+    pub(crate) fn node(&self, key: &NodeKey) -> NodeLookup {
+        self.0.neighbours.node(key)
     }
 
     pub(crate) fn publish(&self) {

@@ -20,7 +20,8 @@ use crate::{
 const MANIFEST_FILE: &str = "agent.toml";
 
 impl Kernel {
-    /// Makes an agent of a manifest. Its creation is in the audit log before it takes effect.
+    /// Makes an agent of a manifest. Its creation is in the audit log before it takes effect. When the
+    /// same manifest stands in the agents folder, under the agent's name, it is the agent of that file.
     ///
     /// # Errors
     /// When the name is taken, the module unknown, or it can be neither logged nor stored.
@@ -29,7 +30,8 @@ impl Kernel {
         manifest: Manifest,
         principal: &Principal,
     ) -> Result<AgentInfo, SpawnError> {
-        self.spawn_of(manifest, None, principal).await
+        let file = file_of(&self.config().agents_dir, &manifest);
+        self.spawn_of(manifest, file, principal).await
     }
 
     /// Ends an agent for good, with its sessions and its memory. That is in the audit log before it
@@ -168,7 +170,9 @@ pub(crate) async fn spawn_from_folder(kernel: &Kernel) -> Result<(), StoreError>
         match known {
             Some(known) if known.manifest == manifest.text() => {}
             Some(known) => take_over(kernel, known, manifest, &path).await?,
-            None if stored.iter().any(|agent| agent.name == manifest.name) => {}
+            None if stored.iter().any(|agent| agent.name == manifest.name) => {
+                adopt(kernel, &stored, &manifest, file).await?;
+            }
             None => {
                 if let Err(why) = kernel
                     .spawn_of(manifest, Some(file), &Principal::node())
@@ -180,6 +184,23 @@ pub(crate) async fn spawn_from_folder(kernel: &Kernel) -> Result<(), StoreError>
         }
     }
     Ok(())
+}
+
+/// Makes an agent that was spawned before its file was known the agent of that file, so that the file
+/// does not bring it back once it was killed.
+async fn adopt(
+    kernel: &Kernel,
+    stored: &[StoredAgent],
+    manifest: &Manifest,
+    file: String,
+) -> Result<(), StoreError> {
+    let same = |agent: &&StoredAgent| {
+        agent.file.is_none() && agent.name == manifest.name && agent.manifest == manifest.text()
+    };
+    match stored.iter().find(same) {
+        Some(agent) => kernel.store().update_file(agent.id, file).await,
+        None => Ok(()),
+    }
 }
 
 async fn take_over(
@@ -218,6 +239,13 @@ async fn take_over(
     Ok(())
 }
 
+/// Returns the file of the agents folder that holds this manifest, if it stands there under its name.
+fn file_of(agents_dir: &Path, manifest: &Manifest) -> Option<String> {
+    let file = format!("{}/{MANIFEST_FILE}", manifest.name);
+    let text = read_text(&agents_dir.join(&file)).ok()?;
+    (text == manifest.text()).then_some(file)
+}
+
 /// Returns the manifests of the folder, in the order of their names.
 fn manifest_files(agents_dir: &Path) -> Vec<(String, PathBuf)> {
     let entries = match std::fs::read_dir(agents_dir) {
@@ -241,15 +269,13 @@ fn manifest_files(agents_dir: &Path) -> Vec<(String, PathBuf)> {
 }
 
 fn read_manifest(path: &Path) -> Option<Manifest> {
-    let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| {
-        file.take(MANIFEST_BYTES_MAX as u64 + 1)
-            .read_to_string(&mut text)
-    });
-    if let Err(why) = read {
-        tracing::error!(path = %path.display(), %why, "a manifest cannot be read");
-        return None;
-    }
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(why) => {
+            tracing::error!(path = %path.display(), %why, "a manifest cannot be read");
+            return None;
+        }
+    };
     match Manifest::parse(&text, &path.display().to_string()) {
         Ok((manifest, warnings)) => {
             for warning in warnings {
@@ -262,4 +288,17 @@ fn read_manifest(path: &Path) -> Option<Manifest> {
             None
         }
     }
+}
+
+/// Reads at most a little more than a manifest may have. Anything but a plain file would not end, or
+/// wait for somebody to write.
+fn read_text(path: &Path) -> std::io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(MANIFEST_BYTES_MAX as u64 + 1)
+        .read_to_string(&mut text)?;
+    Ok(text)
 }

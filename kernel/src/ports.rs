@@ -50,8 +50,48 @@ pub enum NodeLookup {
     },
     /// Nobody of that id or name was ever seen.
     Unknown,
-    /// Several nodes carry that name.
+    /// Several nodes carry that name, this one perhaps among them: their ids, ascending.
     Ambiguous(Vec<NodeId>),
+}
+
+impl NodeLookup {
+    /// Looks a node up by id or name: the one rule, for every route. A name that several nodes carry
+    /// means none of them, this one included; an id always tells them apart. Those that cannot be
+    /// reached count only where none can: a machine that was set up anew keeps its name.
+    ///
+    /// Each of the others is its id, its name, and whether it can be reached now.
+    pub fn among(
+        key: &NodeKey,
+        (me, my_name): (NodeId, &NodeName),
+        others: impl IntoIterator<Item = (NodeId, NodeName, bool)>,
+    ) -> Self {
+        let is_meant = |id: &NodeId, name: &NodeName| match key {
+            NodeKey::Id(wanted) => wanted == id,
+            NodeKey::Name(wanted) => wanted == name,
+        };
+        let mut found: Vec<_> = others
+            .into_iter()
+            .filter(|(id, name, _)| *id != me && is_meant(id, name))
+            .collect();
+        let here = is_meant(&me, my_name);
+        let any = here || found.iter().any(|(_, _, reachable)| *reachable);
+        found.retain(|(_, _, reachable)| *reachable || !any);
+        match (here, found.len(), found.pop()) {
+            (true, _, None) => Self::Here,
+            (false, _, None) => Self::Unknown,
+            (false, 1, Some((id, name, reachable))) => Self::Known {
+                id,
+                name,
+                reachable,
+            },
+            (_, _, Some((last, ..))) => {
+                let all = found.into_iter().map(|(id, ..)| id);
+                let mut nodes: Vec<NodeId> = all.chain([last]).chain(here.then_some(me)).collect();
+                nodes.sort();
+                Self::Ambiguous(nodes)
+            }
+        }
+    }
 }
 
 /// The other nodes. None of the synchronous methods may block.
@@ -108,15 +148,7 @@ impl Neighbours for Alone {
     }
 
     fn node(&self, key: &NodeKey) -> NodeLookup {
-        let here = match key {
-            NodeKey::Id(id) => *id == self.id,
-            NodeKey::Name(name) => *name == self.name,
-        };
-        if here {
-            NodeLookup::Here
-        } else {
-            NodeLookup::Unknown
-        }
+        NodeLookup::among(key, (self.id, &self.name), [])
     }
 
     fn call(

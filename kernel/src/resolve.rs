@@ -2,11 +2,12 @@
 //!
 //! Without a node, an agent of this node is meant first; else the one on a reachable node, and when
 //! several of those carry the name the caller must say which. With a node, no other is meant, and that
-//! node has the last word on whether it has the agent.
+//! node has the last word on whether it has the agent. A node name that several nodes carry, this one
+//! among them or not, means none of them: the caller must say which by its id.
 
 use std::collections::BTreeSet;
 
-use openfang_id::{AgentId, AgentKey, AgentName, AgentRef, NodeId, NodeKey, NodeName};
+use openfang_id::{AgentId, AgentKey, AgentName, AgentRef, NodeId, NodeName};
 
 use crate::ports::{Neighbours, NodeLookup, RemoteAgent};
 use crate::registry::Registry;
@@ -118,20 +119,10 @@ pub(crate) fn resolve(
         NodeLookup::Unknown => Err(SendError::UnknownNode {
             looked_for: key.clone(),
         }),
-        NodeLookup::Ambiguous(nodes) => Err(ambiguous(key, nodes)),
-    }
-}
-
-fn ambiguous(key: &NodeKey, mut nodes: Vec<NodeId>) -> SendError {
-    nodes.sort();
-    match key {
-        NodeKey::Name(name) => SendError::AmbiguousNode {
-            name: name.clone(),
+        NodeLookup::Ambiguous(nodes) => Err(SendError::AmbiguousNode {
+            looked_for: to.clone(),
             nodes,
-        },
-        NodeKey::Id(_) => SendError::UnknownNode {
-            looked_for: key.clone(),
-        },
+        }),
     }
 }
 
@@ -189,7 +180,7 @@ mod tests {
     use crate::ports::Alone;
     use crate::{AgentState, Delivery, TurnStream};
     use futures::future::BoxFuture;
-    use openfang_id::NodeSeed;
+    use openfang_id::{NodeKey, NodeSeed};
 
     struct Known(Vec<RemoteAgent>);
 
@@ -222,20 +213,10 @@ mod tests {
         }
 
         fn node(&self, key: &NodeKey) -> NodeLookup {
-            match key {
-                NodeKey::Name(name) if name.as_str() == "far" => {
-                    NodeLookup::Ambiguous(self.0.iter().map(|agent| agent.node).collect())
-                }
-                NodeKey::Name(_) => NodeLookup::Unknown,
-                NodeKey::Id(wanted) => match self.0.iter().find(|agent| agent.node == *wanted) {
-                    Some(agent) => NodeLookup::Known {
-                        id: *wanted,
-                        name: agent.node_name.clone(),
-                        reachable: agent.reachable,
-                    },
-                    None => NodeLookup::Unknown,
-                },
-            }
+            let (id, name) = self.me();
+            let others = self.0.iter();
+            let others = others.map(|agent| (agent.node, agent.node_name.clone(), agent.reachable));
+            NodeLookup::among(key, (id, &name), others)
         }
 
         fn call(
@@ -303,7 +284,6 @@ mod tests {
         };
         check(&format!("scribe@{}", id(2)), "node_unreachable");
         check(&format!("scribe@{}", id(9)), "unknown_node");
-        check("scribe@far", "ambiguous_node");
         check("scribe@moon", "unknown_node");
         check("nobody", "unknown_agent");
         let found = find("scribe", &known).expect("found");
@@ -311,5 +291,40 @@ mod tests {
             found.names().contains(&"scribe@far".to_owned()),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_node_name_means_the_one_that_can_be_reached() {
+        let known = |first, second| Known(vec![agent(1, first), agent(2, second)]);
+        assert_eq!(node_of(find("scribe@far", &known(true, false))), id(1));
+        assert_eq!(node_of(find("scribe@far", &known(false, true))), id(2));
+        for reachable in [true, false] {
+            let found = find("scribe@far", &known(reachable, reachable));
+            let refused = found.expect_err("not guessed");
+            assert_eq!(refused.code(), "ambiguous_node");
+        }
+    }
+
+    #[test]
+    fn the_name_of_this_node_means_it_only_while_no_other_carries_it() {
+        let mut twin = agent(1, true);
+        twin.node_name = "here".parse().expect("a name");
+        let code =
+            |to: &str, known: &Known| find(to, known).expect_err("not found").code().to_owned();
+        let alone = Known(vec![agent(1, true)]);
+        assert_eq!(code("scribe@here", &alone), "unknown_agent", "asked here");
+        let known = Known(vec![twin.clone(), agent(2, true)]);
+        let refused = find("scribe@here", &known).expect_err("not guessed");
+        let mut nodes = [id(0), id(1)];
+        nodes.sort();
+        let exact: Vec<String> = nodes.iter().map(|id| format!("scribe@{id}")).collect();
+        assert_eq!(refused.candidates(), exact);
+        assert_eq!(refused.code(), "ambiguous_node");
+        let by_id = format!("scribe@{}", id(0));
+        assert_eq!(code(&by_id, &known), "unknown_agent", "asked here");
+        // One that is gone takes no name with it.
+        twin.reachable = false;
+        let known = Known(vec![twin, agent(2, true)]);
+        assert_eq!(code("scribe@here", &known), "unknown_agent", "asked here");
     }
 }

@@ -172,10 +172,11 @@ impl Awake {
         };
         match turn {
             Turn::Swarm(event) => self.on_swarm_event(event),
-            Turn::Message(links::Inbound { link, bytes }) => {
+            Turn::Message(links::Inbound { link, bytes, place }) => {
                 if self.links.contains_key(&link) {
                     self.tell_roster(In::Frame { link, bytes });
                 }
+                drop(place);
             }
             Turn::Done(Ok(done)) => self.on_done(done),
             Turn::Done(Err(panicked)) => {

@@ -13,6 +13,7 @@ use openfang_id::{NodeId, PeerAddr, SharedSecret};
 use openfang_ofp::gate::Epoch;
 use openfang_ofp::roster::{AgentAd, Ed25519, In, Known, LogKey, Start, State, View};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::awake::Awake;
@@ -21,7 +22,10 @@ use crate::disk::Disk;
 use crate::joins::{Before, JoinReply};
 use crate::mesh::Status;
 use crate::pool::Peers;
-use crate::{Config, Host, JoinError, StartError, entropy};
+use crate::{Config, Host, JoinError, StartError, entropy, swarm};
+
+/// How long the sockets of a mesh that fell asleep may take to be closed.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// What handles ask of the driver.
 #[derive(Debug)]
@@ -78,6 +82,8 @@ struct Driver {
     base: Arc<Base>,
     inputs: Inputs,
     awake: Option<Box<Awake>>,
+    /// When the mesh fell asleep. Its sockets are closed soon after, not at once.
+    slept: Option<Instant>,
 }
 
 /// Makes the driver, awake when the configuration has a secret. Its future must be run by a task.
@@ -115,6 +121,7 @@ pub(crate) async fn start(
         base,
         inputs,
         awake: None,
+        slept: None,
     };
     if let Some(secret) = wake_with {
         driver.wake(secret).await?;
@@ -263,6 +270,9 @@ impl Driver {
     }
 
     async fn wake(&mut self, secret: (Epoch, SharedSecret)) -> Result<(), StartError> {
+        if let Some(slept) = self.slept {
+            swarm::released(&self.base.config.listen, slept + RELEASE).await;
+        }
         let incarnation = self.base.disk.next_incarnation()?;
         let crypto = Ed25519(self.base.config.keys.identity.clone());
         let start = Start {
@@ -287,6 +297,7 @@ impl Driver {
 
     fn fall_asleep(&mut self) {
         self.awake = None;
+        self.slept = Some(Instant::now());
         let tell = &self.base.tell;
         tell.status.send_replace(Status::Asleep);
         tell.secret.send_replace(None);

@@ -6,6 +6,7 @@
 //! driver, so a peer that writes too much is slowed by its own connection.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,13 +16,18 @@ use libp2p::swarm::{ConnectionId, Stream};
 use openfang_id::NodeId;
 use openfang_ofp::codec::FrameBuffer;
 use openfang_ofp::roster::{FRAME_BYTES_MAX, LinkId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::handler::{Open, Opener, SYNC};
 
 /// How many sync messages may wait for one peer. The roster sends a few a second; a burst is a join,
 /// which sends the whole roster in pieces of up to 256 KiB.
 const QUEUE: usize = 256;
+/// How many bytes of them.
+const QUEUE_BYTES: usize = 4 * 1024 * 1024;
+/// How many messages of one link may wait for the driver: others are not to wait behind a peer that
+/// sends more than it should.
+const INBOUND_PER_LINK: usize = 4;
 /// What the writer puts together before it writes.
 const BATCH_BYTES: usize = 64 * 1024;
 /// How much is read at once.
@@ -40,7 +46,9 @@ pub(crate) struct Link {
     pub(crate) reading: bool,
     pub(crate) span: tracing::Span,
     /// `None` once the last message is queued.
-    out: Option<mpsc::Sender<Vec<u8>>>,
+    out: Option<mpsc::Sender<Outbound>>,
+    /// Bytes that the queue still takes.
+    room: Arc<Semaphore>,
     writing: bool,
 }
 
@@ -49,6 +57,15 @@ pub(crate) struct Link {
 pub(crate) struct Inbound {
     pub(crate) link: LinkId,
     pub(crate) bytes: Vec<u8>,
+    /// A place of the link among those that wait; free when the message was dealt with.
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// A sync message for a peer, and its share of the queue.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    bytes: Vec<u8>,
+    _share: OwnedSemaphorePermit,
 }
 
 /// A reader or writer is done.
@@ -89,7 +106,7 @@ impl Link {
         peer: NodeId,
         connection: ConnectionId,
         span: tracing::Span,
-    ) -> (Self, mpsc::Receiver<Vec<u8>>) {
+    ) -> (Self, mpsc::Receiver<Outbound>) {
         let (out, queue) = mpsc::channel(QUEUE);
         let link = Self {
             peer,
@@ -97,6 +114,7 @@ impl Link {
             reading: false,
             span,
             out: Some(out),
+            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             writing: true,
         };
         (link, queue)
@@ -107,10 +125,16 @@ impl Link {
     /// # Errors
     /// When the queue is full or its writer has ended: the connection is to be closed.
     pub(crate) fn send(&self, bytes: Vec<u8>) -> Result<(), Overflow> {
-        match &self.out {
-            Some(out) => out.try_send(bytes).map_err(|_full_or_ended| Overflow),
-            None => Ok(()),
-        }
+        let Some(out) = &self.out else {
+            return Ok(());
+        };
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.room).try_acquire_many_owned(len);
+        let message = Outbound {
+            bytes,
+            _share: share.map_err(|_full| Overflow)?,
+        };
+        out.try_send(message).map_err(|_full_or_ended| Overflow)
     }
 
     /// Queues nothing more; the writer ends when the queue is written.
@@ -131,7 +155,7 @@ impl Link {
 }
 
 /// Writes the messages of the queue until the driver drops it.
-pub(crate) async fn write(link: LinkId, opener: Opener, queue: mpsc::Receiver<Vec<u8>>) -> Ended {
+pub(crate) async fn write(link: LinkId, opener: Opener, queue: mpsc::Receiver<Outbound>) -> Ended {
     let why = match write_all(opener, queue).await {
         Ok(()) => EndedWhy::Closed,
         Err(why) => why,
@@ -139,20 +163,26 @@ pub(crate) async fn write(link: LinkId, opener: Opener, queue: mpsc::Receiver<Ve
     Ended { link, why }
 }
 
-async fn write_all(opener: Opener, mut queue: mpsc::Receiver<Vec<u8>>) -> Result<(), EndedWhy> {
+async fn write_all(opener: Opener, mut queue: mpsc::Receiver<Outbound>) -> Result<(), EndedWhy> {
     let mut stream = open(opener).await?;
     let mut batch = Vec::new();
     while let Some(message) = queue.recv().await {
         batch.clear();
-        put(&mut batch, &message);
+        put(&mut batch, &message.bytes);
+        let mut shares = vec![message];
         while batch.len() < BATCH_BYTES {
             match queue.try_recv() {
-                Ok(message) => put(&mut batch, &message),
+                Ok(message) => {
+                    put(&mut batch, &message.bytes);
+                    shares.push(message);
+                }
                 Err(_empty_or_closed) => break,
             }
         }
         stream.write_all(&batch).await?;
         stream.flush().await?;
+        // Only now is there room for more.
+        drop(shares);
     }
     stream.close().await?;
     Ok(())
@@ -197,6 +227,7 @@ async fn read_all(
     let rate = NonZeroU32::new(MESSAGES_PER_SECOND).unwrap_or(NonZeroU32::MIN);
     let pace: DefaultDirectRateLimiter = RateLimiter::direct(Quota::per_second(rate));
     let clock = DefaultClock::default();
+    let places = Arc::new(Semaphore::new(INBOUND_PER_LINK));
     let mut frames = FrameBuffer::new(FRAME_BYTES_MAX);
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -210,7 +241,11 @@ async fn read_all(
             while let Err(early) = pace.check() {
                 tokio::time::sleep(early.wait_time_from(clock.now())).await;
             }
-            if driver.send(Inbound { link, bytes }).await.is_err() {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return Ok(());
+            };
+            let message = Inbound { link, bytes, place };
+            if driver.send(message).await.is_err() {
                 return Ok(());
             }
         }
@@ -230,6 +265,11 @@ mod tests {
             assert!(link.send(vec![1]).is_ok());
         }
         assert!(link.send(vec![1]).is_err());
+        drop(queue);
+        let (few, queue) = Link::new(peer, connection, tracing::Span::none());
+        let largest = || vec![1; FRAME_BYTES_MAX];
+        let taken = (0..QUEUE).take_while(|_nth| few.send(largest()).is_ok());
+        assert_eq!(taken.count(), QUEUE_BYTES / FRAME_BYTES_MAX);
         drop(queue);
         assert!(link.send(vec![1]).is_err());
         link.finish();

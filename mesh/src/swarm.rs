@@ -18,6 +18,7 @@ use libp2p::{Multiaddr, PeerId, Swarm};
 use openfang_id::{NetAddr, PeerAddr, Transport};
 use openfang_ofp::gate::Refusal;
 use openfang_ofp::roster::{Connected, In, LinkId};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -31,6 +32,8 @@ use crate::{Config, Joined, Listen, MeshEvent, ShortId, StartError, addrs, handl
 
 /// How long the system may take to name the addresses of a listener.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two looks at whether a port is free.
+const RELEASE_LOOK: Duration = Duration::from_millis(10);
 /// A connection without any substream closes after so long; members' connections never are without.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Refused connections that are reported, a second; an attacker must not fill the log.
@@ -98,6 +101,14 @@ fn probe(listen: Listen) -> Result<(), StartError> {
         Ok(()) => Ok(()),
         Err(why) if why.kind() == io::ErrorKind::AddrInUse => Err(StartError::InUse { addr }),
         Err(source) => Err(StartError::Listen { addr, source }),
+    }
+}
+
+/// Waits until the ports are free that this node itself has held a moment ago.
+pub(crate) async fn released(listens: &[Listen], until: Instant) {
+    let held = |listen: &Listen| matches!(probe(*listen), Err(StartError::InUse { .. }));
+    while listens.iter().any(held) && Instant::now() < until {
+        tokio::time::sleep(RELEASE_LOOK).await;
     }
 }
 

@@ -217,6 +217,29 @@ async fn a_sleeping_mesh_binds_nothing_and_wakes_on_a_join() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_right_after_a_failed_one_finds_its_own_ports_free() {
+    let a = Plan::new(1).start().await;
+    // Ports that were free a moment ago.
+    let before = Plan::new(3).start().await;
+    let ports = [
+        tcp(&before.socket(Transport::Tcp).to_string()),
+        quic(&before.socket(Transport::Quic).to_string()),
+    ];
+    drop(before.shutdown().await);
+    let b = Plan::new(2).listen(&ports).secret(None).start().await;
+    let addrs = vec![a.anonymous(Transport::Quic)];
+    for _nth in 0..3 {
+        let wrong = b
+            .mesh
+            .join(addrs.clone(), Some((Epoch(1), secret(9))))
+            .await;
+        assert!(matches!(wrong, Err(JoinError::Failed { .. })), "{wrong:?}");
+    }
+    let joined = b.mesh.join(addrs, Some((Epoch(1), secret(1)))).await;
+    assert_eq!(joined.expect("joined").node, a.id());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_is_enough_to_join() {
     let a = Plan::new(1).start().await;
     let b = Plan::new(2).secret(None).start().await;

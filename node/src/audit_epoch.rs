@@ -21,6 +21,14 @@ pub fn current(home: &Home) -> io::Result<u32> {
     Ok(stored(home)?.unwrap_or(FIRST))
 }
 
+/// Tells whether a log was ever begun. Where one was and nothing of it is left, it was removed.
+///
+/// # Errors
+/// As [`current`].
+pub fn is_begun(home: &Home) -> io::Result<bool> {
+    Ok(stored(home)?.is_some())
+}
+
 /// Returns the number of the log that is there, or of the new one where there is none any more.
 ///
 /// # Errors

@@ -113,7 +113,7 @@ pub struct AgentDetail {
     /// The model; `null` when it has none or lives elsewhere.
     pub model: Option<ModelRef>,
     /// What it may use.
-    pub capabilities: Capabilities,
+    pub capabilities: Option<Capabilities>,
     /// Its instructions; `null` when it has none or lives elsewhere.
     pub system_prompt: Option<String>,
     /// Version of the manifest; `null` when the agent lives elsewhere.

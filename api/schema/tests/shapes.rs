@@ -102,10 +102,10 @@ fn an_agent_carries_its_node() {
                 provider: "p".to_owned(),
                 model: "m".to_owned(),
             }),
-            capabilities: Capabilities {
+            capabilities: Some(Capabilities {
                 tools: vec!["agent_send".to_owned()],
                 network: vec![],
-            },
+            }),
             system_prompt: None,
             version: Some("0.1.0".to_owned()),
         },

@@ -61,22 +61,17 @@ impl From<ManifestError> for ApiError {
 impl From<SendError> for ApiError {
     fn from(error: SendError) -> Self {
         let text = sentence(&error);
+        let candidates = error.candidates();
         match error {
             SendError::UnknownAgent {
                 looked_for,
                 where_looked,
             } => no_such_agent(&looked_for, &where_looked),
-            SendError::AmbiguousNode { nodes, .. } => Self::new(ErrorCode::Ambiguous, text)
-                .candidates(nodes.iter().map(ToString::to_string).collect()),
-            SendError::AmbiguousAgent { looked_for, nodes } => {
-                let exact = nodes
-                    .iter()
-                    .map(|node| format!("{}@{node}", looked_for.agent));
-                Self::new(ErrorCode::Ambiguous, text)
-                    .looked_for(&looked_for)
-                    .candidates(exact.collect())
-                    .hint("Use one of the candidates, or name@node.")
-            }
+            SendError::AmbiguousNode { looked_for, .. }
+            | SendError::AmbiguousAgent { looked_for, .. } => Self::new(ErrorCode::Ambiguous, text)
+                .looked_for(&looked_for)
+                .candidates(candidates)
+                .hint("Use one of the candidates."),
             SendError::UnknownNode { looked_for } => Self::new(ErrorCode::UnknownNode, text)
                 .looked_for(looked_for)
                 .hint("GET /api/peers lists the nodes of the mesh."),

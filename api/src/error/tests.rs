@@ -51,13 +51,15 @@ fn every_error_of_a_message_has_its_status() {
     assert_eq!(body.where_looked.as_deref(), Some("on node north"));
     let body = check(
         SendError::AmbiguousNode {
-            name: "north".parse().expect("a name"),
+            looked_for: "scribe@north".parse().expect("a reference"),
             nodes: vec![node()],
         },
         409,
         ErrorCode::Ambiguous,
     );
-    assert_eq!(body.candidates, vec![node().to_string()]);
+    assert_eq!(body.candidates, vec![format!("scribe@{}", node())]);
+    assert_eq!(body.looked_for.as_deref(), Some("scribe@north"));
+    assert!(body.hint.is_some(), "it says what to do");
     let body = check(
         SendError::AmbiguousAgent {
             looked_for: "scribe".parse().expect("a reference"),

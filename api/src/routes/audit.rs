@@ -28,14 +28,23 @@ pub(crate) struct RecentParams {
     limit: Option<usize>,
 }
 
+impl RecentParams {
+    fn wanted(&self) -> Result<usize, ApiError> {
+        let refuse = |text: String| Err(ApiError::new(ErrorCode::InvalidParameter, text));
+        match (self.n, self.limit) {
+            (Some(_), Some(_)) => refuse("n and limit mean the same: give one of them.".to_owned()),
+            (Some(wanted), None) | (None, Some(wanted)) if !(1..=ENTRIES_MAX).contains(&wanted) => {
+                refuse(format!("n must be 1 to {ENTRIES_MAX}, not {wanted}."))
+            }
+            (wanted, other) => Ok(wanted.or(other).unwrap_or(ENTRIES)),
+        }
+    }
+}
+
 /// `GET /api/audit/recent`
 pub(crate) async fn recent(State(app): AppState, Params(params): Params<RecentParams>) -> Answer {
     let log = log(&app.state)?;
-    let wanted = params
-        .n
-        .or(params.limit)
-        .unwrap_or(ENTRIES)
-        .min(ENTRIES_MAX);
+    let wanted = params.wanted()?;
     let head = log.head();
     let total = log.size();
     let lines = blocking(move || log.recent(wanted))

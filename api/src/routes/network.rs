@@ -12,7 +12,7 @@ use openfang_schema::{ErrorCode, JoinReply, JoinRequest, PeersReply, SecretText,
 use super::{Answer, AppState, ok};
 use crate::error::ApiError;
 use crate::extract::{Body, Caller};
-use crate::state::{JoinStore, KeepError, Membership};
+use crate::state::{JoinStore, KeepError, Membership, State as Given};
 use crate::{peers, wire};
 
 /// The number of a secret that comes without one, as in a configuration.
@@ -38,11 +38,7 @@ pub(crate) async fn join(
     Caller(principal): Caller,
     Body(request): Body<JoinRequest>,
 ) -> Answer {
-    if !app.state.info.network_enabled {
-        let text = "The mesh is switched off in the configuration of this node.";
-        let hint = "network.enabled = true in config.toml, then: openfang restart";
-        return Err(ApiError::new(ErrorCode::NetworkDisabled, text).hint(hint));
-    }
+    check_enabled(&app.state)?;
     let membership = membership(&request)?;
     at_store(&app.state.persist, &membership, |store, it| store.check(it)).await?;
     let what = format!("network.bootstrap_peers network.shared_secret: join by {principal}");
@@ -60,6 +56,7 @@ pub(crate) async fn join(
 
 /// `GET /api/network/ticket`: gives the shared secret away, which is why it is logged.
 pub(crate) async fn ticket(State(app): AppState, Caller(principal): Caller) -> Answer {
+    check_enabled(&app.state)?;
     let ticket = app.state.mesh.ticket()?;
     let what = format!("network.shared_secret: ticket made for {principal}");
     app.record(Event::config_change(&what)).await?;
@@ -68,6 +65,15 @@ pub(crate) async fn ticket(State(app): AppState, Caller(principal): Caller) -> A
         node: wire::here(&app.state),
         addresses: ticket.peers().iter().map(ToString::to_string).collect(),
     })
+}
+
+/// What is switched off is not asleep: no secret wakes it.
+fn check_enabled(state: &Given) -> Result<(), ApiError> {
+    if state.info.network_enabled {
+        return Ok(());
+    }
+    let text = "The mesh is switched off in the configuration of this node.";
+    Err(ApiError::new(ErrorCode::NetworkDisabled, text).hint(peers::SWITCH_ON))
 }
 
 /// Waits a moment until the node that was reached has said who it is. It is joined in any case.

@@ -191,6 +191,10 @@ async fn an_unknown_key_of_a_manifest_is_a_warning_with_its_place() {
         message.contains("description"),
         "the nearest key: {message}"
     );
+    assert!(
+        !message.contains(":3:"),
+        "the place is told apart: {message}"
+    );
 }
 
 #[tokio::test]

@@ -26,9 +26,16 @@ async fn the_latest_entries_are_given_with_the_lines_that_were_hashed() {
         same["entries"], body["entries"],
         "both names of the parameter"
     );
-    let none = node.get("/api/audit/recent?n=0").send().await.is_ok();
-    assert_eq!(none["entries"], json!([]));
-    node.get("/api/audit/recent?n=100000").send().await.is_ok();
+    node.get("/api/audit/recent?n=1000").send().await.is_ok();
+}
+
+#[tokio::test]
+async fn how_many_entries_are_wanted_is_said_once_and_within_the_range() {
+    let node = start(KEYED).await;
+    for query in ["n=0", "limit=0", "n=1001", "limit=5000", "n=2&limit=2"] {
+        let answer = node.get(&format!("/api/audit/recent?{query}")).send().await;
+        answer.is_error(400, "invalid_parameter");
+    }
 }
 
 #[tokio::test]

@@ -76,8 +76,12 @@ async fn a_network_that_is_switched_off_stays_off() {
     let body = json!({"addr": "127.0.0.1:9", "secret": "b7d1c3a95e8f42061b7d1c3a95e8f4206"});
     let answer = join(&node, &body).await;
     answer.is_error(409, "network_disabled");
+    let ticket = node.get("/api/network/ticket").key().send().await;
+    ticket.is_error(409, "network_disabled");
     let status = node.get("/api/network/status").send().await.is_ok();
     assert_eq!(status["state"], "asleep");
+    let hint = status["hint"].as_str().expect("what to do");
+    assert!(hint.contains("network.enabled = true"), "{hint}");
     assert!(node.logged("config_change").is_empty(), "nothing was tried");
 }
 

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::Response;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -285,4 +287,23 @@ async fn a_silent_client_is_let_go() {
     }
     tokio::time::resume();
     served.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_says_goodbye_is_answered() {
+    let served = serve(crate::node::KEYED).await;
+    served.node.echo("echo").await;
+    let mut socket = open_keyed(&served).await;
+    let code = CloseCode::Normal;
+    let frame = CloseFrame {
+        code,
+        reason: "done".into(),
+    };
+    socket.close(Some(frame)).await.expect("sent");
+    let answer = socket.next().await.expect("an answer");
+    let Ok(Message::Close(Some(answer))) = answer else {
+        panic!("no farewell: {answer:?}");
+    };
+    assert_eq!(answer.code, code);
+    assert!(socket.next().await.is_none(), "and then it is over");
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use openfang_audit::export::{self, ExportError};
 use openfang_audit::read::{self, Filter, Kinds};
-use openfang_audit::verify::{self, Report, Source, Verdict};
+use openfang_audit::verify::{self, DamageKind, Report, Source, Verdict};
 use openfang_audit::{Kind, Line, Origin};
 use openfang_id::{AgentKey, VerifyingKey};
 use openfang_schema::path;
@@ -35,6 +35,8 @@ struct Files {
     dir: PathBuf,
     key: VerifyingKey,
     origin: Origin,
+    /// Whether a log was ever begun.
+    begun: bool,
 }
 
 impl Files {
@@ -43,18 +45,21 @@ impl Files {
         let keys = openfang_node::keys::load(&context.home.node_key())
             .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?
             .keys();
-        let epoch = openfang_node::audit_epoch::current(&context.home).map_err(|why| {
+        let number = |why| {
             let path = context.home.audit_epoch();
             Failure::new(
                 Exit::Failure,
                 format!("cannot read {}: {why}", path.display()),
             )
-        })?;
+        };
+        let epoch = openfang_node::audit_epoch::current(&context.home).map_err(number)?;
+        let begun = openfang_node::audit_epoch::is_begun(&context.home).map_err(number)?;
         Ok(Self {
             log_path: config.audit.log_path,
             dir: context.home.audit_dir(),
             key: keys.log.verifying_key(),
             origin: Origin::of(&keys.node_id(), epoch),
+            begun,
         })
     }
 
@@ -65,6 +70,17 @@ impl Files {
             key: &self.key,
             origin: &self.origin,
         }
+    }
+
+    /// Judges what the files alone cannot tell: an empty log that was begun has been removed.
+    fn judge(&self, mut report: Report) -> Report {
+        if report.verdict == Verdict::Empty && self.begun {
+            report.verdict = Verdict::Tampered {
+                first_bad_seq: None,
+                kind: DamageKind::Missing,
+            };
+        }
+        report
     }
 
     fn unreadable(&self, why: &dyn std::error::Error) -> Failure {
@@ -83,6 +99,7 @@ impl Files {
 fn verify_all(files: &Files, as_json: bool) -> Result<Exit, Failure> {
     let report = verify::verify_files(&files.log_path, &files.dir, &files.key, &files.origin)
         .map_err(|why| files.unreadable(&why))?;
+    let report = files.judge(report);
     if as_json {
         render::json(&report_json(files, &report))?;
     } else {
@@ -100,7 +117,9 @@ fn show_some(files: &Files, args: &Show, context: &Context) -> Result<Exit, Fail
         since_unix_micros: None,
         limit: Some(usize::try_from(args.limit).unwrap_or(usize::MAX)),
     };
-    let selection = read::select(files.source(), &filter).map_err(|why| files.unreadable(&why))?;
+    let mut selection =
+        read::select(files.source(), &filter).map_err(|why| files.unreadable(&why))?;
+    selection.report = files.judge(selection.report);
     for line in &selection.lines {
         if args.json {
             render::line(&line.raw)?;
@@ -153,6 +172,7 @@ fn export_all(files: &Files, format: Format) -> Result<Exit, Failure> {
             ExportError::Read(why) => files.unreadable(&why),
         },
     )?;
+    let report = files.judge(report);
     warn_if_tampered(files, &report);
     Ok(exit_of(&report))
 }

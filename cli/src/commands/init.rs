@@ -1,10 +1,11 @@
 //! `openfang init`: the home of a node. What is there already stays as it is.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use openfang_id::{ApiKey, NodeSeed, SharedSecret};
-use openfang_node::config::Config;
+use openfang_node::config::{Config, process_environment};
 use openfang_node::{files, keys};
 use zeroize::Zeroizing;
 
@@ -22,6 +23,8 @@ struct Answers {
     model: String,
     api_key_env: String,
     begin_mesh: bool,
+    /// What `OPENFANG_LISTEN` says: a node that is started without it listens there, too.
+    listen: Option<SocketAddr>,
 }
 
 /// Makes what is missing and says what it made and kept.
@@ -30,6 +33,11 @@ pub(crate) fn run(args: &Init, context: &Context) -> Result<Exit, Failure> {
     let ask = !args.quick && io::stdin().is_terminal() && !home.config().exists();
     let mut answers = if ask { ask_all()? } else { Answers::default() };
     answers.begin_mesh |= args.network;
+    if let Some(name) = &args.name {
+        answers.node_name = name.to_string();
+    }
+    // What is no address there is named, with all else, when the configuration is read below.
+    answers.listen = process_environment("OPENFANG_LISTEN")?.and_then(|text| text.parse().ok());
     if let Some(mode) = home.create()? {
         let home = home.path().display();
         render::line(&format!(
@@ -45,18 +53,29 @@ pub(crate) fn run(args: &Init, context: &Context) -> Result<Exit, Failure> {
     if !report(
         &home.config(),
         files::create(&home.config(), text.as_bytes()),
-    )? && args.network
-    {
-        render::message(&format!(
-            "--network changes nothing: {} is kept; `openfang keygen --network` makes a secret for it",
-            home.config().display()
-        ));
+    )? {
+        say_what_changes_nothing(args, &home.config());
     }
     make_key(&home.node_key())?;
     let config = context.config()?;
     make_agent(context, &config)?;
     next_steps(&config);
     Ok(Exit::Ok)
+}
+
+/// A configuration that is there stays as it is.
+fn say_what_changes_nothing(args: &Init, config: &Path) {
+    let config = config.display();
+    if args.network {
+        render::message(&format!(
+            "--network changes nothing: {config} is kept; `openfang keygen --network` makes a secret for it"
+        ));
+    }
+    if args.name.is_some() {
+        render::message(&format!(
+            "--name changes nothing: {config} is kept; set node_name in its [network]"
+        ));
+    }
 }
 
 /// Says whether a file was made (`true`) or kept.
@@ -157,7 +176,10 @@ fn config_text(
     text.push_str(
         "# Where the HTTP API listens. 0.0.0.0:4200 lets other machines reach it, with the key.\n",
     );
-    text.push_str("api_listen = \"127.0.0.1:4200\"\n");
+    let listen = answers
+        .listen
+        .map_or_else(|| "127.0.0.1:4200".to_owned(), |listen| listen.to_string());
+    text.push_str(&format!("api_listen = {}\n", quoted(&listen)));
     text.push_str(
         "# true asks callers on this machine for the key, too. Needed behind a proxy, a TLS terminator or a\n# tunnel on this machine: its clients look like local ones.\napi_require_auth_local = false\n",
     );
@@ -238,6 +260,7 @@ fn ask_all() -> Result<Answers, Failure> {
         model,
         api_key_env,
         begin_mesh: begin_mesh.eq_ignore_ascii_case("y"),
+        listen: None,
     })
 }
 

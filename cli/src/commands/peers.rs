@@ -1,6 +1,6 @@
 //! `openfang peers`: the other nodes of the mesh.
 
-use openfang_schema::{Peer, PeerAudit, PeersReply, path};
+use openfang_schema::{Peer, PeerAudit, PeerAuditState, PeersReply, path};
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -59,15 +59,53 @@ fn row(peer: &Peer) -> Vec<String> {
 
 fn audit(audit: &PeerAudit) -> String {
     let state = audit.state.as_str();
-    match &audit.root {
-        Some(root) => {
+    let is_accused = matches!(
+        audit.state,
+        PeerAuditState::Inconsistent | PeerAuditState::Reported
+    );
+    match (&audit.root, &audit.reason) {
+        (_, Some(reason)) if is_accused => format!("{state} ({reason})"),
+        (Some(root), _) => {
             let short: String = root.chars().take(ROOT_CHARS).collect();
             format!("{state} {}:{short}", audit.size)
         }
-        None => state.to_owned(),
+        (None, _) => state.to_owned(),
     }
 }
 
 fn or_dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_contradicts_itself_is_shown_with_the_reason() {
+        let check = |state, root: Option<&str>, reason: Option<&str>, expected: &str| {
+            let shown = audit(&PeerAudit {
+                size: 7,
+                root: root.map(str::to_owned),
+                state,
+                reason: reason.map(str::to_owned),
+            });
+            assert_eq!(shown, expected);
+        };
+        let roots = Some("two_roots: two heads of one size have different roots");
+        check(
+            PeerAuditState::Inconsistent,
+            None,
+            roots,
+            "inconsistent (two_roots: two heads of one size have different roots)",
+        );
+        check(PeerAuditState::Reported, None, Some("x"), "reported (x)");
+        check(PeerAuditState::Unproven, None, Some("x"), "unproven");
+        check(
+            PeerAuditState::Consistent,
+            Some("0123456789abcdef"),
+            None,
+            "consistent 7:01234567",
+        );
+    }
 }

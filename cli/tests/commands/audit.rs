@@ -148,3 +148,24 @@ fn what_happens_at_the_door_is_logged() {
     let log = home.ok(&["audit", "show", "--filter", "auth_failed|api_key"]);
     assert!(log.contains("auth_failed"), "{log}");
 }
+
+#[test]
+fn a_log_that_was_removed_whole_is_not_an_empty_one() {
+    let fresh = Home::init();
+    let empty = fresh.json(&["audit", "verify", "--json"]);
+    assert_eq!(empty["verdict"], "empty", "no log was ever begun");
+    let home = logged();
+    std::fs::remove_file(home.file("audit.jsonl")).expect("removed");
+    std::fs::remove_dir_all(home.file("audit.d")).expect("removed");
+    let out = home.run(&["audit", "verify"]);
+    assert_eq!(out.code, Some(1), "{out:?}");
+    assert!(
+        out.stdout.contains("TAMPERED: the file is missing"),
+        "{out:?}"
+    );
+    for args in [&["audit", "show"][..], &["audit", "export"]] {
+        let out = home.run(args);
+        assert_eq!(out.code, Some(1), "{out:?}");
+        assert!(out.stderr.contains("the file is missing"), "{out:?}");
+    }
+}

@@ -296,6 +296,44 @@ fn a_wrong_key_opens_nothing() {
 }
 
 #[test]
+fn a_malformed_key_is_named_and_not_left_out() {
+    let home = Home::init().set("OPENFANG_API_KEY", "");
+    let daemon = home.start();
+    let home = home.set("OPENFANG_API_KEY", "ofk1_wrong");
+    for args in [
+        &["status"][..],
+        &["peers"],
+        &["agent", "list"],
+        &["agent", "kill", "assistant"],
+        &["message", "assistant", "hello"],
+        &["ticket"],
+    ] {
+        let out = home.fails(args, 64, &["environment OPENFANG_API_KEY", "mend: "]);
+        assert!(!out.stderr.contains("ofk1_wrong"), "{out:?}");
+        assert_eq!(out.stdout, "", "{args:?}");
+    }
+    let home = home.set("OPENFANG_API_KEY", "");
+    let config = home.read("config.toml");
+    let start = config.find("api_key = ").expect("a key");
+    let end = start + config[start..].find('\n').expect("a line");
+    let bad = format!("{}api_key = \"short\"{}", &config[..start], &config[end..]);
+    home.write("config.toml", &bad);
+    home.fails(
+        &["status"],
+        64,
+        &["config.toml:", "`api_key` is not usable"],
+    );
+    home.write("config.toml", &config);
+    home.ok(&["status"]);
+    let home = home.set("OPENFANG_API_KEY", "ofk1_wrong");
+    let out = home.run(&["stop"]);
+    assert_eq!(out.code, Some(0), "it can be ended all the same: {out:?}");
+    assert!(out.stderr.contains("sending SIGTERM"), "{out:?}");
+    home.fails(&["restart"], 64, &["environment OPENFANG_API_KEY"]);
+    drop(daemon);
+}
+
+#[test]
 fn stop_waits_until_the_daemon_is_gone() {
     let home = Home::init();
     let mut daemon = home.start();

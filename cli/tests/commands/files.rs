@@ -355,3 +355,21 @@ fn what_can_be_typed_is_documented() {
         env!("CARGO_PKG_VERSION")
     );
 }
+
+#[test]
+fn init_writes_the_address_and_the_name_it_is_given() {
+    let home = Home::empty().set("OPENFANG_LISTEN", "127.0.0.1:4300");
+    home.ok(&["init", "--quick", "--name", "second"]);
+    let config = home.read("config.toml");
+    assert!(
+        config.contains("api_listen = \"127.0.0.1:4300\"\n"),
+        "{config}"
+    );
+    assert!(config.contains("\nnode_name = \"second\"\n"), "{config}");
+    let again = home.run(&["init", "--quick", "--name", "third"]);
+    assert!(again.stderr.contains("--name changes nothing"), "{again:?}");
+    assert_eq!(home.read("config.toml"), config);
+    Home::empty().fails(&["init", "--quick", "--name", "no name"], 2, &["--name"]);
+    let other = Home::empty().set("OPENFANG_LISTEN", "nowhere");
+    other.fails(&["init", "--quick"], 64, &["environment OPENFANG_LISTEN"]);
+}

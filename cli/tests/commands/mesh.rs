@@ -165,3 +165,57 @@ fn a_node_that_is_not_there_is_told_with_what_to_check() {
     );
     daemon.stop();
 }
+
+#[test]
+fn nodes_of_one_name_are_refused_alike_on_all_routes() {
+    let (a, b) = (node("vm", true), node("vm", false));
+    let echo = "name = \"on-b\"\nmodule = \"builtin:echo\"\n";
+    b.write("agents/assistant/agent.toml", echo);
+    let daemon_a = a.start();
+    let daemon_b = b.start();
+    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
+    eventually("each sees the other", || {
+        sees(&a, "vm", "alive") && sees(&b, "vm", "alive")
+    });
+    let id = |home: &Home| {
+        let status = home.json(&["status", "--json"]);
+        status["node"]["id"].as_str().expect("an id").to_owned()
+    };
+    let mut ids = [id(&a), id(&b)];
+    ids.sort();
+    let config = a.read("config.toml");
+    let key = config.split('"').nth(1).expect("the key comes first");
+    let headers = format!("authorization: Bearer {key}\r\n");
+    // One agent of the node that is asked, and one of the other.
+    for agent in ["of-vm", "on-b"] {
+        let candidates = ids.clone().map(|id| format!("{agent}@{id}"));
+        for (method, end) in [("GET", ""), ("DELETE", ""), ("POST", "/restart")] {
+            let place = format!("/api/agents/{agent}@vm{end}");
+            let (status, body) = daemon_a.http(method, &place, &headers);
+            assert_eq!(status, 409, "{method} {place}: {body}");
+            for candidate in &candidates {
+                assert!(body.contains(candidate), "{method} {place}: {body}");
+            }
+        }
+        let asked = format!("{agent}@vm");
+        for args in [
+            &["message", &asked, "x"][..],
+            &["message", &asked, "x", "--stream"],
+        ] {
+            let out = a.fails(args, 2, &["ambiguous", "mend: "]);
+            for candidate in &candidates {
+                assert!(out.stderr.contains(candidate), "{out:?}");
+            }
+        }
+    }
+    let exact = format!("on-b@{}", id(&b));
+    a.ok(&["message", &exact, "by its id"]);
+    let (status, body) = daemon_a.http("GET", &format!("/api/agents/{exact}"), &headers);
+    assert_eq!(status, 200, "{body}");
+    assert!(
+        body.contains("\"capabilities\":null"),
+        "not known here: {body}"
+    );
+    daemon_b.stop();
+    daemon_a.stop();
+}

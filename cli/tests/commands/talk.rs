@@ -112,7 +112,7 @@ fn agents_are_made_spawned_listed_and_killed() {
     let file = file.to_str().expect("text");
     let out = home.run(&["agent", "spawn", file]);
     assert!(
-        out.stderr.contains("other.toml:3:1: ") && out.stderr.contains("modle"),
+        out.stderr.contains("other.toml:3:1: unknown key `modle`"),
         "{out:?}"
     );
     let out = home.fails(&["agent", "spawn", file], 1, &["other", "duplicate_name"]);
@@ -169,4 +169,37 @@ fn what_an_agent_says_of_itself_makes_no_rows() {
     assert_eq!(table.lines().count(), 3, "{table}");
     assert!(!table.contains(['\t', '\u{202e}']), "{table}");
     daemon.stop();
+}
+
+#[test]
+fn an_agent_that_was_made_and_killed_stays_away() {
+    let home = Home::init();
+    let has = |table: &str| table.lines().any(|row| row.starts_with("aa "));
+    for restarted_between in [false, true] {
+        let daemon = home.start();
+        home.ok(&["agent", "new", "aa", "--module", "builtin:echo"]);
+        let daemon = if restarted_between {
+            daemon.stop();
+            home.start()
+        } else {
+            daemon
+        };
+        home.ok(&["agent", "kill", "aa"]);
+        daemon.stop();
+        let daemon = home.start();
+        let listed = home.ok(&["agent", "list"]);
+        assert!(!has(&listed), "{restarted_between}: {listed}");
+        home.ok(&[
+            "agent",
+            "spawn",
+            &home.file("agents/aa/agent.toml").display().to_string(),
+        ]);
+        daemon.stop();
+        let daemon = home.start();
+        let listed = home.ok(&["agent", "list"]);
+        assert!(has(&listed), "it was spawned anew: {listed}");
+        home.ok(&["agent", "kill", "aa"]);
+        daemon.stop();
+        std::fs::remove_dir_all(home.file("agents/aa")).expect("removed");
+    }
 }

@@ -162,16 +162,32 @@ pub enum WarningKind {
     },
 }
 
+impl ManifestWarning {
+    /// Returns what is the matter with what, without the place.
+    #[must_use]
+    pub fn sentence(&self) -> impl fmt::Display + '_ {
+        Sentence(self)
+    }
+}
+
 impl fmt::Display for ManifestWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             source,
             line,
             column,
-            key,
-            what,
+            key: _,
+            what: _,
         } = self;
-        write!(f, "{source}:{line}:{column}: ")?;
+        write!(f, "{source}:{line}:{column}: {}", self.sentence())
+    }
+}
+
+struct Sentence<'a>(&'a ManifestWarning);
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ManifestWarning { key, what, .. } = self.0;
         let hint = |f: &mut fmt::Formatter<'_>, nearest: &Option<String>| match nearest {
             Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
             None => Ok(()),

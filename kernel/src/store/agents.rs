@@ -71,6 +71,18 @@ impl Store {
         .await
     }
 
+    /// Says which file of the agents folder an agent is that of.
+    pub(crate) async fn update_file(&self, id: AgentId, file: String) -> Result<()> {
+        self.run(move |connection| {
+            connection.execute(
+                "UPDATE agents SET file = ? WHERE id = ?",
+                params![file, id.as_bytes()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Deletes an agent with its sessions and its memory, and remembers its file as dismissed.
     pub(crate) async fn delete_agent(&self, id: AgentId) -> Result<()> {
         self.run(move |connection| {

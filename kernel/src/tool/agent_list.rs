@@ -1,10 +1,13 @@
 //! `agent_list`: the agents of the mesh.
 
+use openfang_id::NodeKey;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{Context, Definition, ToolError};
 use crate::Listed;
+use crate::handle::Kernel;
+use crate::ports::NodeLookup;
 
 /// The most agents that are told: a model is to choose among them, not to count them.
 const AGENTS_MAX: usize = 100;
@@ -36,7 +39,7 @@ pub(super) fn run(context: &Context<'_>, arguments: Arguments) -> Result<String,
         .filter(|agent| everywhere || agent.local.is_some())
         .filter(|agent| holds(agent, &query))
         .take(AGENTS_MAX)
-        .map(tell)
+        .map(|agent| tell(context.kernel, agent))
         .collect();
     serde_json::to_string(&agents).map_err(|_unwritable| ToolError::Unwritable)
 }
@@ -49,9 +52,16 @@ fn holds(agent: &Listed, query: &str) -> bool {
     texts.any(|text| text.to_lowercase().contains(query))
 }
 
-fn tell(agent: &Listed) -> serde_json::Value {
+fn tell(kernel: &Kernel, agent: &Listed) -> serde_json::Value {
+    // A name that several nodes carry would be refused.
+    let node = match kernel.node(&NodeKey::Name(agent.node_name.clone())) {
+        NodeLookup::Ambiguous(_) => agent.node.to_string(),
+        NodeLookup::Here | NodeLookup::Known { .. } | NodeLookup::Unknown => {
+            agent.node_name.to_string()
+        }
+    };
     json!({
-        "agent": format!("{}@{}", agent.name, agent.node_name),
+        "agent": format!("{}@{node}", agent.name),
         "description": agent.description,
         "tags": agent.tags,
         "state": agent.state.as_str(),

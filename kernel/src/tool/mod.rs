@@ -95,7 +95,7 @@ pub(crate) enum ToolError {
     Denied(&'static str),
     #[error("{0}")]
     Limit(&'static str),
-    #[error(transparent)]
+    #[error("{}", with_candidates(.0))]
     Send(#[from] SendError),
     #[error(transparent)]
     Turn(#[from] TurnError),
@@ -103,6 +103,14 @@ pub(crate) enum ToolError {
     Store(#[from] StoreError),
     #[error("the result cannot be written")]
     Unwritable,
+}
+
+/// Says with an ambiguous reference what it can mean, as the model would have to write it.
+fn with_candidates(error: &SendError) -> String {
+    match error.candidates().as_slice() {
+        [] => error.to_string(),
+        several => format!("{error}. Use one of: {}", several.join(", ")),
+    }
 }
 
 impl ToolError {

@@ -4,7 +4,7 @@ use openfang_kernel::{AgentState, Manifest, Principal, SendError, SpawnError};
 use serde_json::json;
 
 use crate::support::{
-    Fake, Plan, Recorder, Reply, answer, calls, chat, echo, last_message, manifest, says,
+    Fake, Node, Plan, Recorder, Reply, answer, calls, chat, echo, last_message, manifest, says,
 };
 
 #[tokio::test]
@@ -105,25 +105,72 @@ async fn names_are_unique_and_modules_must_exist() {
     assert_ne!(second.id, first.id);
 }
 
+fn write_manifest(home: &tempfile::TempDir, name: &str, text: &str) {
+    let folder = home.path().join("agents").join(name);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("agent.toml"), text).expect("a file");
+}
+
+async fn start_in(home: tempfile::TempDir) -> Node {
+    Plan::with("http://127.0.0.1:9/v1")
+        .start_in(home, Recorder::new())
+        .await
+}
+
+async fn kill_only(node: &Node) {
+    let list = node.kernel.list();
+    assert_eq!(list.len(), 1);
+    let killed = node.kernel.kill(list[0].id, &Principal::cli()).await;
+    killed.expect("dies");
+}
+
+#[tokio::test]
+async fn an_agent_whose_manifest_stands_in_the_folder_is_the_agent_of_that_file() {
+    for restarted_between in [false, true] {
+        let home = tempfile::tempdir().expect("a folder");
+        let mut node = start_in(home).await;
+        write_manifest(&node.home, "one", &echo("one"));
+        let first = node.spawn(&echo("one")).await;
+        if restarted_between {
+            let (home, _) = node.stop().await;
+            let changed = format!("{}description = \"new\"\n", echo("one"));
+            write_manifest(&home, "one", &changed);
+            node = start_in(home).await;
+            let again = &node.kernel.list()[0];
+            assert_eq!((again.id, again.description.as_str()), (first.id, "new"));
+        }
+        kill_only(&node).await;
+        let (home, _) = node.stop().await;
+        let node = start_in(home).await;
+        assert_eq!(node.kernel.list(), [], "{restarted_between}");
+        node.spawn(&echo("one")).await;
+        let (home, _) = node.stop().await;
+        let node = start_in(home).await;
+        assert_eq!(node.kernel.list().len(), 1, "it was spawned anew");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_came_after_its_agent_does_not_bring_it_back() {
+    let node = start_in(tempfile::tempdir().expect("a folder")).await;
+    node.spawn(&echo("one")).await;
+    let (home, _) = node.stop().await;
+    write_manifest(&home, "anywhere", &echo("one"));
+    let node = start_in(home).await;
+    kill_only(&node).await;
+    let (home, _) = node.stop().await;
+    assert_eq!(start_in(home).await.kernel.list(), []);
+}
+
 #[tokio::test]
 async fn agents_of_the_folder_are_spawned_once_updated_and_stay_killed() {
     let home = tempfile::tempdir().expect("a folder");
-    let write = |home: &tempfile::TempDir, name: &str, text: &str| {
-        let folder = home.path().join("agents").join(name);
-        std::fs::create_dir_all(&folder).expect("a folder");
-        std::fs::write(folder.join("agent.toml"), text).expect("a file");
-    };
-    write(&home, "one", &echo("one"));
-    write(&home, "two", &echo("two"));
-    write(&home, "bad", "name = 5");
-    write(&home, "foreign", "name = \"foreign\"\nmodule = \"wasm:x\"");
-    let start = async |home| {
-        Plan::with("http://127.0.0.1:9/v1")
-            .start_in(home, Recorder::new())
-            .await
-    };
-    let node = start(home).await;
-    let names = |node: &crate::support::Node| -> Vec<String> {
+    write_manifest(&home, "one", &echo("one"));
+    write_manifest(&home, "two", &echo("two"));
+    write_manifest(&home, "bad", "name = 5");
+    write_manifest(&home, "foreign", "name = \"foreign\"\nmodule = \"wasm:x\"");
+    let node = start_in(home).await;
+    let names = |node: &Node| -> Vec<String> {
         node.kernel
             .list()
             .iter()
@@ -138,12 +185,12 @@ async fn agents_of_the_folder_are_spawned_once_updated_and_stay_killed() {
         .expect("dies");
     let (home, _) = node.stop().await;
 
-    write(
+    write_manifest(
         &home,
         "one",
         &format!("{}description = \"new\"\n", echo("one")),
     );
-    let node = start(home).await;
+    let node = start_in(home).await;
     assert_eq!(names(&node), ["one"]);
     let list = node.kernel.list();
     assert_eq!((list[0].id, list[0].description.as_str()), (one, "new"));

@@ -19,6 +19,10 @@ struct Pair {
 }
 
 async fn pair(model: &Fake) -> Pair {
+    pair_of(model, ["alpha", "beta"]).await
+}
+
+async fn pair_of(model: &Fake, [one, other]: [&str; 2]) -> Pair {
     let wire = Wire::new();
     let start = async |name: &str| {
         let port = wire.node(name);
@@ -31,8 +35,8 @@ async fn pair(model: &Fake) -> Pair {
         port.connect(&node.kernel);
         (node, port)
     };
-    let (a, port_a) = start("alpha").await;
-    let (b, port_b) = start("beta").await;
+    let (a, port_a) = start(one).await;
+    let (b, port_b) = start(other).await;
     Pair {
         a,
         b,
@@ -383,4 +387,51 @@ async fn a_caller_that_goes_away_cancels_the_turn_on_the_other_node() {
             .last()
             .is_some_and(|last| last.contains("failed: cancelled"))
     );
+}
+
+#[tokio::test]
+async fn nodes_of_one_name_are_told_apart_by_their_ids() {
+    let model = courier("scribe@twin").await;
+    let Pair { a, b, port_b, .. } = pair_of(&model, ["twin", "twin"]).await;
+    b.spawn(&echo("scribe")).await;
+    a.spawn(&chat("courier", "\"agent_send\"")).await;
+    let exact = format!("scribe@{}", port_b.id());
+    for node in [&a, &b] {
+        let refused = node.send("scribe@twin", "hi").await.map(|_| ());
+        let refused = refused.expect_err("not guessed");
+        assert_eq!(refused.code(), "ambiguous_node");
+        assert!(refused.candidates().contains(&exact), "{refused:?}");
+    }
+    let events = a.ask("courier", "hello").await;
+    let told = answer(&events);
+    assert!(told.contains(&exact), "the model can write it: {told}");
+    let events = a.ask(&exact, "hello").await;
+    let answered = answer(&events);
+    assert!(answered.contains("hello"), "{answered}");
+}
+
+#[tokio::test]
+async fn a_model_is_told_agents_as_it_can_send_to_them() {
+    let model = Fake::script(|_, request| {
+        let last = last_message(request);
+        let text = last["content"].as_str().unwrap_or_default();
+        match last["role"].as_str() {
+            Some("tool") => Reply::Stream(says(text)),
+            _other => Reply::Stream(calls("agent_list", &json!({}))),
+        }
+    })
+    .await;
+    for (names, by_name) in [(["twin", "twin"], false), (["alpha", "beta"], true)] {
+        let Pair { a, b, port_b, .. } = pair_of(&model, names).await;
+        b.spawn(&echo("scribe")).await;
+        a.spawn(&chat("lister", "\"agent_list\"")).await;
+        let events = a.ask("lister", "who is there?").await;
+        let told = answer(&events);
+        let exact = if by_name {
+            "scribe@beta".to_owned()
+        } else {
+            format!("scribe@{}", port_b.id())
+        };
+        assert!(told.contains(&format!("\"{exact}\"")), "{told}");
+    }
 }

@@ -176,6 +176,11 @@ impl Dialer {
         self.flying.contains_key(&target)
     }
 
+    /// Returns what is being dialed.
+    pub(crate) fn flying(&self) -> impl Iterator<Item = Target> {
+        self.flying.keys().copied()
+    }
+
     /// Tells whether no more dials may be started now.
     pub(crate) fn is_full(&self) -> bool {
         self.in_flight.len() >= IN_FLIGHT_MAX

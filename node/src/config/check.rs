@@ -61,8 +61,8 @@ pub(super) fn check(input: Input<'_>, problems: Vec<Problem>) -> Result<Config, 
     })
 }
 
-/// Finds the API key, whatever else is wrong: a variable that holds no text is the one thing that
-/// must not pass for a key that is not there.
+/// Finds the API key, whatever else is wrong: a variable that holds no text, and a text that is no key,
+/// must not pass for a key that is not there. A variable that is not set here may be set for the node.
 pub(super) fn client_key(
     raw: &RawConfig,
     environment: Lookup<'_>,
@@ -74,7 +74,12 @@ pub(super) fn client_key(
     };
     let key = check.api_key(raw);
     let mut problems = check.problems;
-    problems.retain(|problem| matches!(problem.kind, ProblemKind::NotText { .. }));
+    problems.retain(|problem| {
+        matches!(
+            problem.kind,
+            ProblemKind::NotText { .. } | ProblemKind::Secret { .. }
+        )
+    });
     if problems.is_empty() {
         Ok(key)
     } else {

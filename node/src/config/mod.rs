@@ -236,7 +236,7 @@ fn unreadable(why: &std::io::Error) -> ProblemKind {
 /// Reads the key a client of the daemon presents: as [`load`] would, whatever else is wrong.
 ///
 /// # Errors
-/// When a variable that should hold the key holds no text.
+/// When what should be the key is none, or a variable that should hold it holds no text.
 pub fn client_key(home: &Home, environment: Lookup<'_>) -> Result<Option<ApiKey>, ConfigErrors> {
     let path = home.config();
     let text = Zeroizing::new(std::fs::read_to_string(&path).unwrap_or_default());

@@ -117,6 +117,7 @@ impl Recorder {
             }
             roster::Event::LogReplaced { node, epoch } => {
                 tracing::warn!(node.id = %node, epoch, "a node has begun another audit log");
+                self.evidence(node, Some(Origin::of(node, *epoch)), "log_replaced");
             }
             // Every head is remembered and checked by the roster. An entry for each would make the
             // logs of two nodes feed each other for ever.

@@ -71,35 +71,16 @@ impl Neighbours for MeshNeighbours {
     }
 
     fn node(&self, key: &NodeKey) -> NodeLookup {
-        let here = match key {
-            NodeKey::Id(id) => *id == self.me,
-            NodeKey::Name(name) => *name == self.name,
-        };
-        // A name of one's own is always this node, even when another one carries it too.
-        if here {
-            return NodeLookup::Here;
-        }
+        let me = (self.me, &self.name);
         let Some(mesh) = self.mesh.get() else {
-            return NodeLookup::Unknown;
+            return NodeLookup::among(key, me, []);
         };
         let view = mesh.view();
-        let found: Vec<_> = match key {
-            NodeKey::Id(id) => view.node(id).into_iter().collect(),
-            NodeKey::Name(name) => view
-                .nodes
-                .iter()
-                .filter(|node| node.record.record().name == *name)
-                .collect(),
-        };
-        match found.as_slice() {
-            [] => NodeLookup::Unknown,
-            [node] => NodeLookup::Known {
-                id: node.id,
-                name: node.record.record().name.clone(),
-                reachable: node.liveness.is_reachable(),
-            },
-            several => NodeLookup::Ambiguous(several.iter().map(|node| node.id).collect()),
-        }
+        let all = view.nodes.iter().map(|node| {
+            let name = node.record.record().name.clone();
+            (node.id, name, node.liveness.is_reachable())
+        });
+        NodeLookup::among(key, me, all)
     }
 
     fn call(

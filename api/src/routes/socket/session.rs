@@ -43,6 +43,8 @@ pub(super) struct Session {
 enum End {
     /// The client went away, or does not read.
     Gone,
+    /// The client said that it is over.
+    Goodbye,
     /// It is told why.
     Close(u16, &'static str),
 }
@@ -84,15 +86,26 @@ impl Session {
             Ok(()) => self.converse(&mut socket).await,
             Err(end) => end,
         };
-        if let End::Close(code, reason) = end {
-            let frame = CloseFrame {
-                code,
-                reason: Utf8Bytes::from_static(reason),
-            };
-            let closed = socket.send(Message::Close(Some(frame)));
-            if tokio::time::timeout(SEND_TIMEOUT, closed).await.is_err() {
-                tracing::debug!("a client did not take the farewell");
+        // Nobody listens any more: its turn is cut before the farewell.
+        drop(self);
+        let farewell = async {
+            match end {
+                End::Gone => {}
+                End::Close(code, reason) => {
+                    let frame = CloseFrame {
+                        code,
+                        reason: Utf8Bytes::from_static(reason),
+                    };
+                    if socket.send(Message::Close(Some(frame))).await.is_err() {
+                        tracing::debug!("a client went away before the farewell");
+                    }
+                }
+                // Reading on is what sends the answer to its farewell (RFC 6455, 5.5.1).
+                End::Goodbye => while let Some(Ok(_)) = socket.recv().await {},
             }
+        };
+        if tokio::time::timeout(SEND_TIMEOUT, farewell).await.is_err() {
+            tracing::debug!("a client did not take the farewell");
         }
     }
 
@@ -138,7 +151,8 @@ impl Session {
         frame: Option<Result<Message, axum::Error>>,
     ) -> Result<(), End> {
         match frame {
-            None | Some(Ok(Message::Close(_))) => Err(End::Gone),
+            None => Err(End::Gone),
+            Some(Ok(Message::Close(_))) => Err(End::Goodbye),
             // Broken, against the protocol, or longer than any message: nothing more can be read.
             Some(Err(_unread)) => Err(End::Close(close_code::PROTOCOL, "not readable")),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),

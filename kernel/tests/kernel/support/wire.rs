@@ -92,24 +92,10 @@ impl Neighbours for Port {
     }
 
     fn node(&self, key: &NodeKey) -> NodeLookup {
-        let is_meant = |id: &NodeId, name: &NodeName| match key {
-            NodeKey::Id(wanted) => wanted == id,
-            NodeKey::Name(wanted) => wanted == name,
-        };
-        if is_meant(&self.id, &self.name) {
-            return NodeLookup::Here;
-        }
-        let mut found = self.wire.others(self.id);
-        found.retain(|port| is_meant(&port.id, &port.name));
-        match found.as_slice() {
-            [] => NodeLookup::Unknown,
-            [port] => NodeLookup::Known {
-                id: port.id,
-                name: port.name.clone(),
-                reachable: port.is_reachable(),
-            },
-            several => NodeLookup::Ambiguous(several.iter().map(|port| port.id).collect()),
-        }
+        let others = self.wire.others(self.id);
+        let others = others.iter();
+        let others = others.map(|port| (port.id, port.name.clone(), port.is_reachable()));
+        NodeLookup::among(key, (self.id, &self.name), others)
     }
 
     fn call(

@@ -18,6 +18,11 @@ pub const PICKS: usize = 8;
 pub(super) const LINKS_MAX: usize = 256;
 /// How long a link that nobody wants is kept, so that both ends can learn all there is.
 pub(super) const LINK_GRACE: Duration = Duration::from_secs(10);
+/// How long a link must have lasted when a mesh outgrows links to all, to be among the few kept for
+/// its age: whoever makes many nodes at once is not to choose a node's neighbours.
+pub(super) const LINK_LASTING: Duration = Duration::from_secs(60);
+/// How many links are kept for their age.
+pub(super) const LINKS_LASTING: usize = PICKS / 2;
 /// How often links are looked over.
 pub(super) const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// How long two connections between the same nodes may exist before one is closed.
@@ -47,6 +52,8 @@ pub(super) const BEATS_MISSED_MAX: u32 = 20;
 pub(super) const CLOSED_TO_DEAD: Duration = Duration::from_millis(800);
 /// How long a lost connection is kept to oneself: most come back at once.
 pub(super) const CLOSED_TO_TOLD: Duration = Duration::from_millis(300);
+/// How long a node is suspected when enough others could not reach it: time for an answer.
+pub(super) const REFUSED_TO_DEAD: Duration = Duration::from_millis(300);
 /// How long a silent node is suspected when enough others find it silent too.
 pub(super) const SILENT_TO_DEAD_MIN: Duration = Duration::from_millis(1_000);
 /// How long a node is suspected when nobody else finds it silent.
@@ -118,14 +125,21 @@ pub(super) const VOUCHERS_ENOUGH: usize = 8;
 pub(super) const VOUCHERS_ONE_IN: usize = 8;
 /// How long a node must have had a single neighbour to take its word alone.
 pub(super) const LONE_AFTER: Duration = Duration::from_secs(5);
+/// How long a node that had others is not taken for one with a single neighbour: they may come back.
+pub(super) const LONE_AGAIN: Duration = Duration::from_secs(300);
 /// For how many nodes the word of a single neighbour is enough.
 pub(super) const LONE_WORD_MAX: usize = 64;
 /// How long what a single neighbour has said is believed once there are others.
 pub(super) const LONE_WORD_KEPT: Duration = Duration::from_secs(10);
 /// How often a node without a link, never met, is dialed before haste ends.
 pub(super) const UNMET_TRIES: u32 = 3;
+/// How many addresses of a node never met are dialed at once, of those it announces: chosen anew each
+/// time. Whoever makes up nodes would have others dial a third party with all of them.
+pub(super) const UNMET_ADDRS: usize = 2;
 /// Dials to nodes never met, on the word of neighbours: 32 a second, 128 at once.
 pub(super) const UNMET_DIALS: (u32, u32) = (32, 128);
+/// How many of these at once, of 32; with eight strangers, a quarter is left for those once met.
+pub(super) const UNMET_IN_FLIGHT: usize = 16;
 
 /// Before an origin that signs two records of one version is reported again.
 pub(super) const EQUIVOCATION_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -142,6 +156,9 @@ pub(super) const OWN_RECORDS: (u32, u32) = (4, 16);
 pub(super) const CLAIMS_PER_NODE: (u32, u32) = (4, 64);
 /// Digests and questions for proofs from one peer: 4 a second, 16 at once.
 pub(super) const QUESTIONS_PER_LINK: (u32, u32) = (4, 16);
+/// Summaries from one peer, of which each may be answered with a message of the largest size: 8 a
+/// second, 16 at once.
+pub(super) const SUMMARIES_PER_LINK: (u32, u32) = (8, 16);
 
 /// Between two announcements of the own head.
 pub(super) const HEAD_EVERY: Duration = Duration::from_millis(500);

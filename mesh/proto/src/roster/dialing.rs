@@ -5,8 +5,9 @@ use std::time::Duration;
 use openfang_id::{NetAddr, PeerAddr};
 
 use super::accusation::Doubt;
-use super::config::{ACCUSE_AGAIN, ALIVE_RECENTLY, LINKS_MAX, PICKS, UNMET_DIALS, UNMET_TRIES};
+use super::config::{ACCUSE_AGAIN, ALIVE_RECENTLY, LINKS_MAX, PICKS, UNMET_ADDRS, UNMET_TRIES};
 use super::state::State;
+use super::table::Node;
 use super::timers::Timer;
 use super::wire::{self, Standing};
 use super::{
@@ -20,8 +21,8 @@ pub(super) const DIAL_LOST: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_secs(5);
 /// How long the node with the higher id leaves a new acquaintance to the other.
 const YIELD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
-/// Before a target without an address is looked at again.
-const NO_ADDR: Duration = Duration::from_secs(30);
+/// Before a target without an address is looked at again; spread, so that not all look at once.
+const NO_ADDR: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
 /// Spreads the first dials of a node that starts.
 const START_SPREAD: Duration = Duration::from_millis(50);
 /// The longest pause of a dial that found too many others under way.
@@ -102,6 +103,7 @@ impl State {
             return;
         };
         let key = Key::of(&link.peer);
+        self.weigh_introducer(&key);
         self.event(Event::Unlinked {
             node: link.peer,
             link: id,
@@ -179,6 +181,7 @@ impl State {
         }
         self.tickets.retain(|_ticket, (of, _)| *of != id);
         self.out.push(Out::Close { link: id, why });
+        self.weigh_introducer(&Key::of(&link.peer));
         self.event(Event::Unlinked {
             node: link.peer,
             link: id,
@@ -293,7 +296,7 @@ impl State {
     }
 
     /// Tells whether this node has never had a link with another, in this run or one before.
-    fn is_unmet(&self, key: &Key) -> bool {
+    pub(super) fn is_unmet(&self, key: &Key) -> bool {
         self.table.get(key).is_some_and(|node| !node.met)
     }
 
@@ -342,7 +345,7 @@ impl State {
             Target::Entry(number) => {
                 let wait = self.is_served(number);
                 if wait {
-                    self.timers.set(Timer::Dial(target), self.now + NO_ADDR);
+                    self.timers.set(Timer::Dial(target), self.now + NO_ADDR.0);
                 }
                 !wait && self.dialer.entry(number).is_some()
             }
@@ -375,7 +378,7 @@ impl State {
         if self.dialer.is_flying(target) {
             return;
         }
-        let addrs = match target {
+        let mut addrs = match target {
             Target::Stranger(_) => return,
             Target::Entry(number) => self.dialer.addrs_of_entry(number),
             Target::Node(key) => self.table.get(&key).map_or_else(Vec::new, |node| {
@@ -383,8 +386,17 @@ impl State {
             }),
         };
         if addrs.is_empty() {
-            self.timers.set(Timer::Dial(target), self.now + NO_ADDR);
+            let pause = self.rng.between(NO_ADDR.0, NO_ADDR.1);
+            self.timers.set(Timer::Dial(target), self.now + pause);
+            if let Target::Node(key) = target {
+                self.on_nowhere(&key);
+            }
             return;
+        }
+        if let Target::Node(key) = target
+            && self.is_unmet(&key)
+        {
+            self.few_of(&mut addrs);
         }
         if self.dialer.is_full() || !self.may_dial(target) {
             let pause = self.rng.between(START_SPREAD, FULL_PAUSE);
@@ -396,14 +408,11 @@ impl State {
         self.out.push(Out::Dial { dial, addrs });
     }
 
-    /// Tells whether a dial is within the rate for nodes that were never met.
-    fn may_dial(&mut self, target: Target) -> bool {
-        match target {
-            Target::Node(key) if self.is_unmet(&key) => {
-                self.unmet_dials.take(UNMET_DIALS, self.now)
-            }
-            Target::Node(_) | Target::Stranger(_) | Target::Entry(_) => true,
-        }
+    /// Leaves a few addresses of a node that may not exist.
+    pub(super) fn few_of(&mut self, addrs: &mut Vec<PeerAddr>) {
+        let few = addrs.len().min(UNMET_ADDRS);
+        self.rng.choose(addrs, few);
+        addrs.truncate(few);
     }
 
     pub(super) fn on_dial_failed(&mut self, dial: DialId, failures: &[(NetAddr, DialFailure)]) {
@@ -445,10 +454,7 @@ impl State {
             return;
         };
         let heard_of = node.unconfirmed.is_none();
-        let recent = self.now.since(node.news) < ALIVE_RECENTLY;
-        let again = node
-            .accused_by_me
-            .is_none_or(|at| self.now.since(at) >= ACCUSE_AGAIN);
+        let doubtful = self.is_doubtful(node);
         match node.liveness {
             Liveness::Suspect => {
                 self.lose(key, Doubt::Refused);
@@ -457,12 +463,32 @@ impl State {
                 }
                 self.judge(key);
             }
-            Liveness::Alive if again && !recent => {
+            Liveness::Alive if doubtful => {
                 self.accuse(key, Doubt::Refused);
                 self.judge(key);
             }
             Liveness::Me | Liveness::Alive | Liveness::Dead | Liveness::Left => {}
         }
+    }
+
+    /// Doubts a node that cannot be dialed and has not been heard of for long: whoever lives says
+    /// so, and nothing else would ever show that it is gone.
+    pub(super) fn on_nowhere(&mut self, key: &Key) {
+        let Some(node) = self.table.get(key) else {
+            return;
+        };
+        let alive = node.liveness == Liveness::Alive && !self.is_linked(key);
+        if alive && self.is_doubtful(node) {
+            self.accuse(key, Doubt::Silent);
+            self.judge(key);
+        }
+    }
+
+    /// Tells whether there has been no sign of life of a node for long, and it was not asked for one.
+    fn is_doubtful(&self, node: &Node) -> bool {
+        let recent = self.now.since(node.news) < ALIVE_RECENTLY;
+        let again = |at| self.now.since(at) >= ACCUSE_AGAIN;
+        !recent && node.accused_by_me.is_none_or(again)
     }
 
     fn note_self(&mut self, addr: &NetAddr) {

@@ -12,14 +12,14 @@
 use std::sync::Arc;
 
 use super::config::{
-    INTRODUCTIONS, LINKS_MAX, LONE_AFTER, LONE_WORD_KEPT, LONE_WORD_MAX, PICKS, PROBE_AFTER,
-    VOUCHERS_ENOUGH, VOUCHERS_MIN, VOUCHERS_ONE_IN,
+    INTRODUCTIONS, LINKS_MAX, LONE_AFTER, LONE_AGAIN, LONE_WORD_KEPT, LONE_WORD_MAX, PICKS,
+    PROBE_AFTER, UNMET_DIALS, UNMET_IN_FLIGHT, VOUCHERS_ENOUGH, VOUCHERS_MIN, VOUCHERS_ONE_IN,
 };
 use super::record::{RawRecord, RecordError, Version};
 use super::state::State;
 use super::timers::Timer;
 use super::wire::Standing;
-use super::{Event, Key, LinkId, Liveness, Offence, Out};
+use super::{Key, LinkId, Liveness, Offence, Out};
 use crate::dial::Target;
 
 /// The fewest nodes that are present before strangers are left to others.
@@ -147,12 +147,19 @@ impl State {
 
     /// Notes that this node has a link with another: there is no better evidence.
     pub(super) fn meet(&mut self, key: &Key, link: LinkId) {
+        self.weigh_introducer(key);
         self.strangers.met(key, self.now);
         self.admit(key, Some(link));
         if let Some(node) = self.table.get_mut(key) {
             node.met = true;
             self.is_sure(key);
         }
+    }
+
+    /// Notes whether a neighbour is still there to speak for those it has introduced.
+    pub(super) fn weigh_introducer(&mut self, key: &Key) {
+        let parted = !self.has_link(key);
+        self.strangers.parted(key, parted);
     }
 
     /// Makes a stranger a part of the mesh. Returns whether there was a place for it.
@@ -181,12 +188,17 @@ impl State {
         (self.links.peers() / VOUCHERS_ONE_IN).clamp(VOUCHERS_MIN, VOUCHERS_ENOUGH)
     }
 
-    /// Believes the only neighbour there is, or no longer, now that there are others.
+    /// Believes the only neighbour there is, or no longer, now that there are others or it is gone.
     pub(super) fn weigh_hearsay(&mut self) {
+        let gone = self.believed.filter(|teller| !self.has_link(teller));
         if self.links.peers() > 1 {
+            self.accompanied = Some(self.now);
+        }
+        if self.links.peers() > 1 || gone.is_some() {
             let since = *self.company.get_or_insert(self.now);
             if self.now.since(since) >= LONE_WORD_KEPT {
                 self.forget_hearsay();
+                self.believed = None;
             }
             return;
         }
@@ -196,9 +208,11 @@ impl State {
         let Some((only, since)) = first else {
             return;
         };
-        if self.now.since(since) < LONE_AFTER {
+        let left = |at| self.now.since(at) < LONE_AGAIN;
+        if self.now.since(since) < LONE_AFTER || self.accompanied.is_some_and(left) {
             return;
         }
+        self.believed = Some(only);
         let room = LONE_WORD_MAX.saturating_sub(self.table.hearsay().len());
         let told: Vec<Key> = self.strangers.vouched_by(&only).take(room).collect();
         for key in told {
@@ -227,11 +241,12 @@ impl State {
             else {
                 continue;
             };
-            if liveness != Liveness::Dead {
-                self.event(Event::NodeDown { node });
+            if liveness == Liveness::Dead {
+                self.table.drop_node(&key);
+                self.forgotten(&key, node);
+            } else {
+                self.drop_living(&key, node);
             }
-            self.table.drop_node(&key);
-            self.forgotten(&key, node);
         }
     }
 
@@ -270,7 +285,8 @@ impl State {
         let Some((id, announced)) = self.strangers.dialed_at(key) else {
             return;
         };
-        let addrs = self.dialer.addrs_of(&id, &announced);
+        let mut addrs = self.dialer.addrs_of(&id, &announced);
+        self.few_of(&mut addrs);
         let target = Target::Stranger(*key);
         if addrs.is_empty() || self.dialer.is_flying(target) {
             return;
@@ -284,6 +300,20 @@ impl State {
         let lost = self.now + super::dialing::DIAL_LOST;
         self.timers.set(Timer::Dial(target), lost);
         self.out.push(Out::Dial { dial, addrs });
+    }
+
+    /// Tells whether a dial is within what is spent on nodes that were never met, so that there is
+    /// always room for those that were and for bootstrap addresses.
+    pub(super) fn may_dial(&mut self, target: Target) -> bool {
+        let Target::Node(key) = target else {
+            return true;
+        };
+        if !self.is_unmet(&key) {
+            return true;
+        }
+        let unmet = |target: &Target| matches!(target, Target::Node(key) if self.is_unmet(key));
+        let flying = self.dialer.flying().filter(unmet).count();
+        flying < UNMET_IN_FLIGHT && self.unmet_dials.take(UNMET_DIALS, self.now)
     }
 
     /// Takes note that a stranger was not where it said.

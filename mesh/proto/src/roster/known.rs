@@ -1,5 +1,6 @@
 //! What survives a restart: every node ever seen, where it answered, and what is held of its log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use openfang_audit::{HEAD_BYTES_MAX, Origin, SignedHead};
@@ -10,7 +11,9 @@ use super::{Crypto, LogKey, SignedRecord};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::heads::{Alarm, Evidence, KeptLog, Why};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// As [`FORMAT`], without the nodes that were met.
+const FORMAT_1: u8 = 1;
 /// The most of each list; far above what a roster holds.
 const LIST_MAX: usize = u16::MAX as usize;
 const ALARMS_MAX: usize = 16;
@@ -22,6 +25,8 @@ pub struct Known {
     pub records: Vec<Arc<SignedRecord>>,
     /// Addresses at which nodes answered last.
     pub addrs: Vec<(NodeId, Vec<NetAddr>)>,
+    /// Nodes that there was a link with.
+    pub met: BTreeSet<NodeId>,
     pub(crate) logs: Vec<KeptLog>,
 }
 
@@ -53,6 +58,10 @@ impl Known {
         for log in self.logs.iter().take(LIST_MAX) {
             encode_log(log, &mut out);
         }
+        out.count16(self.met.len().min(LIST_MAX));
+        for node in self.met.iter().take(LIST_MAX) {
+            out.node_id(node);
+        }
         out.finish(usize::MAX).unwrap_or_default()
     }
 
@@ -63,12 +72,10 @@ impl Known {
     /// When the bytes are damaged; start with an empty one then: peers give back the rest.
     pub fn decode(bytes: &[u8], crypto: &dyn Crypto) -> Result<Self, KnownError> {
         let mut from = Reader::new(bytes);
-        match from.u8()? {
-            FORMAT => {}
-            value => {
-                let what = "roster format";
-                return Err(DecodeError::Unknown { what, value }.into());
-            }
+        let format = from.u8()?;
+        if ![FORMAT, FORMAT_1].contains(&format) {
+            let (what, value) = ("roster format", format);
+            return Err(DecodeError::Unknown { what, value }.into());
         }
         let mut known = Self::default();
         for _nth in 0..from.count16(LIST_MAX)? {
@@ -85,6 +92,14 @@ impl Known {
         }
         for _nth in 0..from.count16(LIST_MAX)? {
             known.logs.push(decode_log(&mut from, crypto)?);
+        }
+        if format == FORMAT_1 {
+            let origins = known.records.iter().map(|record| record.record().origin);
+            known.met = origins.collect();
+        } else {
+            for _nth in 0..from.count16(LIST_MAX)? {
+                known.met.insert(from.node_id()?);
+            }
         }
         from.finish()?;
         Ok(known)

@@ -46,6 +46,8 @@ pub(super) struct Link {
     pub(super) introductions: Bucket,
     /// Limits digests and questions of the peer.
     pub(super) questions: Bucket,
+    /// Limits its summaries.
+    pub(super) summaries: Bucket,
     /// Up to where the peer was told of accepted heads.
     pub(super) heads_mark: u64,
     beats: Beats,
@@ -91,6 +93,7 @@ impl Link {
             sync: Sync::default(),
             introductions: Bucket::default(),
             questions: Bucket::default(),
+            summaries: Bucket::default(),
             heads_mark: 0,
             beats: Beats {
                 sent: 0,
@@ -223,7 +226,7 @@ impl Beats {
 pub(super) struct Links {
     links: BTreeMap<LinkId, Link>,
     peers: BTreeMap<Key, Vec<LinkId>>,
-    /// The average loss of all links, of [`ONE`].
+    /// The median of the loss of all links, of [`ONE`].
     loss: u32,
 }
 
@@ -299,16 +302,17 @@ impl Links {
         best.map(|(_, _, _, id)| id)
     }
 
-    /// Returns the average loss of all links, as of the last [`Links::measure`].
+    /// Returns the median of the loss of all links, as of the last [`Links::measure`].
     pub(super) fn loss(&self) -> u32 {
         self.loss
     }
 
-    /// Averages the loss of all links.
+    /// Takes the median of the loss of all links, the lower one of two: no single peer can feign it.
     pub(super) fn measure(&mut self) {
-        let sum: u64 = self.links.values().map(|link| u64::from(link.loss())).sum();
-        let count = u64::try_from(self.links.len()).unwrap_or(u64::MAX).max(1);
-        self.loss = u32::try_from(sum / count).unwrap_or(ONE);
+        let mut losses: Vec<u32> = self.links.values().map(Link::loss).collect();
+        losses.sort_unstable();
+        let middle = losses.len().saturating_sub(1) / 2;
+        self.loss = losses.get(middle).copied().unwrap_or_default();
     }
 
     /// Lets a pause of this node itself not count against its peers.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::accusation::{Accusation, Doubt};
 use super::config::{
-    CLAIMS_PER_NODE, CLOSED_TO_DEAD, CLOSED_TO_TOLD, CONFIRMATIONS, SILENT_TO_DEAD_MAX,
-    SILENT_TO_DEAD_MIN, UNCONFIRMED_TO_DEAD,
+    CLAIMS_PER_NODE, CLOSED_TO_DEAD, CLOSED_TO_TOLD, CONFIRMATIONS, REFUSED_TO_DEAD,
+    SILENT_TO_DEAD_MAX, SILENT_TO_DEAD_MIN, UNCONFIRMED_TO_DEAD,
 };
 use super::links::ONE;
 use super::state::State;
@@ -133,9 +133,12 @@ impl State {
 
     pub(super) fn on_accusations(&mut self, link: LinkId, accusations: &[Accusation]) {
         for accusation in accusations {
-            if accusation.target == self.me {
-                self.on_accused(accusation);
-            } else if self.on_accusation(link, accusation).is_err() {
+            let taken = if accusation.target == self.me {
+                self.on_accused(accusation)
+            } else {
+                self.on_accusation(link, accusation)
+            };
+            if taken.is_err() {
                 self.offend(link, Offence::ForgedClaim);
                 return;
             }
@@ -241,16 +244,17 @@ impl State {
     /// Returns how long an accused node has to refute: the longer, the fewer confirm it, and the
     /// more messages get lost on the way.
     fn patience(&self, node: &Node) -> Duration {
-        let accusers = node.accusations.len();
+        let there = |a: &&Accusation| self.is_there(&a.accuser);
         let count = |least: Doubt| {
             let strong = node.accusations.iter().filter(|a| a.doubt >= least);
-            strong.count()
+            strong.filter(there).count()
         };
+        let accusers = count(Doubt::Silent).max(1);
         let counted = self.table.counts_alive(&Key::of(&node.id));
         let others = self.table.alive() - usize::from(counted);
         let needed = CONFIRMATIONS.min(others + 1);
         if count(Doubt::Refused) >= needed {
-            return Duration::ZERO;
+            return self.stretched(REFUSED_TO_DEAD);
         }
         if count(Doubt::Closed) >= needed {
             return CLOSED_TO_DEAD;
@@ -263,6 +267,12 @@ impl State {
         let missing = u32::try_from(needed - accusers).unwrap_or(1);
         let all = u32::try_from(needed.saturating_sub(1).max(1)).unwrap_or(1);
         self.stretched(least + (SILENT_TO_DEAD_MAX - least) * missing / all)
+    }
+
+    /// Tells whether an accuser is there itself: the word of one that has left, or is dead, is a
+    /// reason to ask, but confirms nothing.
+    fn is_there(&self, accuser: &Key) -> bool {
+        *accuser == self.me || self.table.get(accuser).is_some_and(Node::is_present)
     }
 
     /// Returns how long something takes that happens by messages, of which some get lost.
@@ -320,4 +330,4 @@ impl State {
 
 /// An accusation that its author has not signed.
 #[derive(Debug)]
-struct ForgedClaim;
+pub(super) struct ForgedClaim;

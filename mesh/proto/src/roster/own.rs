@@ -9,6 +9,7 @@ use openfang_id::NetAddr;
 use super::accusation::Accusation;
 use super::bucket::Bucket;
 use super::config::{OWN_RECORDS, REFUTE_EVERY};
+use super::liveness::ForgedClaim;
 use super::record::{
     ADDRS_MAX, AGENTS_MAX, DESCRIPTION_BYTES_MAX, Life, MODULE_BYTES_MAX, RawRecord,
     SOFTWARE_BYTES_MAX, TAGS_MAX, TOOLS_MAX, WORD_BYTES_MAX,
@@ -154,14 +155,23 @@ impl State {
     }
 
     /// Hears that someone holds this node for dead.
-    pub(super) fn on_accused(&mut self, accusation: &Accusation) {
+    ///
+    /// # Errors
+    /// When the accuser has not signed it: whoever passes on an accusation has checked it.
+    pub(super) fn on_accused(&mut self, accusation: &Accusation) -> Result<(), ForgedClaim> {
         let current = accusation.life == self.own.life();
-        if !current || self.own.left || !self.claim_holds(accusation) {
-            return;
+        let known = self.table.get(&accusation.accuser).is_some();
+        let refuting = self.timers.is_set(Timer::Refute);
+        if !current || !known || self.own.left || refuting {
+            return Ok(());
+        }
+        if !self.claim_holds(accusation) {
+            return Err(ForgedClaim);
         }
         let after = self.own.refuted_at.map(|at| at + REFUTE_EVERY);
         let at = after.unwrap_or(self.now).max(self.now);
         self.timers.set_earlier(Timer::Refute, at);
+        Ok(())
     }
 
     /// Begins another life, and tells everyone.

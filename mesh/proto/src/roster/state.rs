@@ -48,6 +48,8 @@ pub struct State {
     pub(super) out: Vec<Out>,
     /// Whether this node keeps links to all others.
     pub(super) full: bool,
+    /// Since when it does not.
+    pub(super) large_since: Option<Instant>,
     /// Whether someone may have to be dialed who was not before.
     pub(super) dials_dirty: bool,
     /// Whether this node has left.
@@ -56,8 +58,12 @@ pub struct State {
     pub(super) ticket_numbers: u64,
     /// The last root, and what had changed until then.
     pub(super) root: Option<((u64, u64), Digest)>,
-    /// Since when this node has had more than one neighbour.
+    /// Since when this node has had other neighbours than the only one that it believed.
     pub(super) company: Option<Instant>,
+    /// When this node last had several neighbours.
+    pub(super) accompanied: Option<Instant>,
+    /// The only neighbour that it believed.
+    pub(super) believed: Option<Key>,
     /// Limits dials to nodes that this one has never met.
     pub(super) unmet_dials: Bucket,
     /// Limits reports.
@@ -87,12 +93,15 @@ impl State {
             news: News::default(),
             out: Vec::new(),
             full: true,
+            large_since: None,
             dials_dirty: true,
             gone: false,
             tickets: BTreeMap::new(),
             ticket_numbers: 0,
             root: None,
             company: None,
+            accompanied: None,
+            believed: None,
             unmet_dials: Bucket::default(),
             equivocations: Equivocations::default(),
             rank_seed: rng.bits(),
@@ -211,6 +220,12 @@ impl State {
                 .map(|(_, node)| node.record.clone())
                 .collect(),
             addrs: self.dialer.good().cloned().collect(),
+            met: self
+                .table
+                .iter()
+                .filter(|(_, node)| node.met)
+                .map(|(_, node)| node.id)
+                .collect(),
             logs: self.book.kept().collect(),
         }
     }
@@ -239,7 +254,7 @@ impl State {
             self.table.insert(record, self.rank(&key), self.now);
             self.table.set_unconfirmed(&key, Some(self.now));
             if let Some(node) = self.table.get_mut(&key) {
-                node.met = true;
+                node.met = known.met.contains(&id);
             }
             if let Some(log) = log {
                 self.book.pin(id, log);
@@ -361,8 +376,9 @@ impl State {
         let present = self.present();
         if present <= FULL_MESH_NODES {
             self.full = true;
-        } else if present > FULL_MESH_NODES + FULL_MESH_SLACK {
+        } else if present > FULL_MESH_NODES + FULL_MESH_SLACK && self.full {
             self.full = false;
+            self.large_since = Some(self.now);
         }
     }
 

@@ -136,7 +136,7 @@ impl State {
         if signed.bytes() == held.bytes() {
             return false;
         }
-        let met = node.met;
+        let linked = self.has_link(key);
         if signed.version() == held.version() {
             self.on_equivocation(key);
         }
@@ -145,7 +145,7 @@ impl State {
         }
         let grown = signed.bytes().len().saturating_sub(held.bytes().len());
         while self.table.bytes() + grown > RECORDS_BYTES_MAX {
-            if !self.make_room(key, met) {
+            if !self.make_room(key, linked) {
                 return false;
             }
         }
@@ -225,19 +225,38 @@ impl State {
         }
     }
 
-    /// Drops one node for another: first of those never met the one that is gone longest, then of
-    /// those met; and, for one that was met, one that is only vouched for. Returns whether there was
-    /// one.
-    fn make_room(&mut self, keep: &Key, met: bool) -> bool {
+    /// Drops one node for another: the one that is gone longest, of those never met first; for one
+    /// with a link also one without, of which nothing was heard for longest. Returns whether there
+    /// was one.
+    fn make_room(&mut self, keep: &Key, linked: bool) -> bool {
         let gone = |liveness| matches!(liveness, Liveness::Dead | Liveness::Left);
         let nodes = self.table.iter().filter(|(key, _)| *key != keep);
-        let nodes = nodes.filter(|(_, node)| gone(node.liveness) || (met && !node.met));
-        let first = nodes.min_by_key(|(_, node)| (!gone(node.liveness), node.met, node.since));
-        let Some((key, id)) = first.map(|(key, node)| (*key, node.id)) else {
+        let nodes =
+            nodes.filter(|(key, node)| gone(node.liveness) || (linked && !self.has_link(key)));
+        let first = nodes.min_by_key(|(_, node)| {
+            if gone(node.liveness) {
+                (false, node.met, node.since)
+            } else {
+                (true, false, node.news)
+            }
+        });
+        let Some((key, node)) = first else {
             return false;
         };
-        self.forget(&key, id);
+        let (key, id, gone) = (*key, node.id, gone(node.liveness));
+        if gone {
+            self.forget(&key, id);
+        } else {
+            self.drop_living(&key, id);
+        }
         true
+    }
+
+    /// Drops a node that may be there: it may come back as it is.
+    pub(super) fn drop_living(&mut self, key: &Key, id: openfang_id::NodeId) {
+        self.event(Event::NodeDown { node: id });
+        self.table.drop_node(key);
+        self.forgotten(key, id);
     }
 
     pub(super) fn on_forget_timer(&mut self) {

@@ -54,6 +54,8 @@ struct Introducer {
     /// How many of its acquaintances were not there, since the last that was.
     failures: u32,
     next: Instant,
+    /// Whether its link has ended.
+    parted: bool,
 }
 
 /// All who wait.
@@ -89,23 +91,46 @@ impl Strangers {
         Some((record.origin, record.addrs.clone()))
     }
 
+    /// Notes that a link with an introducer began or ended. Those of one that is gone make room first.
+    pub(super) fn parted(&mut self, introducer: &Key, parted: bool) {
+        if let Some(by) = self.introducers.get_mut(introducer) {
+            by.parted = parted;
+        }
+    }
+
     /// Tells whether there is a place for a record of some size that this neighbour introduces.
     pub(super) fn may_take(&self, introducer: &Key, size: usize) -> bool {
         let own = self.introducers.get(introducer);
-        if own.is_none() && self.introducers.len() >= INTRODUCERS_MAX {
-            return false;
-        }
         let (count, bytes) = own.map_or((0, 0), |own| (own.count, own.bytes));
         let crowded = self.waiting.len() >= STRANGERS_MAX;
         let large = self.bytes + size > STRANGERS_BYTES_MAX;
-        let others = || {
-            self.introducers
-                .iter()
-                .filter(|(key, _)| *key != introducer)
+        let more = |enough: &dyn Fn(&Introducer) -> bool| {
+            let mut others = self.introducers.iter();
+            others.any(|(key, other)| {
+                key != introducer && ((other.parted && other.count > 0) || enough(other))
+            })
         };
-        let count_ok = !crowded || others().any(|(_, other)| other.count > count + 1);
-        let bytes_ok = !large || others().any(|(_, other)| other.bytes > bytes + size);
+        let count_ok = !crowded || more(&|other| other.count > count + 1);
+        let bytes_ok = !large || more(&|other| other.bytes > bytes + size);
         count_ok && bytes_ok
+    }
+
+    /// Forgets an introducer that is gone, and all it has introduced, when there are too many.
+    fn limit_introducers(&mut self, new: &Key) {
+        let many = self.introducers.len() >= INTRODUCERS_MAX;
+        if !many || self.introducers.contains_key(new) {
+            return;
+        }
+        let parted = self.introducers.iter().filter(|(_, by)| by.parted);
+        let Some(first) = parted.min_by_key(|(_, by)| by.count).map(|(key, _)| *key) else {
+            return;
+        };
+        let of = self.waiting.iter();
+        let of = of.filter(|(_, stranger)| stranger.introducer == first);
+        for key in of.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.remove(&key);
+        }
+        self.introducers.remove(&first);
     }
 
     /// Lets a stranger in; whoever has introduced most makes room. Returns whether it found a place.
@@ -122,6 +147,7 @@ impl Strangers {
                 return false;
             }
         }
+        self.limit_introducers(&introducer);
         let key = Key::of(&record.record().origin);
         self.bytes += size;
         let by = self.introducers.entry(introducer).or_default();
@@ -146,12 +172,13 @@ impl Strangers {
         self.waiting.len() >= STRANGERS_MAX || self.bytes + size > STRANGERS_BYTES_MAX
     }
 
-    /// Sends away one of those whom another neighbour has introduced: of the one who takes most.
+    /// Sends away one of those whom another neighbour has introduced: of one whose link has ended, or
+    /// else of the one who takes most.
     fn evict(&mut self, except: &Key) -> bool {
         let crowded = self.waiting.len() >= STRANGERS_MAX;
         let others = self.introducers.iter().filter(|(key, _)| *key != except);
         let share = |by: &Introducer| if crowded { by.count } else { by.bytes };
-        let most = others.max_by_key(|(_, by)| share(by));
+        let most = others.max_by_key(|(_, by)| (by.parted && by.count > 0, share(by)));
         let Some(heaviest) = most.map(|(key, _)| *key) else {
             return false;
         };

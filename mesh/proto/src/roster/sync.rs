@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::accusation::Accusation;
 use super::config::{
-    HEADS_PER_ROUND, QUESTIONS_PER_LINK, SYNC_BACKOFF_MAX, SYNC_EVERY, SYNC_PATIENCE, SYNC_SETTLED,
+    HEADS_PER_ROUND, QUESTIONS_PER_LINK, SUMMARIES_PER_LINK, SYNC_BACKOFF_MAX, SYNC_EVERY,
+    SYNC_PATIENCE, SYNC_SETTLED,
 };
 use super::state::State;
 use super::table::{bucket_of, digest};
@@ -181,28 +182,41 @@ impl State {
 
     /// Sends what is held in some buckets, as many of them as one message takes.
     fn send_summary(&mut self, id: LinkId, mask: u64, reply: bool) {
+        let (covered, entries) = self.told_of(mask, ENTRIES_MAX);
+        self.send(id, wire::summary(reply, covered, &entries));
+    }
+
+    /// Returns what is told of some buckets in `max` entries, and of which of them.
+    pub(super) fn told_of(&self, mask: u64, max: usize) -> (u64, Vec<Entry>) {
         let mut entries: Vec<Entry> = Vec::new();
         let mut covered = 0;
         for bucket in buckets_of(mask) {
             let mut held: Vec<Entry> = self.table.entries(bucket).collect();
-            let sure = held.len();
-            held.extend(self.strangers.entries(bucket));
+            let (sure, room) = (held.len(), max - entries.len());
+            // A bucket that someone has stuffed must not keep the others from being told, nor
+            // strangers those who are there.
+            if sure > room {
+                continue;
+            }
+            held.extend(self.strangers.entries(bucket).take(room - sure));
             if held.len() > sure {
                 held.sort_unstable_by_key(|entry| entry.origin);
-            }
-            if entries.len() + held.len() > ENTRIES_MAX {
-                break;
             }
             entries.extend(held);
             covered |= 1 << bucket;
         }
-        self.send(id, wire::summary(reply, covered, &entries));
+        (covered, entries)
     }
 
     pub(super) fn on_summary(&mut self, id: LinkId, (reply, mask): (bool, u64), theirs: &[Entry]) {
-        let Some(peer) = self.links.get(id).map(|link| Key::of(&link.peer)) else {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(id) else {
             return;
         };
+        if !link.summaries.take(SUMMARIES_PER_LINK, now) {
+            return;
+        }
+        let peer = Key::of(&link.peer);
         let difference = self.compare(&peer, mask, theirs);
         if !reply && let Some(link) = self.links.get_mut(id) {
             link.sync.idle = link.sync.idle.saturating_add(1);

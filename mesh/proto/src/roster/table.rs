@@ -37,7 +37,7 @@ pub(super) struct Node {
     pub(super) lost: Option<Lost>,
     /// Since when it is known from disk, or by words with a doubt, and not heard of otherwise.
     pub(super) unconfirmed: Option<Instant>,
-    /// Whether this node has had a link with it since it started, or knows it from its disk.
+    /// Whether this node has ever had a link with it.
     pub(super) met: bool,
     /// Whether there is only the word of a single neighbour for it.
     pub(super) hearsay: bool,
@@ -80,7 +80,7 @@ impl Node {
     }
 
     /// Tells whether it counts as a part of the mesh that is there.
-    fn is_present(&self) -> bool {
+    pub(super) fn is_present(&self) -> bool {
         matches!(self.liveness, Liveness::Alive | Liveness::Suspect) && !self.hearsay
     }
 }
@@ -356,7 +356,7 @@ impl Table {
         self.floors.insert(*key, floor);
     }
 
-    /// Drops a node that nobody has met: nothing of it is kept.
+    /// Drops a node of which nothing is kept: it may come back as it was.
     pub(super) fn drop_node(&mut self, key: &Key) -> Option<Box<Node>> {
         self.change(key, |node| node.liveness = Liveness::Dead);
         let Slot { node, .. } = self.nodes.remove(key)?;

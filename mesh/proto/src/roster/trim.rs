@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::config::{
-    FULL_MESH_NODES, FULL_MESH_SLACK, LINK_GRACE, PICKS, SETTLE_AFTER, TRIM_EVERY,
+    FULL_MESH_NODES, FULL_MESH_SLACK, LINK_GRACE, LINK_LASTING, LINKS_LASTING, PICKS, SETTLE_AFTER,
+    TRIM_EVERY,
 };
 use super::state::State;
 use super::timers::Timer;
@@ -54,7 +55,7 @@ impl State {
     }
 
     /// Closes own links that a large mesh does not need: all but to those it prefers of its
-    /// neighbours. Nobody loses a link to one that there is none with.
+    /// neighbours, and the oldest. Nobody loses a link to one that there is none with.
     pub(super) fn on_trim_timer(&mut self) {
         self.timers.set(Timer::Trim, self.now + TRIM_EVERY);
         if self.full || self.present() <= FULL_MESH_NODES + FULL_MESH_SLACK {
@@ -62,7 +63,8 @@ impl State {
         }
         let old = |since| self.now.since(since) >= LINK_GRACE;
         let linked = self.table.ranked().filter(|key| self.is_linked(key));
-        let kept: BTreeSet<Key> = linked.take(PICKS).collect();
+        let mut kept: BTreeSet<Key> = linked.take(PICKS).collect();
+        kept.extend(self.lasting());
         let links = self.links.iter();
         let surplus: Vec<LinkId> = links
             .filter(|(_, link)| link.dialed && old(link.since))
@@ -74,6 +76,22 @@ impl State {
         }
     }
 
+    /// Returns the oldest of the neighbours that this node has dialed, of those it had for long when
+    /// the mesh outgrew links to all.
+    fn lasting(&self) -> Vec<Key> {
+        let Some(large) = self.large_since else {
+            return Vec::new();
+        };
+        let links = self.links.iter().map(|(_, link)| link);
+        let lasting = links.filter(|link| link.dialed && large.since(link.since) >= LINK_LASTING);
+        let mut lasting: Vec<_> = lasting
+            .map(|link| (link.since, Key::of(&link.peer)))
+            .collect();
+        lasting.sort_unstable();
+        let oldest = lasting.into_iter().take(LINKS_LASTING);
+        oldest.map(|(_since, key)| key).collect()
+    }
+
     /// Looks at a random node without a link, in a large mesh: nobody else may be watching it.
     pub(super) fn on_rove_timer(&mut self) {
         self.rove_later();
@@ -82,6 +100,15 @@ impl State {
         }
         self.probe_one();
         let keys: Vec<Key> = self.table.ranked().collect();
+        // This node vouches for those it has met; such as name no address cost no dial.
+        let nowhere = |key: &&Key| {
+            let node = self.table.get(key);
+            node.is_some_and(|node| node.met && node.record.record().addrs.is_empty())
+        };
+        let met: Vec<Key> = keys.iter().filter(nowhere).copied().collect();
+        for key in met {
+            self.on_nowhere(&key);
+        }
         let at = self.rng.index(keys.len());
         if let Some(key) = keys.get(at).filter(|key| !self.is_linked(key)) {
             self.start_dial(Target::Node(*key));

@@ -9,6 +9,7 @@ use openfang_kernel::ports::Alone;
 use openfang_kernel::{Auditor, Limits, Manifest, ModelConfig, ModelKeys, Owner, Principal};
 use openfang_ofp::call::{CallId, Chunk, Request};
 use openfang_ofp::gate::Refusal;
+use openfang_ofp::roster;
 
 use super::*;
 use crate::clock::MachineClock;
@@ -188,6 +189,11 @@ async fn proofs_come_from_the_log() {
         node: keys(4).node_id(),
         transport: Transport::Quic,
     });
+    node.host
+        .on_event(MeshEvent::Roster(roster::Event::LogReplaced {
+            node: keys(5).node_id(),
+            epoch: 2,
+        }));
     // Entries are written in order: when this one is there, those before it are.
     let auditor = Auditor::new(node.log.clone());
     auditor
@@ -196,16 +202,17 @@ async fn proofs_come_from_the_log() {
         .expect("logged");
     let kinds: Vec<String> = node
         .log
-        .recent(3)
+        .recent(4)
         .expect("read")
         .into_iter()
         .map(|line| line.ev)
         .collect();
-    assert_eq!(kinds, ["auth_failed", "peer_connect", "node_stop"]);
-    let proof = node.host.prove(size, size + 3).await.expect("a proof");
+    let expected = ["auth_failed", "peer_connect", "peer_evidence", "node_stop"];
+    assert_eq!(kinds, expected);
+    let proof = node.host.prove(size, size + 4).await.expect("a proof");
     assert!(!proof.is_empty());
-    let behind = node.host.prove(size, size + 4).await;
-    assert_eq!(behind, Err(CannotProve::Behind { have: size + 3 }));
+    let behind = node.host.prove(size, size + 5).await;
+    assert_eq!(behind, Err(CannotProve::Behind { have: size + 4 }));
     assert_eq!(node.host.prove(2, 1).await, Err(CannotProve::Range));
     assert_eq!(node.log.health(), Health::Ok);
     let silent = NodeHost::new(node.host.kernel.clone(), None, None);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Bus, keys, record, sign, told};
 use crate::roster::accusation::{Accusation, Doubt};
 use crate::roster::record::Life;
+use crate::roster::table::bucket_of;
 use crate::roster::{
     CloseReason, Event, In, Key, LinkId, Liveness, Offence, Out, SignedRecord, wire,
 };
@@ -190,4 +191,108 @@ fn a_peer_that_asks_for_digests_without_end_is_not_answered_without_end() {
     }
     let answers = bus.sent.iter().filter(|kind| **kind == 4).count();
     assert!(answers <= 16, "{answers}");
+}
+
+#[test]
+fn an_accusation_of_this_node_in_anothers_name_cuts_the_link() {
+    let mut bus = Bus::new(2);
+    bus.connect(0, 1);
+    let link = bus.connect_stranger(0, 9);
+    let me = Key::of(&bus.id(0));
+    let life = bus.states[0].record(&bus.id(0)).expect("a record");
+    let life = life.record().life();
+    let pretended = bus.id(1);
+    let forged = Accusation::sign(me, life, Doubt::Refused, (&pretended, &bus.crypto(9)));
+    // One of someone who is not known here says nothing about its bearer.
+    let unknown = bus.id(7);
+    let other = Accusation::sign(me, life, Doubt::Refused, (&unknown, &bus.crypto(9)));
+    let told = offer(&mut bus, link, wire::accusations(&[other]));
+    assert!(!offended(&told, Offence::ForgedClaim), "{told:?}");
+    let told = offer(&mut bus, link, wire::accusations(&[forged; 100]));
+    assert!(offended(&told, Offence::ForgedClaim), "{told:?}");
+    assert!(bus.states[0].links.get(link).is_none());
+    assert_eq!(bus.liveness(0, 1), Some(Liveness::Alive));
+}
+
+#[test]
+fn small_summaries_do_not_make_a_node_send_its_roster_again_and_again() {
+    let mut bus = Bus::new(1);
+    let link = bus.connect_stranger(0, 9);
+    for origin in 20..60 {
+        bus.vouch(0, &sign(origin, record(origin, 1, 1)));
+    }
+    let empty = wire::summary(false, u64::MAX, &[]);
+    let ask = |bus: &mut Bus| {
+        let bytes = empty.clone();
+        let outs = bus.states[0].handle(In::Frame { link, bytes }, bus.now);
+        let len = |out: &Out| {
+            if let Out::Send { bytes, .. } = out {
+                bytes.len()
+            } else {
+                0
+            }
+        };
+        outs.iter().map(len).sum::<usize>()
+    };
+    let once = ask(&mut bus);
+    assert!(once > 0, "it does answer");
+    let often: usize = (0..1_000).map(|_nth| ask(&mut bus)).sum();
+    assert!(often <= 20 * once, "{often} bytes, {once} at first");
+    bus.pass(Duration::from_secs(1));
+    assert!(ask(&mut bus) > 0, "it answers again after a while");
+}
+
+#[test]
+fn one_peer_that_feigns_loss_does_not_slow_what_is_noticed() {
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    bus.connect(0, 2);
+    let link = bus.connect_stranger(0, 9);
+    for counter in (0..40).map(|nth| nth * 40 + 1) {
+        bus.pass(Duration::from_millis(500));
+        let beat = wire::Beat {
+            counter,
+            echo: 0,
+            held_ms: 0,
+            interval_ms: 500,
+            root: [7; 16],
+        };
+        let bytes = wire::beat(&beat);
+        bus.tell(0, In::Frame { link, bytes });
+    }
+    assert_eq!(bus.states[0].links.loss(), 0);
+}
+
+#[test]
+fn a_stuffed_bucket_keeps_no_other_from_being_told() {
+    let mut bus = Bus::new(1);
+    for origin in 20..90 {
+        bus.vouch(0, &sign(origin, record(origin, 1, 1)));
+    }
+    let state = &bus.states[0];
+    let sizes: Vec<usize> = (0..64)
+        .map(|at| state.told_of(1 << at, 1_000).1.len())
+        .collect();
+    let most = sizes.iter().copied().max().expect("buckets");
+    assert!(most >= 2, "{sizes:?}");
+    let (covered, entries) = state.told_of(u64::MAX, most - 1);
+    assert!(!entries.is_empty() && entries.len() < most);
+    for (at, size) in sizes.into_iter().enumerate() {
+        let told = entries
+            .iter()
+            .filter(|entry| bucket_of(&entry.origin) == at);
+        let is_covered = covered & (1 << at) != 0;
+        assert_eq!(
+            told.count(),
+            if is_covered { size } else { 0 },
+            "whole or not at all"
+        );
+        assert!(size < most || !is_covered);
+    }
+    let (covered, all) = state.told_of(u64::MAX, 1_000);
+    assert_eq!(
+        (covered, all.len()),
+        (u64::MAX, state.len() + 1),
+        "this node among them"
+    );
 }

@@ -10,7 +10,8 @@ use super::{Bus, keys, record, sign, told};
 use crate::Instant;
 use crate::roster::accusation::{Accusation, Doubt};
 use crate::roster::config::{
-    EQUIVOCATIONS_AT_ONCE, LONE_WORD_MAX, PROBES_EACH, STRANGERS_BYTES_MAX, STRANGERS_MAX,
+    EQUIVOCATIONS_AT_ONCE, LONE_AFTER, LONE_WORD_MAX, PROBES_EACH, STRANGERS_BYTES_MAX,
+    STRANGERS_MAX,
 };
 use crate::roster::strangers::Strangers;
 use crate::roster::wire::{self, Standing};
@@ -227,6 +228,25 @@ fn an_honest_newcomer_is_tried_although_a_liar_has_filled_the_waiting_room() {
 }
 
 #[test]
+fn those_whose_acquaintance_is_gone_make_room_for_those_of_neighbours() {
+    let mut bus = Bus::new(1);
+    let honest = [20, 21].map(|peer| bus.connect_stranger(0, peer));
+    let fakes: Vec<SignedRecord> = (0..1_100).map(made_up).collect();
+    claim(&mut bus, 0, honest[0], &fakes[..8]);
+    for (liar, told) in (30..).zip(fakes[8..].chunks(5)) {
+        let link = bus.connect_stranger(0, liar);
+        claim(&mut bus, 0, link, told);
+        bus.tell(0, In::Disconnected { link });
+    }
+    assert_eq!(bus.states[0].strangers.len(), STRANGERS_MAX);
+    let newcomer = sign(5, record(5, 1, 1));
+    for link in honest {
+        claim(&mut bus, 0, link, std::slice::from_ref(&newcomer));
+    }
+    assert_eq!(bus.liveness(0, 5), Some(Liveness::Alive));
+}
+
+#[test]
 fn the_only_neighbour_is_believed_after_a_while_for_a_few_and_no_longer_than_it_is_the_only_one() {
     let mut bus = Bus::new(3);
     bus.connect(0, 1);
@@ -235,7 +255,7 @@ fn the_only_neighbour_is_believed_after_a_while_for_a_few_and_no_longer_than_it_
         panic!("one link")
     };
     claim(&mut bus, 0, link, &fakes);
-    bus.pass(Duration::from_secs(4));
+    bus.pass(LONE_AFTER - Duration::from_secs(1));
     assert_eq!(bus.states[0].len(), 1);
     bus.pass(Duration::from_secs(3));
     let known = |bus: &Bus, at: usize| bus.states[at].len();
@@ -253,6 +273,26 @@ fn the_only_neighbour_is_believed_after_a_while_for_a_few_and_no_longer_than_it_
     assert_eq!(known(&bus, 2), 2);
     bus.pass(Duration::from_secs(5));
     assert_eq!(known(&bus, 0), 2);
+}
+
+#[test]
+fn who_had_other_neighbours_a_moment_ago_does_not_believe_the_last_one() {
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    bus.connect(0, 2);
+    bus.pass(Duration::from_secs(2));
+    let [one, other] = bus.states[0].links.ids()[..] else {
+        panic!("two links")
+    };
+    bus.tell(0, In::Disconnected { link: other });
+    let fakes: Vec<SignedRecord> = (0..20).map(made_up).collect();
+    claim(&mut bus, 0, one, &fakes);
+    for _second in 0..100 {
+        bus.pass(Duration::from_secs(1));
+        vain_dials(&mut bus);
+    }
+    assert_eq!(bus.states[0].links.peers(), 1);
+    assert_eq!(bus.states[0].len(), 2, "as long as they may come back");
 }
 
 #[test]

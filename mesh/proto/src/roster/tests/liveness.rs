@@ -187,6 +187,7 @@ fn one_accuser_alone_needs_long_and_three_do_not() {
             let bytes = wire::accusations(&[accusation]);
             bus.tell(0, In::Frame { link, bytes });
         }
+        bus.pass(Duration::from_millis(500));
         bus.liveness(0, 5)
     };
     assert_eq!(accusers(0), Some(Liveness::Alive));

@@ -5,6 +5,7 @@ mod bus;
 mod dialing;
 mod evidence;
 mod frames;
+mod ghosts;
 mod heads;
 mod liveness;
 mod merge;
@@ -12,4 +13,4 @@ mod own;
 mod records;
 mod sync;
 
-pub(super) use bus::{Bus, ad, keys, record, sign, told};
+pub(super) use bus::{Bus, ad, addr, keys, record, sign, told};
