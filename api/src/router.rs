@@ -43,6 +43,8 @@ pub fn router(state: State) -> Router {
         .route(path::NETWORK_TICKET, get(network::ticket))
         .route(path::AUDIT_RECENT, get(audit::recent))
         .route(path::AUDIT_VERIFY, get(audit::verify))
+        .route(path::AUDIT_CHECKPOINT, get(audit::checkpoint))
+        .route(path::AUDIT_WITNESSES, get(audit::witnesses))
         .fallback(fallback::no_route)
         .method_not_allowed_fallback(fallback::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::HeaderValue;
+use openfang_audit::collect::Witnessing;
 use openfang_audit::{Event, Log};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
 use openfang_kernel::{Auditor, Kernel};
 use openfang_mesh::{Epoch, Mesh};
 use openfang_schema::ws;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +32,8 @@ pub struct State {
     pub mesh: Mesh,
     /// The audit log; `None` when none is kept.
     pub audit: Option<Log>,
+    /// How it stands with the witnesses of the audit log.
+    pub witnessing: watch::Receiver<Witnessing>,
     /// Who may make a request.
     pub auth: AuthConfig,
     /// What the node says of itself.

@@ -1,5 +1,7 @@
 //! Facts of the kernel as bodies.
 
+use openfang_audit::collect::{Standing, Witnessing};
+use openfang_audit::policy::Strength;
 use openfang_audit::verify::{DamageKind, Verdict};
 use openfang_audit::{Line, rfc3339};
 use openfang_id::{AgentKey, AgentRef, NodeId};
@@ -375,6 +377,69 @@ fn damage_word(kind: DamageKind) -> &'static str {
         DamageKind::Sequence => "sequence",
         DamageKind::Missing => "missing",
         DamageKind::Head => "head",
+    }
+}
+
+/// Shows who cosigns the log.
+pub(crate) fn audit_witnesses(state: &State, status: Witnessing) -> schema::AuditWitnesses {
+    let view = state.mesh.view();
+    let name_of = |id: &NodeId| {
+        let node = view.node(id);
+        node.map_or_else(String::new, |node| node.record.record().name.to_string())
+    };
+    let cosign_state = match status.cosigned {
+        0 => schema::CosignState::Signed,
+        some if some < status.needed => schema::CosignState::Partial,
+        _enough => schema::CosignState::Complete,
+    };
+    let strength = match status.strength {
+        Strength::Unwitnessed => schema::CosignStrength::Unwitnessed,
+        Strength::Detects => schema::CosignStrength::Detects,
+        Strength::Prevents { .. } => schema::CosignStrength::Prevents,
+    };
+    let witnesses = status.witnesses.into_iter().map(|witness| {
+        let (standing, reason) = standing(witness.standing);
+        schema::AuditWitness {
+            node_id: witness.node.to_string(),
+            node_name: name_of(&witness.node),
+            key: witness.key.to_string(),
+            size: witness.size,
+            standing: standing.to_owned(),
+            reason,
+        }
+    });
+    schema::AuditWitnesses {
+        size: status.size,
+        state: cosign_state,
+        cosigned: status.cosigned,
+        needed: status.needed,
+        strength,
+        witnesses: witnesses.collect(),
+        complete: status.quorum.map(|head| schema::CosignedHead {
+            size: head.size,
+            timestamp: rfc3339(head.by.values().max().map_or(0, |time| time * 1_000_000)),
+            checkpoint: head.note.to_string(),
+        }),
+    }
+}
+
+fn standing(standing: Standing) -> (&'static str, Option<String>) {
+    match standing {
+        Standing::New => ("new", None),
+        Standing::Cosigned => ("cosigned", None),
+        Standing::Unreachable => ("unreachable", None),
+        Standing::Ahead(size) => (
+            "ahead",
+            Some(format!(
+                "It has cosigned {size} entries, more than there are: this log was rolled back, or \
+                 another machine has the key of this node."
+            )),
+        ),
+        Standing::Refused(status) => ("refused", Some(format!("It answers {status}."))),
+        Standing::Invalid => (
+            "invalid",
+            Some("What it sends is no cosignature of its key.".to_owned()),
+        ),
     }
 }
 

@@ -189,6 +189,15 @@ pub(crate) enum Audit {
         #[arg(long, value_enum, default_value_t = Format::Jsonl)]
         format: Format,
     },
+    /// The peers that cosign the heads of this log.
+    #[command(subcommand)]
+    Witness(Witness),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Witness {
+    /// Print who cosigns the heads of this log, and how far they are.
+    Status(Json),
 }
 
 #[derive(Debug, Group)]

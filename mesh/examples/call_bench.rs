@@ -63,6 +63,7 @@ fn config(seed: u8, transport: Transport, bootstrap: Vec<PeerAddr>, dir: PathBuf
         bootstrap,
         secret: Some((Epoch(1), SharedSecret::from_random(&[1; 32]))),
         log_epoch: None,
+        cosigners: openfang_ofp::roster::Cosigners::default(),
         state_dir: dir,
         limits: Limits::default(),
     }

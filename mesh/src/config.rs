@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openfang_id::{Keys, NodeName, PeerAddr, SharedSecret, Transport};
 use openfang_ofp::gate::Epoch;
+use openfang_ofp::roster::Cosigners;
 
 /// Where to listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Config {
     pub secret: Option<(Epoch, SharedSecret)>,
     /// The number of this node's audit log; `None` when it keeps none.
     pub log_epoch: Option<u32>,
+    /// The keys with which this node cosigns heads of other logs, as the others are told.
+    pub cosigners: Cosigners,
     /// A folder of this node's own for `incarnation` and `roster`; made when missing.
     pub state_dir: PathBuf,
     /// The bounds.

@@ -155,6 +155,7 @@ pub(crate) fn roster_config(config: &Config) -> openfang_ofp::roster::Config {
         name: config.name.clone(),
         software: config.version.clone(),
         log,
+        cosigners: config.cosigners,
         nodes_max: openfang_ofp::roster::NODES_MAX,
     }
 }

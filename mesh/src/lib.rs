@@ -41,7 +41,7 @@ pub use openfang_ofp::call;
 pub use openfang_ofp::exchange::{Answer, Question, Verb};
 pub use openfang_ofp::gate::{Epoch, VERSION as PROTOCOL_VERSION};
 pub use openfang_ofp::heads::{CannotProve, HeadView, Why};
-pub use openfang_ofp::roster::{LinkView, Liveness, NodeView, View};
+pub use openfang_ofp::roster::{Cosigners, LinkView, Liveness, NodeView, View};
 pub use openfang_ofp::ticket::{Ticket, TicketParseError};
 
 /// For results that say only that the other side is gone, where nothing is left to do about it.

@@ -249,6 +249,25 @@ impl Home {
         self.0.join("audit.d")
     }
 
+    /// The state of this node as a witness of other logs, by generation of its key.
+    #[must_use]
+    pub fn witness_state(&self, generation: u32) -> PathBuf {
+        self.audit_dir().join(format!("witness/{generation}"))
+    }
+
+    /// Says that a generation of the witness key has been used. Not in the folder of its state, so
+    /// that both are not lost together.
+    #[must_use]
+    pub fn witness_bound(&self, generation: u32) -> PathBuf {
+        self.0.join(format!("witness.{generation}.bound"))
+    }
+
+    /// The last head of the audit log that enough witnesses have cosigned.
+    #[must_use]
+    pub fn cosigned_head(&self) -> PathBuf {
+        self.audit_dir().join("cosigned")
+    }
+
     /// The number of the audit log.
     #[must_use]
     pub fn audit_epoch(&self) -> PathBuf {

@@ -20,6 +20,7 @@ pub mod signal;
 pub mod tasks;
 pub mod telemetry;
 mod wire;
+mod witness;
 
 pub use openfang_kernel::manifest::MODULES;
 pub use run::{GRACE, Prepared, Ready, RunError, prepare, run};

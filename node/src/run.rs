@@ -12,12 +12,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openfang_audit::collect::{Collector, Witnessing};
 use openfang_audit::{Event, Log};
 use openfang_id::{Keys, NodeId, NodeName};
 use openfang_kernel::ports::Neighbours;
 use openfang_kernel::{Auditor, Kernel};
-use openfang_mesh::{Mesh, StartError, Status};
+use openfang_mesh::{Cosigners, Mesh, StartError, Status};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, MachineClock, NoRandom};
@@ -27,6 +29,7 @@ use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
+use crate::witness::{self, Asking, Counter, WitnessKey};
 use crate::{VERSION, audit_epoch, config, files, hardening, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
@@ -44,6 +47,7 @@ const PART_END: Duration = Duration::from_secs(3);
 pub struct Prepared {
     config: Config,
     keys: Keys,
+    witness: Option<WitnessKey>,
     model_keys: openfang_kernel::ModelKeys,
     notify_socket: Option<zeroize::Zeroizing<String>>,
     lock: Lock,
@@ -177,7 +181,14 @@ pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prep
         let warning = format!("a crash may write the secrets of this node to a core file: {why}");
         config.warnings.push(warning);
     }
-    let keys = keys::load(&home.node_key())?.keys();
+    let seed = keys::load(&home.node_key())?;
+    let keys = seed.keys();
+    let witness = WitnessKey::choose(home, &seed, &keys.node_id()).unwrap_or_else(|why| {
+        let warning =
+            format!("this node witnesses no audit logs: its folder cannot be read: {why}");
+        config.warnings.push(warning);
+        None
+    });
     let mut model_keys = openfang_kernel::ModelKeys::default();
     for variable in openfang_kernel::provider::key_variables() {
         if let Some(key) = environment(variable)? {
@@ -187,6 +198,7 @@ pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prep
     Ok(Prepared {
         config,
         keys,
+        witness,
         model_keys,
         notify_socket: environment(notify::VARIABLE)?,
         lock,
@@ -284,9 +296,15 @@ async fn start_and_serve(
     };
     let ((), (kernel, owner)) = futures::try_join!(log_start(config, &auditor), opening)?;
     parts.kernel = Some(owner);
-    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone());
+    let cosigners = Cosigners {
+        witness: prepared.witness.as_ref().map(WitnessKey::public),
+        mirror: None,
+    };
+    let (window, counter) = prepared.witness.clone().map(witness::counter).unzip();
+    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), window);
+    let epoch = parts.log.as_ref().map(Log::epoch);
     let (mesh, owner) = Mesh::start(
-        wire::mesh_config(config, keys, parts.log.as_ref().map(Log::epoch)),
+        wire::mesh_config(config, keys, epoch, cosigners),
         Arc::new(host),
     )
     .await?;
@@ -301,6 +319,7 @@ async fn start_and_serve(
         why,
     })?;
     let shutdown = parts.shutdown.clone();
+    let (shown, witnessing) = watch::channel(Collector::new().status());
     let state = wire::api_state(
         prepared,
         wire::Handles {
@@ -308,10 +327,17 @@ async fn start_and_serve(
             mesh: mesh.clone(),
             log: parts.log.clone(),
             listen_addr,
+            witnessing,
             shutdown: shutdown.clone(),
         },
     );
     let mut tasks = Tasks::new();
+    start_witnesses(
+        &mut tasks,
+        prepared,
+        &mesh,
+        (counter, parts.log.clone(), shown),
+    );
     let stop = shutdown.clone();
     tasks.start("api", async move {
         if let Err(why) = openfang_api::serve(listener, openfang_api::router(state), stop).await {
@@ -333,6 +359,27 @@ async fn start_and_serve(
         failure = tasks.failure() => Err(failure.into()),
         () = mesh_ended(&mut parts.mesh) => Err(TaskFailure::Ended("mesh").into()),
         () = kernel_ended(&mut parts.kernel) => Err(TaskFailure::Ended("kernel").into()),
+    }
+}
+
+/// Starts to cosign for others, and to ask them to.
+fn start_witnesses(
+    tasks: &mut Tasks,
+    prepared: &Prepared,
+    mesh: &Mesh,
+    (counter, log, shown): (Option<Counter>, Option<Log>, watch::Sender<Witnessing>),
+) {
+    if let Some(counter) = counter {
+        tasks.start("witness", counter.run(mesh.clone(), tasks.token()));
+    }
+    if let Some(log) = log {
+        let asking = Asking {
+            log,
+            mesh: mesh.clone(),
+            path: prepared.config.home.cosigned_head(),
+            shown,
+        };
+        tasks.start("cosignatures", witness::collect(asking, tasks.token()));
     }
 }
 

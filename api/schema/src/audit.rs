@@ -58,3 +58,75 @@ pub struct AuditVerify {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
+
+/// The body of `GET /api/audit/witnesses`: who cosigns the heads of this node's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditWitnesses {
+    /// The size of the newest signed head; `null` before the first.
+    pub size: Option<u64>,
+    /// How far its cosignatures are.
+    pub state: CosignState,
+    /// How many have cosigned it.
+    pub cosigned: usize,
+    /// How many must, of all in `witnesses`.
+    pub needed: usize,
+    /// What that many are worth.
+    pub strength: CosignStrength,
+    /// Each witness.
+    pub witnesses: Vec<AuditWitness>,
+    /// The newest head that enough have cosigned.
+    pub complete: Option<CosignedHead>,
+}
+
+/// How far the cosignatures of a head are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CosignState {
+    /// Signed by the log alone.
+    Signed,
+    /// Cosigned, by fewer than are needed.
+    Partial,
+    /// Cosigned by enough.
+    Complete,
+}
+
+/// What the cosignatures of a quorum are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CosignStrength {
+    /// There is no witness.
+    Unwitnessed,
+    /// Two views of the log can both be cosigned; whoever compares them finds out.
+    Detects,
+    /// No two views can both be cosigned by enough, while fewer than a third of the witnesses lie.
+    Prevents,
+}
+
+/// One witness of this node's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditWitness {
+    /// Its id.
+    pub node_id: String,
+    /// What it is called; empty when that is not known.
+    pub node_name: String,
+    /// Its key, as a C2SP verifier key.
+    pub key: String,
+    /// What it has cosigned last, as far as is known; 0 for nothing.
+    pub size: u64,
+    /// How its last answer was: `new`, `cosigned`, `unreachable`, `ahead`, `refused`, `invalid`.
+    pub standing: String,
+    /// One sentence, when there is something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A head that enough witnesses have cosigned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CosignedHead {
+    /// How many entries.
+    pub size: u64,
+    /// The latest of the times at which it was cosigned.
+    pub timestamp: String,
+    /// The head with all its signatures, a C2SP checkpoint.
+    pub checkpoint: String,
+}

@@ -23,7 +23,10 @@ pub use agent::{
     AgentDetail, AgentKilled, AgentRestarted, AgentState, AgentSummary, Capabilities, ModelRef,
     NodeRef, SpawnRequest, Spawned, Warning,
 };
-pub use audit::{AuditEntry, AuditRecent, AuditVerify};
+pub use audit::{
+    AuditEntry, AuditRecent, AuditVerify, AuditWitness, AuditWitnesses, CosignState,
+    CosignStrength, CosignedHead,
+};
 pub use error::{ErrorBody, ErrorCode};
 pub use message::{
     Chunk, Done, MessageReply, MessageRequest, Phase, ToolResult, ToolUse, Usage, event,

@@ -41,6 +41,10 @@ pub const NETWORK_TICKET: &str = "/api/network/ticket";
 pub const AUDIT_RECENT: &str = "/api/audit/recent";
 /// [`AuditVerify`](crate::AuditVerify).
 pub const AUDIT_VERIFY: &str = "/api/audit/verify";
+/// The newest cosigned head of the log, as text: a C2SP checkpoint.
+pub const AUDIT_CHECKPOINT: &str = "/api/audit/checkpoint";
+/// [`AuditWitnesses`](crate::AuditWitnesses).
+pub const AUDIT_WITNESSES: &str = "/api/audit/witnesses";
 
 /// Fills the `{id}` of one of the templates above.
 #[must_use]

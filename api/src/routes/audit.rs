@@ -1,6 +1,9 @@
 //! The audit log: the latest entries, and whether the file is what was written.
 
 use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse as _;
 use openfang_audit::{Log, ReadError};
 use openfang_schema::{AuditRecent, ErrorCode};
 use serde::Deserialize;
@@ -11,6 +14,7 @@ use crate::extract::Params;
 use crate::state::State as Given;
 use crate::wire;
 
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// Entries that are given when nobody says how many.
 const ENTRIES: usize = 50;
 /// The most entries of one answer.
@@ -65,6 +69,31 @@ pub(crate) async fn verify(State(app): AppState) -> Answer {
     drop(turn);
     let report = report.map_err(|error| ApiError::internal("Reading the audit log", &error))?;
     ok(&wire::audit_verify(&report.verdict))
+}
+
+/// `GET /api/audit/checkpoint`: the newest head that enough witnesses have cosigned; without one, the
+/// newest that the log has signed.
+pub(crate) async fn checkpoint(State(app): AppState) -> Answer {
+    let log = log(&app.state)?;
+    let cosigned = app.state.witnessing.borrow().quorum.clone();
+    let note = cosigned.map(|head| head.note.to_string());
+    let note = note.or_else(|| log.head().map(|head| head.note));
+    match note {
+        Some(note) => Ok(([(CONTENT_TYPE, PLAIN)], note).into_response()),
+        None => Err(ApiError::new(
+            ErrorCode::Unprocessable,
+            "No head of the audit log is signed yet.",
+        )
+        .reason("no_head")
+        .hint("The first one follows the first entry within a second.")),
+    }
+}
+
+/// `GET /api/audit/witnesses`
+pub(crate) async fn witnesses(State(app): AppState) -> Answer {
+    drop(log(&app.state)?);
+    let status = app.state.witnessing.borrow().clone();
+    ok(&wire::audit_witnesses(&app.state, status))
 }
 
 fn log(state: &Given) -> Result<Log, ApiError> {

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use openfang_api::{AuthConfig, JoinStore, KeepError, Membership, NodeInfo, State, router};
+use openfang_audit::collect::Collector;
 use openfang_audit::{Clock, Hash, Line, Log, Options};
 use openfang_id::{ApiKey, Keys, NodeId, NodeSeed, SharedSecret, Transport};
 use openfang_kernel::ports::Alone;
@@ -137,6 +138,7 @@ pub(crate) async fn start(setup: Setup) -> Node {
         kernel,
         mesh: mesh.clone(),
         audit: log.clone(),
+        witnessing: tokio::sync::watch::channel(Collector::new().status()).1,
         auth: AuthConfig {
             key: setup.key.then(|| ApiKey::parse(KEY).expect("a key")),
             require_local: setup.require_local,
@@ -207,6 +209,7 @@ fn mesh_config(dir: &TempDir, keys: Keys, setup: Setup) -> openfang_mesh::Config
             .awake
             .then(|| (Epoch(1), SharedSecret::from_random(&[9; 32]))),
         log_epoch: setup.audit.then_some(0),
+        cosigners: openfang_mesh::Cosigners::default(),
         state_dir: dir.path().join("mesh"),
         limits: openfang_mesh::Limits::default(),
     }

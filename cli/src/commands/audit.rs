@@ -1,5 +1,7 @@
 //! `openfang audit`: the log of this node, read from its files whether the node runs or not.
 
+mod witness;
+
 use std::io;
 use std::path::PathBuf;
 
@@ -18,11 +20,12 @@ use crate::render;
 
 /// Runs a command of the group.
 pub(crate) fn run(command: Audit, context: &Context) -> Result<Exit, Failure> {
-    let files = Files::of(context)?;
+    let files = || Files::of(context);
     match command {
-        Audit::Verify(json) => verify_all(&files, json.json),
-        Audit::Show(show) => show_some(&files, &show, context),
-        Audit::Export { format } => export_all(&files, format),
+        Audit::Verify(json) => verify_all(&files()?, json.json),
+        Audit::Show(show) => show_some(&files()?, &show, context),
+        Audit::Export { format } => export_all(&files()?, format),
+        Audit::Witness(command) => witness::run(&command, context),
     }
 }
 

@@ -4,7 +4,7 @@
 //!   [`SignedHead`] (C2SP tlog-checkpoint), [`Event`] and [`Line`] (one JSON object a line).
 //! - Copies: [`tile`] (C2SP tlog-tiles), [`mirror`] (C2SP tlog-mirror).
 //! - For others than the log: [`cosign`] (C2SP tlog-cosignature), [`witness`] (C2SP tlog-witness),
-//!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof) and [`evidence`].
+//!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof), [`collect`] and [`evidence`].
 //! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
 //!
 //! It holds no network, no HTTP and no thread pool; the clock and every random number are handed in.
@@ -15,6 +15,7 @@ mod base64;
 pub mod challenge;
 mod checkpoint;
 mod clock;
+pub mod collect;
 pub mod cosign;
 mod event;
 pub mod evidence;

@@ -41,8 +41,21 @@ impl NodeSeed {
         Keys {
             identity: self.derive("openfang/identity/v1"),
             log: self.derive("openfang/audit-log/v1"),
-            witness: self.derive("openfang/audit-witness/v1"),
+            witness: self.witness_key(0),
             mirror: self.derive("openfang/audit-mirror/v1"),
+        }
+    }
+
+    /// Derives the witness key of a generation. A witness whose state is lost must never use its key
+    /// again, because it has forgotten what it has promised with it: the next one takes its place.
+    ///
+    /// # Panics
+    /// Never, as [`NodeSeed::keys`].
+    #[must_use]
+    pub fn witness_key(&self, generation: u32) -> SigningKey {
+        match generation {
+            0 => self.derive("openfang/audit-witness/v1"),
+            later => self.derive(&format!("openfang/audit-witness/v1/{later}")),
         }
     }
 
@@ -70,7 +83,7 @@ pub struct Keys {
     pub identity: SigningKey,
     /// Signs the heads of the node's audit log.
     pub log: SigningKey,
-    /// Cosigns the heads of other logs.
+    /// Cosigns the heads of other logs: the first generation of [`NodeSeed::witness_key`].
     pub witness: SigningKey,
     /// Cosigns what it stores of other logs.
     pub mirror: SigningKey,

@@ -141,7 +141,7 @@ impl Answer {
             return Err(DecodeError::Invalid { what: "status" });
         }
         let content_type = from.str16(CONTENT_TYPE_BYTES_MAX)?;
-        if !content_type.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !content_type.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(DecodeError::Invalid {
                 what: "content type",
             });
@@ -193,6 +193,22 @@ mod tests {
             verb,
             path: path.to_owned(),
             body: body.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_content_type_may_have_parameters_and_no_control_characters() {
+        let answer = |content_type: &str| Answer {
+            status: 200,
+            content_type: content_type.to_owned(),
+            body: Vec::new(),
+        };
+        let plain = answer("text/plain; charset=utf-8");
+        let bytes = plain.encode().expect("fits");
+        assert_eq!(Answer::decode(&bytes), Ok(plain));
+        for wrong in ["text/plain\n", "a\0", "\u{7f}", "text/ü"] {
+            let bytes = answer(wrong).encode().expect("fits");
+            assert!(Answer::decode(&bytes).is_err(), "{wrong:?}");
         }
     }
 

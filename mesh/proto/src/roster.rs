@@ -60,7 +60,8 @@ pub use event::{
 };
 pub use known::{Known, KnownError};
 pub use record::{
-    AgentAd, AgentState, LogKey, RECORD_BYTES_MAX, Record, RecordError, SignedRecord, Version,
+    AgentAd, AgentState, Cosigners, LogKey, RECORD_BYTES_MAX, Record, RecordError, SignedRecord,
+    Version,
 };
 pub use rng::Rng;
 pub use state::State;

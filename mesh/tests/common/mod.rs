@@ -287,6 +287,7 @@ impl Plan {
             bootstrap: self.bootstrap.clone(),
             secret: self.secret.clone().map(|secret| (Epoch(1), secret)),
             log_epoch: self.log_epoch,
+            cosigners: openfang_ofp::roster::Cosigners::default(),
             state_dir: PathBuf::from(self.dir.path()),
             limits: self.limits.clone(),
         }

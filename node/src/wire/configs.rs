@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use openfang_api::{AuthConfig, NodeInfo, State};
 use openfang_audit::Log;
+use openfang_audit::collect::Witnessing;
 use openfang_id::{Keys, Transport};
 use openfang_kernel::{Kernel, Limits, ModelConfig, ModelKeys};
-use openfang_mesh::{Listen, Mesh};
+use openfang_mesh::{Cosigners, Listen, Mesh};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::joined::HomeStore;
@@ -23,6 +25,8 @@ pub(crate) struct Handles {
     pub(crate) log: Option<Log>,
     /// Where the API really listens.
     pub(crate) listen_addr: SocketAddr,
+    /// How it stands with the witnesses of the log.
+    pub(crate) witnessing: watch::Receiver<Witnessing>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -46,6 +50,7 @@ pub(crate) fn mesh_config(
     config: &Config,
     keys: &Keys,
     log_epoch: Option<u32>,
+    cosigners: Cosigners,
 ) -> openfang_mesh::Config {
     let network = &config.network;
     let secret = network.secret.clone().filter(|_secret| network.enabled);
@@ -58,6 +63,7 @@ pub(crate) fn mesh_config(
         secret,
         state_dir: config.home.mesh(),
         log_epoch,
+        cosigners,
         limits: openfang_mesh::Limits::default(),
     }
 }
@@ -85,6 +91,7 @@ pub(crate) fn api_state(prepared: &Prepared, handles: Handles) -> State {
         kernel: handles.kernel,
         mesh: handles.mesh,
         audit: handles.log,
+        witnessing: handles.witnessing,
         auth: AuthConfig {
             key: config.api.key.clone(),
             require_local: config.api.require_auth_local,

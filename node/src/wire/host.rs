@@ -6,13 +6,18 @@ use futures::{FutureExt as _, StreamExt as _};
 use openfang_audit::{Hash, Log, ProveError};
 use openfang_id::NodeId;
 use openfang_kernel::{Delivery, Kernel, TurnStream};
-use openfang_mesh::{Host, MeshEvent};
+use openfang_mesh::{Host, MeshEvent, Question};
 use openfang_ofp::call::{self, Failure, Frame};
+use openfang_ofp::exchange;
 use openfang_ofp::heads::CannotProve;
 use tokio_util::sync::CancellationToken;
 
 use super::convert;
 use super::events::Recorder;
+use crate::witness::Window;
+
+/// Nothing of that name is kept here: the status of HTTP.
+const NOT_HERE: u16 = 404;
 
 /// This node, as the mesh sees it.
 #[derive(Debug)]
@@ -20,15 +25,18 @@ pub(crate) struct NodeHost {
     kernel: Kernel,
     log: Option<Log>,
     recorder: Recorder,
+    /// Where heads of other logs are cosigned, if this node does that.
+    witness: Option<Window>,
 }
 
 impl NodeHost {
     /// Joins a kernel and an audit log.
-    pub(crate) fn new(kernel: Kernel, log: Option<Log>) -> Self {
+    pub(crate) fn new(kernel: Kernel, log: Option<Log>, witness: Option<Window>) -> Self {
         Self {
             kernel,
             recorder: Recorder::new(log.clone()),
             log,
+            witness,
         }
     }
 }
@@ -64,6 +72,17 @@ impl Host for NodeHost {
                     Err(CannotProve::Later)
                 }
             }
+        }
+        .boxed()
+    }
+
+    fn answer(&self, from: NodeId, question: Question) -> BoxFuture<'static, exchange::Answer> {
+        let Some(witness) = self.witness.clone() else {
+            return std::future::ready(exchange::Answer::status(NOT_HERE)).boxed();
+        };
+        async move {
+            let answer = witness.ask(from, question).await;
+            answer.unwrap_or_else(|| exchange::Answer::status(NOT_HERE))
         }
         .boxed()
     }

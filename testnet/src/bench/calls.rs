@@ -292,6 +292,7 @@ fn config(
         bootstrap: Vec::new(),
         secret: Some((Epoch(1), secret.clone())),
         log_epoch: None,
+        cosigners: openfang_ofp::roster::Cosigners::default(),
         state_dir: folder.to_owned(),
         limits: Limits::default(),
     })

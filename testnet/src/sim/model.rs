@@ -6,7 +6,8 @@ use std::time::Duration;
 use openfang_id::{AgentId, NetAddr, NodeId, NodeName, NodeSeed, SigningKey, Transport};
 use openfang_ofp::Instant;
 use openfang_ofp::roster::{
-    AgentAd, AgentState, Config, Crypto, Ed25519, In, Known, NODES_MAX, Rng, Start, State,
+    AgentAd, AgentState, Config, Cosigners, Crypto, Ed25519, In, Known, NODES_MAX, Rng, Start,
+    State,
 };
 
 use super::crypto::Cheap;
@@ -114,6 +115,7 @@ impl Model {
             name: name.expect("letters and digits are a name"),
             software: "sim".to_owned(),
             log: None,
+            cosigners: Cosigners::default(),
             nodes_max: NODES_MAX,
         };
         let start = Start {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use openfang_id::{NetAddr, NodeSeed, Transport};
 use openfang_ofp::Instant;
 use openfang_ofp::roster::{
-    Crypto, Ed25519, FRAME_BYTES_MAX, LinkId, Record, Rng, SignedRecord, Version,
+    Cosigners, Crypto, Ed25519, FRAME_BYTES_MAX, LinkId, Record, Rng, SignedRecord, Version,
 };
 
 use super::crypto::Cheap;
@@ -86,6 +86,7 @@ impl Sybil {
             name: name.expect("letters and digits are a name"),
             software: "sim".to_owned(),
             log: None,
+            cosigners: Cosigners::default(),
             addrs: vec![addr.clone()],
             agents: Vec::new(),
         };

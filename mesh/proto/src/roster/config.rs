@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use openfang_id::{NodeId, NodeName, SigningKey};
 
-use super::{Known, LogKey};
+use super::{Cosigners, Known, LogKey};
 
 /// The most nodes with links to all others; above, each keeps [`PICKS`] links of its own choice and
 /// as many of others. A full mesh is the fastest to notice a loss, and 63 links cost little.
@@ -189,6 +189,8 @@ pub struct Config {
     pub software: String,
     /// The key and number of its audit log; `None` when it keeps none.
     pub log: Option<LogKey>,
+    /// The keys with which it cosigns heads of other logs.
+    pub cosigners: Cosigners,
     /// The most nodes to know; [`NODES_MAX`] unless memory is short.
     pub nodes_max: usize,
 }

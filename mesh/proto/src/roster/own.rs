@@ -148,6 +148,7 @@ impl State {
             name: self.config.name.clone(),
             software,
             log: self.config.log,
+            cosigners: self.config.cosigners,
             addrs: self.own.addrs.clone(),
             agents: self.own.agents.clone(),
         }

@@ -55,6 +55,16 @@ pub struct LogKey {
     pub epoch: u32,
 }
 
+/// The Ed25519 public keys with which a node cosigns heads of other logs, a role each. Absent where the
+/// node does not act in the role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cosigners {
+    /// Of heads of logs that only grow.
+    pub witness: Option<[u8; 32]>,
+    /// Of heads of logs it has a copy of.
+    pub mirror: Option<[u8; 32]>,
+}
+
 /// What an agent is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AgentState {
@@ -109,6 +119,8 @@ pub struct Record {
     pub software: String,
     /// Its audit log; `None` when it keeps none.
     pub log: Option<LogKey>,
+    /// The keys with which it cosigns.
+    pub cosigners: Cosigners,
     /// Where it can be dialed.
     pub addrs: Vec<NetAddr>,
     /// The agents it runs, by ascending id.
@@ -192,6 +204,11 @@ impl Record {
             .option(self.log, |out, log| {
                 out.raw(&log.key).u32(log.epoch);
             });
+        for key in [self.cosigners.witness, self.cosigners.mirror] {
+            out.option(key, |out, key| {
+                out.raw(&key);
+            });
+        }
         out.check(self.addrs.len(), ADDRS_MAX)
             .count8(self.addrs.len());
         for addr in &self.addrs {
@@ -245,6 +262,10 @@ impl Record {
                     epoch: from.u32()?,
                 })
             })?,
+            cosigners: Cosigners {
+                witness: from.option(Reader::array)?,
+                mirror: from.option(Reader::array)?,
+            },
             addrs: decode_addrs(&mut from)?,
             agents: decode_agents(&mut from)?,
         };

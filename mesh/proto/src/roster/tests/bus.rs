@@ -9,8 +9,9 @@ use crate::Instant;
 use crate::heads::CannotProve;
 use crate::roster::wire::{self, Standing};
 use crate::roster::{
-    AgentAd, AgentState, Config, Connected, Crypto, DialFailure, DialId, Ed25519, Event, In, Known,
-    LinkId, Liveness, LogKey, NODES_MAX, Out, Record, SignedRecord, Start, State, Version,
+    AgentAd, AgentState, Config, Connected, Cosigners, Crypto, DialFailure, DialId, Ed25519, Event,
+    In, Known, LinkId, Liveness, LogKey, NODES_MAX, Out, Record, SignedRecord, Start, State,
+    Version,
 };
 
 /// The keys of node number `at`.
@@ -46,6 +47,7 @@ pub(in crate::roster) fn record(at: u8, incarnation: u64, sequence: u64) -> Reco
         name: "node".parse().expect("a name"),
         software: "test".to_owned(),
         log: None,
+        cosigners: Cosigners::default(),
         addrs: vec![addr(at)],
         agents: vec![ad(at)],
     }
@@ -148,6 +150,10 @@ impl Bus {
                 key: keys.log.verifying_key().to_bytes(),
                 epoch: 1,
             }),
+            cosigners: Cosigners {
+                witness: Some(keys.witness.verifying_key().to_bytes()),
+                mirror: None,
+            },
             nodes_max: NODES_MAX,
         };
         let start = Start {

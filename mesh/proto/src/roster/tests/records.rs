@@ -7,8 +7,8 @@ use super::{ad, keys, record, sign};
 use crate::codec::DecodeError;
 use crate::roster::record::{ADDRS_MAX, AGENTS_MAX};
 use crate::roster::{
-    AgentAd, AgentState, Ed25519, LogKey, RECORD_BYTES_MAX, Record, RecordError, SignedRecord,
-    Version, check_frame,
+    AgentAd, AgentState, Cosigners, Ed25519, LogKey, RECORD_BYTES_MAX, Record, RecordError,
+    SignedRecord, Version, check_frame,
 };
 
 const PAGE: &str = include_str!("../../../../../docs/PROTOCOL.md");
@@ -58,10 +58,13 @@ fn any_addr() -> impl Strategy<Value = NetAddr> {
 fn any_record() -> impl Strategy<Value = Record> {
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u64>());
     let log = proptest::option::of((any::<[u8; 32]>(), any::<u32>()));
+    let key = || proptest::option::of(any::<[u8; 32]>());
+    let keys = (log, key(), key());
     let agents = proptest::collection::vec(any_agent(), 0..5);
     let addrs = proptest::collection::vec(any_addr(), 0..5);
-    (0_u8..4, numbers, any::<bool>(), log, (addrs, agents)).prop_map(
-        |(at, (incarnation, sequence, refutation, issued_ms), left, log, (addrs, agents))| {
+    (0_u8..4, numbers, any::<bool>(), keys, (addrs, agents)).prop_map(
+        |(at, (incarnation, sequence, refutation, issued_ms), left, keys, (addrs, agents))| {
+            let (log, witness, mirror) = keys;
             let mut agents = agents;
             agents.sort_by_key(|agent| agent.id);
             agents.dedup_by_key(|agent| agent.id);
@@ -74,6 +77,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 issued_ms,
                 left,
                 log: log.map(|(key, epoch)| LogKey { key, epoch }),
+                cosigners: Cosigners { witness, mirror },
                 addrs,
                 agents,
                 ..record(at, 0, 0)
@@ -239,6 +243,7 @@ fn the_page_of_the_protocol_has_the_bytes_of_a_record() {
         key: [7; 32],
         epoch: 1,
     });
+    fixed.cosigners.witness = Some([8; 32]);
     let signed = sign(0, fixed);
     let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
     for hex in [hex(signed.bytes()), hex(signed.signature())] {

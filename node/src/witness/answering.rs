@@ -1,0 +1,195 @@
+//! This node as a witness of its peers.
+//!
+//! Questions of all peers wait in one queue; whoever comes while the disk is busy shares the next
+//! write. A peer hands in heads of its own log only: whose it is, the connection has said.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use openfang_audit::cosign::LogName;
+use openfang_audit::note::Verifier;
+use openfang_audit::witness::{FileStore, StoreOpenError, Trust, Witness};
+use openfang_audit::{Hash, Origin};
+use openfang_id::{NodeId, VerifyingKey};
+use openfang_mesh::{Answer, HeadView, Mesh, NodeView, Question, Verb, View};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{ADD_CHECKPOINT, WitnessKey};
+use crate::clock::MachineClock;
+
+/// Questions that wait; the mesh asks fewer at once.
+const QUEUE: usize = 64;
+const TEXT: &str = "text/plain; charset=utf-8";
+/// Come back later: the status of HTTP.
+const UNAVAILABLE: u16 = 503;
+
+/// Where questions are handed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Window {
+    queue: mpsc::Sender<Asked>,
+}
+
+/// Where they are answered.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    queue: mpsc::Receiver<Asked>,
+    key: WitnessKey,
+}
+
+#[derive(Debug)]
+struct Asked {
+    from: NodeId,
+    what: What,
+    answer: oneshot::Sender<Answer>,
+}
+
+#[derive(Debug)]
+enum What {
+    /// Cosign this.
+    Add(Vec<u8>),
+    /// Show the last head of a log that was cosigned.
+    Show(Hash),
+}
+
+/// Opens a window with a counter behind it.
+pub(crate) fn counter(key: WitnessKey) -> (Window, Counter) {
+    let (sender, queue) = mpsc::channel(QUEUE);
+    (Window { queue: sender }, Counter { queue, key })
+}
+
+impl Window {
+    /// Answers a question of a peer; `None` when it is not one for a witness.
+    pub(crate) async fn ask(&self, from: NodeId, question: Question) -> Option<Answer> {
+        let what = what_of(question)?;
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked { from, what, answer };
+        if self.queue.send(asked).await.is_err() {
+            return Some(Answer::status(UNAVAILABLE));
+        }
+        // The counter drops what it cannot answer when the node ends.
+        Some(
+            answered
+                .await
+                .unwrap_or_else(|_dropped| Answer::status(UNAVAILABLE)),
+        )
+    }
+}
+
+fn what_of(question: Question) -> Option<What> {
+    let Question { verb, path, body } = question;
+    match verb {
+        Verb::Post => (path == ADD_CHECKPOINT).then_some(What::Add(body)),
+        Verb::Get => {
+            let id = path.strip_prefix("witness/")?.strip_suffix("/checkpoint")?;
+            id.parse().ok().map(What::Show)
+        }
+    }
+}
+
+impl Counter {
+    /// Answers until the node ends.
+    pub(crate) async fn run(mut self, mesh: Mesh, stop: CancellationToken) {
+        let mut witness: Option<Arc<Witness<FileStore>>> = None;
+        let mut batch = Vec::new();
+        loop {
+            let more = tokio::select! {
+                biased;
+                () = stop.cancelled() => false,
+                count = self.queue.recv_many(&mut batch, QUEUE) => count > 0,
+            };
+            if !more {
+                return;
+            }
+            let asked = std::mem::take(&mut batch);
+            let trusted = trusted(&mesh.view(), asked.iter().map(|asked| asked.from));
+            let (key, opened) = (self.key.clone(), witness.clone());
+            let answered = tokio::task::spawn_blocking(move || {
+                let witness = match opened {
+                    Some(opened) => opened,
+                    None => Arc::new(key.open()?),
+                };
+                answer(&witness, asked, &trusted);
+                Ok::<_, StoreOpenError>(witness)
+            });
+            match answered.await {
+                Ok(Ok(opened)) => witness = Some(opened),
+                Ok(Err(why)) => {
+                    tracing::error!(error = %why, "this node witnesses nothing: its state as a witness cannot be used");
+                }
+                Err(why) => tracing::error!(error = %why, "a question to the witness failed"),
+            }
+        }
+    }
+}
+
+/// Returns the keys of the logs of some peers.
+fn trusted(view: &View, peers: impl Iterator<Item = NodeId>) -> BTreeMap<String, Trust> {
+    let nodes = peers.filter_map(|peer| view.node(&peer));
+    nodes.filter_map(trust_in).collect()
+}
+
+fn trust_in(node: &NodeView) -> Option<(String, Trust)> {
+    let log = node.record.record().log?;
+    let origin = Origin::of(&node.id, log.epoch);
+    let key = VerifyingKey::from_bytes(log.key).ok()?;
+    let trust = if matches!(node.head, HeadView::Inconsistent { .. }) {
+        Trust::Frozen
+    } else {
+        Trust::Keys(vec![Verifier::new(origin.as_str(), key)?])
+    };
+    Some((origin.to_string(), trust))
+}
+
+/// Answers a batch: one write for all that is cosigned.
+fn answer(witness: &Witness<FileStore>, asked: Vec<Asked>, trusted: &BTreeMap<String, Trust>) {
+    let (mut bodies, mut waiting) = (Vec::new(), Vec::new());
+    for Asked { from, what, answer } in asked {
+        match what {
+            What::Add(body) => {
+                bodies.push(body);
+                waiting.push((from, answer));
+            }
+            What::Show(id) => drop(answer.send(show(witness, &id))),
+        }
+    }
+    let trust = |name: &LogName| {
+        trusted
+            .get(name.as_str())
+            .cloned()
+            .unwrap_or(Trust::Unknown)
+    };
+    let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
+    let now = MachineClock.now_micros() / 1_000_000;
+    let answers = witness.add_checkpoints(&bodies, &trust, now);
+    for ((from, waiting), answer) in waiting.into_iter().zip(answers) {
+        let answer = match answer {
+            Ok(accepted) => text(200, TEXT, accepted.to_string()),
+            Err(refusal) => {
+                tracing::debug!(from = %from.fmt_short(), why = %refusal.reason, "a head was not cosigned");
+                text(refusal.status(), refusal.content_type(), refusal.body())
+            }
+        };
+        // Who asked may have gone.
+        drop(waiting.send(answer));
+    }
+}
+
+fn show(witness: &Witness<FileStore>, id: &Hash) -> Answer {
+    match witness.checkpoint(id) {
+        Ok(Some(note)) => text(200, TEXT, note.to_string()),
+        Ok(None) => Answer::status(404),
+        Err(why) => {
+            tracing::error!(error = %why, "the state of the witness cannot be read");
+            Answer::status(UNAVAILABLE)
+        }
+    }
+}
+
+fn text(status: u16, content_type: &str, body: String) -> Answer {
+    Answer {
+        status,
+        content_type: content_type.to_owned(),
+        body: body.into_bytes(),
+    }
+}

@@ -1,0 +1,252 @@
+//! The peers of this node as witnesses of its log.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use openfang_audit::collect::{Collector, Offer, Step, Witnessing};
+use openfang_audit::cosign::{CosignerKey, Role};
+use openfang_audit::policy::assign;
+use openfang_audit::witness::AddCheckpoint;
+use openfang_audit::{Log, Origin, SignedHead};
+use openfang_id::{NodeId, VerifyingKey};
+use openfang_mesh::{Answer, HeadView, Mesh, NodeView, Question, Verb, View};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::ADD_CHECKPOINT;
+use crate::files;
+
+/// How many witnesses a log has, where there are enough peers: one may be away, or lie.
+const WITNESSES: usize = 4;
+/// How long a witness may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Between two writes of the cosigned head: it is also at the witnesses.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// What the task needs.
+pub(crate) struct Asking {
+    pub(crate) log: Log,
+    pub(crate) mesh: Mesh,
+    /// Where the cosigned head is kept.
+    pub(crate) path: PathBuf,
+    /// Who wants to know how it stands.
+    pub(crate) shown: watch::Sender<Witnessing>,
+}
+
+/// What became of an offer.
+struct Told {
+    node: NodeId,
+    size: u64,
+    answer: Option<Answer>,
+}
+
+/// Offers each head to the witnesses and gathers what they answer, until the node ends.
+pub(crate) async fn collect(asking: Asking, stop: CancellationToken) {
+    let Asking {
+        log,
+        mesh,
+        path,
+        shown,
+    } = asking;
+    let (head, mut heads) = watch::channel(log.head());
+    log.on_head(Box::new(move |new| {
+        head.send_replace(Some(new));
+    }));
+    let mut views = mesh.changed();
+    let mut task = Task {
+        collector: Collector::new(),
+        began: Instant::now(),
+        asked: JoinSet::new(),
+        save_at: None,
+        saved: None,
+        log,
+        mesh,
+        path,
+    };
+    task.on_head(heads.borrow_and_update().as_ref());
+    task.on_view(&views.borrow_and_update().clone());
+    loop {
+        task.ask_those_due();
+        let status = task.collector.status();
+        shown.send_if_modified(|before| {
+            let changed = *before != status;
+            *before = status;
+            changed
+        });
+        let wake = task.wake_at();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(told) = task.asked.join_next() => {
+                if let Ok(told) = told {
+                    task.on_told(&told);
+                }
+            }
+            changed = heads.changed() => match changed {
+                Ok(()) => task.on_head(heads.borrow_and_update().as_ref()),
+                Err(_log_is_gone) => break,
+            },
+            changed = views.changed() => match changed {
+                Ok(()) => task.on_view(&views.borrow_and_update().clone()),
+                Err(_mesh_is_gone) => break,
+            },
+            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+        }
+        task.save_if_due();
+    }
+    task.save();
+}
+
+struct Task {
+    collector: Collector,
+    began: Instant,
+    asked: JoinSet<Told>,
+    /// When the newest cosigned head is to be written.
+    save_at: Option<Instant>,
+    saved: Option<Instant>,
+    log: Log,
+    mesh: Mesh,
+    path: PathBuf,
+}
+
+impl Task {
+    fn on_head(&mut self, head: Option<&SignedHead>) {
+        if let Some(head) = head {
+            self.collector.on_head(head);
+        }
+    }
+
+    fn on_view(&mut self, view: &View) {
+        let witnesses = witnesses(view, self.log.origin());
+        self.collector.set_witnesses(witnesses);
+    }
+
+    fn ask_those_due(&mut self) {
+        for offer in self.collector.due(self.began.elapsed()) {
+            self.asked
+                .spawn(ask(self.log.clone(), self.mesh.clone(), offer));
+        }
+    }
+
+    fn on_told(&mut self, told: &Told) {
+        let at = (&told.node, told.size);
+        let now = self.began.elapsed();
+        let Some(answer) = &told.answer else {
+            self.collector.on_failure(at, now);
+            return;
+        };
+        match self
+            .collector
+            .on_answer(at, (answer.status, &answer.body), now)
+        {
+            Step::None => {}
+            Step::Quorum => {
+                let after = self.saved.map(|saved| saved + SAVE_EVERY);
+                let at = after.unwrap_or_else(Instant::now);
+                self.save_at.get_or_insert(at);
+            }
+            Step::Behind { latest } => tracing::error!(
+                witness = %told.node.fmt_short(), size = told.size, cosigned = latest,
+                "a witness has cosigned a longer audit log of this node than there is: this one was \
+                 rolled back, or another machine has the key of this node"
+            ),
+        }
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let next = self.collector.next().map(|next| self.began + next);
+        next.into_iter().chain(self.save_at).min()
+    }
+
+    fn save_if_due(&mut self) {
+        if self.save_at.is_some_and(|at| at <= Instant::now()) {
+            self.save();
+        }
+    }
+
+    fn save(&mut self) {
+        if self.save_at.take().is_none() {
+            return;
+        }
+        self.saved = Some(Instant::now());
+        let Some(cosigned) = self.collector.status().quorum else {
+            return;
+        };
+        let path = self.path.clone();
+        // Nobody waits for it: it is a copy of what the witnesses have.
+        drop(tokio::task::spawn_blocking(move || {
+            if let Err(why) = files::replace(&path, cosigned.note.to_string().as_bytes()) {
+                tracing::warn!(path = %path.display(), error = %why, "the cosigned head cannot be written");
+            }
+        }));
+    }
+}
+
+/// Chooses who witnesses a log, of those in the mesh who do.
+fn witnesses(view: &View, origin: &Origin) -> Vec<(NodeId, CosignerKey)> {
+    let key = |node: &NodeView| {
+        let key = node.record.record().cosigners.witness?;
+        let key = VerifyingKey::from_bytes(key).ok()?;
+        Some(CosignerKey::of(&node.id, Role::Witness, key))
+    };
+    let honest = |node: &NodeView| !matches!(node.head, HeadView::Inconsistent { .. });
+    let there = |node: &&NodeView| node.liveness.is_reachable() && honest(node);
+    let others = view.nodes.iter().filter(|node| node.id != view.me);
+    let candidates: Vec<NodeId> = others
+        .filter(there)
+        .filter(|node| key(node).is_some())
+        .map(|node| node.id)
+        .collect();
+    let chosen = assign(Role::Witness, origin, &candidates, WITNESSES);
+    chosen
+        .into_iter()
+        .filter_map(|node| Some((node, key(view.node(&node)?)?)))
+        .collect()
+}
+
+async fn ask(log: Log, mesh: Mesh, offer: Offer) -> Told {
+    let (node, size) = (offer.node, offer.size);
+    let answer = answer(log, mesh, offer).await;
+    Told { node, size, answer }
+}
+
+async fn answer(log: Log, mesh: Mesh, offer: Offer) -> Option<Answer> {
+    let Offer {
+        node,
+        old,
+        size,
+        note,
+    } = offer;
+    let proof = if old == 0 || old == size {
+        Vec::new()
+    } else {
+        // The proof is computed from the file.
+        let proved = tokio::task::spawn_blocking(move || log.consistency(old, size)).await;
+        match proved {
+            Ok(Ok(proof)) => proof,
+            Ok(Err(why)) => {
+                tracing::warn!(error = %why, "the audit log cannot prove that it has only grown");
+                return None;
+            }
+            Err(why) => {
+                tracing::error!(error = %why, "a proof of the audit log failed");
+                return None;
+            }
+        }
+    };
+    let request = AddCheckpoint::new(old, proof, note).ok()?;
+    let question = Question {
+        verb: Verb::Post,
+        path: ADD_CHECKPOINT.to_owned(),
+        body: request.to_string().into_bytes(),
+    };
+    match mesh.ask(node, question, Instant::now() + DEADLINE).await {
+        Ok(answer) => Some(answer),
+        Err(why) => {
+            tracing::debug!(witness = %node.fmt_short(), error = %why, "a witness was not reached");
+            None
+        }
+    }
+}
