@@ -169,6 +169,7 @@ fn open_log(dir: &TempDir, keys: &Keys) -> Log {
         key: keys.log.clone(),
         boot: 1,
         epoch: 0,
+        held: false,
     };
     let (log, _opened) = Log::open(options, Arc::new(Counter(AtomicU64::new(0)))).expect("a log");
     log

@@ -5,6 +5,7 @@
 //! and message bodies have no field to go into.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -298,6 +299,22 @@ impl Event {
     #[must_use]
     pub fn log_adopted(entries: u64) -> Self {
         Self::new(Kind::LogRecovered).act(&format!("kept {entries} unsigned entries"))
+    }
+
+    /// Entries that were never signed stood in the place of lost ones and were set aside: how many
+    /// bytes, and the SHA-256 under which they are kept.
+    #[must_use]
+    pub fn log_set_aside(bytes: u64, sha256: &str) -> Self {
+        Self::new(Kind::LogRecovered)
+            .act(&format!("set {bytes} bytes of unsigned entries aside"))
+            .target(&format!("sha256:{sha256}"))
+    }
+
+    /// Entries that were signed and lost are back, from copies of the log: which.
+    #[must_use]
+    pub fn log_restored(seqs: &Range<u64>) -> Self {
+        let Range { start, end } = seqs;
+        Self::new(Kind::LogRecovered).act(&format!("restored entries {start} to {end}"))
     }
 
     /// Returns the kind.

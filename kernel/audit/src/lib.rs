@@ -52,7 +52,8 @@ pub use event::{
 pub use hash::{Hash, HashAlgorithm, HashTextError, UnknownAlgorithm};
 pub use line::{LINE_BYTES_MAX, Line, LineError};
 pub use log::{
-    Ack, AppendError, CloseError, FloorProblem, HeadListener, Health, Log, LogTiles, OpenError,
-    Opened, Options, Poison, ProveError, Recovered, ServeError,
+    Ack, AgreeError, AppendError, CloseError, FloorProblem, HeadListener, Health, Log, LogTiles,
+    OpenError, Opened, Options, Poison, ProveError, Recovered, ServeError, TakeBackError,
+    TakenBack,
 };
 pub use read::ReadError;

@@ -295,6 +295,7 @@ fn a_doubtful_floor_is_refused() {
     let root = copy_of(&origin_root);
     let next_epoch = Options {
         epoch: 2,
+        held: false,
         ..options(root.path())
     };
     match Log::open(next_epoch, TestClock::fast()) {

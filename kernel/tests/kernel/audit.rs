@@ -191,6 +191,7 @@ fn open_log(home: &std::path::Path) -> Log {
         key: keys.log,
         boot: 1,
         epoch: 1,
+        held: false,
     };
     Log::open(options, Arc::new(Frozen))
         .expect("the log opens")

@@ -62,6 +62,7 @@ pub(super) fn open(folder: &Path, keys: &Keys) -> Result<Log, BenchError> {
         key: keys.log.clone(),
         boot: 1,
         epoch: 1,
+        held: false,
     };
     Ok(Log::open(options, Arc::new(Wall))?.0)
 }

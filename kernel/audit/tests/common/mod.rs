@@ -77,6 +77,7 @@ pub fn options(root: &std::path::Path) -> Options {
         key: keys().log,
         boot: 7,
         epoch: 1,
+        held: false,
     }
 }
 
@@ -191,6 +192,13 @@ impl Memory {
 
     pub fn open(&self, clock: Arc<dyn Clock>) -> Result<(Log, Opened), OpenError> {
         let options = options(&PathBuf::from("/memory"));
+        Log::open_on(Arc::new(self.clone()), options, clock)
+    }
+
+    /// Opens the log so that it signs nothing.
+    pub fn open_held(&self, clock: Arc<dyn Clock>) -> Result<(Log, Opened), OpenError> {
+        let mut options = options(&PathBuf::from("/memory"));
+        options.held = true;
         Log::open_on(Arc::new(self.clone()), options, clock)
     }
 

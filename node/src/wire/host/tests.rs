@@ -193,6 +193,7 @@ async fn proofs_come_from_the_log() {
         .on_event(MeshEvent::Roster(roster::Event::LogReplaced {
             node: keys(5).node_id(),
             epoch: 2,
+            held: false,
         }));
     // Entries are written in order: when this one is there, those before it are.
     let auditor = Auditor::new(node.log.clone());
