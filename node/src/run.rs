@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openfang_audit::collect::{Collector, Witnessing};
+use openfang_audit::cosign::Role;
 use openfang_audit::{Event, Log};
 use openfang_id::{Keys, NodeId, NodeName};
 use openfang_kernel::ports::Neighbours;
@@ -24,12 +25,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, MachineClock, NoRandom};
 use crate::config::{Config, ConfigErrors, Fingerprint, Lookup, NotText};
+use crate::cosigner::RoleKey;
 use crate::daemon::Daemon;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
+use crate::mirror::Desk;
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
-use crate::witness::{self, Asking, Counter, WitnessKey};
+use crate::witness::{self, Asking, Counter};
 use crate::{VERSION, audit_epoch, config, files, hardening, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
@@ -47,7 +50,8 @@ const PART_END: Duration = Duration::from_secs(3);
 pub struct Prepared {
     config: Config,
     keys: Keys,
-    witness: Option<WitnessKey>,
+    witness: Option<RoleKey>,
+    mirror: Option<RoleKey>,
     model_keys: openfang_kernel::ModelKeys,
     notify_socket: Option<zeroize::Zeroizing<String>>,
     lock: Lock,
@@ -183,12 +187,17 @@ pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prep
     }
     let seed = keys::load(&home.node_key())?;
     let keys = seed.keys();
-    let witness = WitnessKey::choose(home, &seed, &keys.node_id()).unwrap_or_else(|why| {
-        let warning =
-            format!("this node witnesses no audit logs: its folder cannot be read: {why}");
-        config.warnings.push(warning);
-        None
-    });
+    let mut role_key = |role, does| {
+        RoleKey::choose(home, &seed, &keys.node_id(), role).unwrap_or_else(|why| {
+            let warning =
+                format!("this node {does} no audit logs: its folder cannot be read: {why}");
+            config.warnings.push(warning);
+            None
+        })
+    };
+    let witness = role_key(Role::Witness, "witnesses");
+    let mirror =
+        role_key(Role::Mirror, "mirrors").filter(|_key| config.audit.mirror_quota_bytes > 0);
     let mut model_keys = openfang_kernel::ModelKeys::default();
     for variable in openfang_kernel::provider::key_variables() {
         if let Some(key) = environment(variable)? {
@@ -199,6 +208,7 @@ pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prep
         config,
         keys,
         witness,
+        mirror,
         model_keys,
         notify_socket: environment(notify::VARIABLE)?,
         lock,
@@ -278,37 +288,12 @@ async fn start_and_serve(
     on_ready: impl FnOnce(&Ready),
 ) -> Result<&'static str, RunError> {
     let Prepared { config, keys, .. } = prepared;
-    let auditor = open_audit(prepared, parts)?;
     let neighbours = Arc::new(wire::MeshNeighbours::new(
         keys.node_id(),
         config.network.name.clone(),
     ));
-    // The entry of the start is the first in the queue of the log; the database opens while it is
-    // being written.
-    let opening = async {
-        Kernel::open(
-            wire::kernel_config(config, &prepared.model_keys),
-            auditor.clone(),
-            Arc::clone(&neighbours) as Arc<dyn Neighbours>,
-        )
-        .await
-        .map_err(RunError::from)
-    };
-    let ((), (kernel, owner)) = futures::try_join!(log_start(config, &auditor), opening)?;
-    parts.kernel = Some(owner);
-    let cosigners = Cosigners {
-        witness: prepared.witness.as_ref().map(WitnessKey::public),
-        mirror: None,
-    };
-    let (window, counter) = prepared.witness.clone().map(witness::counter).unzip();
-    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), window);
-    let epoch = parts.log.as_ref().map(Log::epoch);
-    let (mesh, owner) = Mesh::start(
-        wire::mesh_config(config, keys, epoch, cosigners),
-        Arc::new(host),
-    )
-    .await?;
-    parts.mesh = Some(owner);
+    let kernel = open_kernel(prepared, parts, &neighbours).await?;
+    let (mesh, counter) = start_mesh(prepared, parts, &kernel).await?;
     neighbours.attach(mesh.clone(), kernel.list());
     if let Some(log) = &parts.log {
         wire::announce_heads(log, &mesh);
@@ -360,6 +345,58 @@ async fn start_and_serve(
         () = mesh_ended(&mut parts.mesh) => Err(TaskFailure::Ended("mesh").into()),
         () = kernel_ended(&mut parts.kernel) => Err(TaskFailure::Ended("kernel").into()),
     }
+}
+
+/// Opens the audit log and the kernel. The entry of the start is the first in the queue of the log;
+/// the database opens while it is being written.
+async fn open_kernel(
+    prepared: &Prepared,
+    parts: &mut Parts,
+    neighbours: &Arc<wire::MeshNeighbours>,
+) -> Result<Kernel, RunError> {
+    let config = &prepared.config;
+    let auditor = open_audit(prepared, parts)?;
+    let opening = async {
+        Kernel::open(
+            wire::kernel_config(config, &prepared.model_keys),
+            auditor.clone(),
+            Arc::clone(neighbours) as Arc<dyn Neighbours>,
+        )
+        .await
+        .map_err(RunError::from)
+    };
+    let ((), (kernel, owner)) = futures::try_join!(log_start(config, &auditor), opening)?;
+    parts.kernel = Some(owner);
+    Ok(kernel)
+}
+
+/// Starts the mesh, with all that peers may ask of this node.
+async fn start_mesh(
+    prepared: &Prepared,
+    parts: &mut Parts,
+    kernel: &Kernel,
+) -> Result<(Mesh, Option<Counter>), RunError> {
+    let Prepared { config, keys, .. } = prepared;
+    let cosigners = Cosigners {
+        witness: prepared.witness.as_ref().map(RoleKey::public),
+        mirror: prepared.mirror.as_ref().map(RoleKey::public),
+    };
+    let (window, counter) = prepared.witness.clone().map(witness::counter).unzip();
+    let desk = Desk::new(
+        prepared.mirror.clone(),
+        config.audit.mirror_quota_bytes,
+        parts.log.clone(),
+    );
+    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), window, desk.clone());
+    let epoch = parts.log.as_ref().map(Log::epoch);
+    let (mesh, owner) = Mesh::start(
+        wire::mesh_config(config, keys, epoch, cosigners),
+        Arc::new(host),
+    )
+    .await?;
+    parts.mesh = Some(owner);
+    desk.attach(mesh.clone());
+    Ok((mesh, counter))
 }
 
 /// Starts to cosign for others, and to ask them to.

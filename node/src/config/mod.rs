@@ -97,6 +97,8 @@ pub struct Audit {
     pub enabled: bool,
     /// The file of the entries.
     pub log_path: PathBuf,
+    /// How many bytes the copy of one log of a peer may take; 0 keeps no copies.
+    pub mirror_quota_bytes: u64,
 }
 
 /// The model of agents that name none.

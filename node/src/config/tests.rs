@@ -68,6 +68,7 @@ fn an_empty_file_is_a_safe_node() {
     assert!(config.network.enabled && config.network.secret.is_none());
     assert!(config.audit.enabled);
     assert_eq!(config.audit.log_path, config.home.audit_log());
+    assert_eq!(config.audit.mirror_quota_bytes, 1 << 30);
     assert_eq!(config.log_level, LogLevel::Info);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
@@ -102,6 +103,7 @@ fn every_key_is_read() {
         enabled = false
         log_path = "~/logs/audit.jsonl"
         hash_algorithm = "sha256"
+        mirror_quota_mb = 2_048
         [default_model]
         provider = "openai"
         model = "small"
@@ -134,6 +136,7 @@ fn every_key_is_read() {
     assert_eq!(config.network.bootstrap.len(), 3);
     assert_eq!(config.network.name.as_str(), "laptop");
     assert!(!config.audit.enabled);
+    assert_eq!(config.audit.mirror_quota_bytes, 2 << 30);
     assert_eq!(
         config.audit.log_path,
         PathBuf::from("/home/u/logs/audit.jsonl")
@@ -232,6 +235,18 @@ const WRONG: &[(&str, &str)] = &[
     (
         "[audit]\nhash_algorithm = \"md5\"",
         "config.toml:2:18: `audit.hash_algorithm` must be one of sha256, not \"md5\"",
+    ),
+    (
+        "[audit]\nmirror_quota_mb = \"1024\"",
+        "config.toml:2:19: `audit.mirror_quota_mb` must be a whole number, not a text",
+    ),
+    (
+        "[audit]\nmirror_quota_mb = -1",
+        "config.toml:2:19: `audit.mirror_quota_mb` must be a whole number, 0 to 16777216, not -1",
+    ),
+    (
+        "[audit]\nmirror_quota_mb = 16_777_217",
+        "config.toml:2:19: `audit.mirror_quota_mb` must be a whole number, 0 to 16777216, not 16_777_217",
     ),
     (
         "[default_model]\nprovider = \"\"",

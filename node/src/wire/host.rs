@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::convert;
 use super::events::Recorder;
+use crate::mirror::Desk;
 use crate::witness::Window;
 
 /// Nothing of that name is kept here: the status of HTTP.
@@ -27,16 +28,24 @@ pub(crate) struct NodeHost {
     recorder: Recorder,
     /// Where heads of other logs are cosigned, if this node does that.
     witness: Option<Window>,
+    /// Where copies of other logs are kept, and the own one is shown.
+    desk: Desk,
 }
 
 impl NodeHost {
     /// Joins a kernel and an audit log.
-    pub(crate) fn new(kernel: Kernel, log: Option<Log>, witness: Option<Window>) -> Self {
+    pub(crate) fn new(
+        kernel: Kernel,
+        log: Option<Log>,
+        witness: Option<Window>,
+        desk: Desk,
+    ) -> Self {
         Self {
             kernel,
             recorder: Recorder::new(log.clone()),
             log,
             witness,
+            desk,
         }
     }
 }
@@ -77,11 +86,16 @@ impl Host for NodeHost {
     }
 
     fn answer(&self, from: NodeId, question: Question) -> BoxFuture<'static, exchange::Answer> {
-        let Some(witness) = self.witness.clone() else {
-            return std::future::ready(exchange::Answer::status(NOT_HERE)).boxed();
-        };
+        let (witness, desk) = (self.witness.clone(), self.desk.clone());
         async move {
-            let answer = witness.ask(from, question).await;
+            let answer = if question.path.starts_with("witness/") {
+                match witness {
+                    Some(witness) => witness.ask(from, question).await,
+                    None => None,
+                }
+            } else {
+                desk.ask(from, question).await
+            };
             answer.unwrap_or_else(|| exchange::Answer::status(NOT_HERE))
         }
         .boxed()

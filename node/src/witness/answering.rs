@@ -15,8 +15,9 @@ use openfang_mesh::{Answer, HeadView, Mesh, NodeView, Question, Verb, View};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{ADD_CHECKPOINT, WitnessKey};
+use super::ADD_CHECKPOINT;
 use crate::clock::MachineClock;
+use crate::cosigner::RoleKey;
 
 /// Questions that wait; the mesh asks fewer at once.
 const QUEUE: usize = 64;
@@ -34,7 +35,7 @@ pub(crate) struct Window {
 #[derive(Debug)]
 pub(crate) struct Counter {
     queue: mpsc::Receiver<Asked>,
-    key: WitnessKey,
+    key: RoleKey,
 }
 
 #[derive(Debug)]
@@ -53,7 +54,7 @@ enum What {
 }
 
 /// Opens a window with a counter behind it.
-pub(crate) fn counter(key: WitnessKey) -> (Window, Counter) {
+pub(crate) fn counter(key: RoleKey) -> (Window, Counter) {
     let (sender, queue) = mpsc::channel(QUEUE);
     (Window { queue: sender }, Counter { queue, key })
 }
@@ -129,7 +130,8 @@ fn trusted(view: &View, peers: impl Iterator<Item = NodeId>) -> BTreeMap<String,
     nodes.filter_map(trust_in).collect()
 }
 
-fn trust_in(node: &NodeView) -> Option<(String, Trust)> {
+/// Returns the log of a node, and what is held of it.
+pub(crate) fn trust_in(node: &NodeView) -> Option<(String, Trust)> {
     let log = node.record.record().log?;
     let origin = Origin::of(&node.id, log.epoch);
     let key = VerifyingKey::from_bytes(log.key).ok()?;

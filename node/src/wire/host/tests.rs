@@ -62,7 +62,7 @@ async fn node() -> Node {
         .expect("spawned");
     Node {
         _folder: folder,
-        host: NodeHost::new(kernel, Some(log.clone()), None),
+        host: NodeHost::new(kernel, Some(log.clone()), None, Desk::new(None, 0, None)),
         owner,
         log,
     }
@@ -216,6 +216,11 @@ async fn proofs_come_from_the_log() {
     assert_eq!(behind, Err(CannotProve::Behind { have: size + 4 }));
     assert_eq!(node.host.prove(2, 1).await, Err(CannotProve::Range));
     assert_eq!(node.log.health(), Health::Ok);
-    let silent = NodeHost::new(node.host.kernel.clone(), None, None);
+    let silent = NodeHost::new(
+        node.host.kernel.clone(),
+        None,
+        None,
+        Desk::new(None, 0, None),
+    );
     assert_eq!(silent.prove(1, 2).await, Err(CannotProve::Range));
 }
