@@ -296,6 +296,18 @@ impl Home {
         self.0.join("audit.epoch")
     }
 
+    /// The number of the next audit log, while the one before is being put aside.
+    #[must_use]
+    pub(crate) fn audit_turn(&self) -> PathBuf {
+        self.0.join("audit.epoch.next")
+    }
+
+    /// The last head that is known of the audit log before this one.
+    #[must_use]
+    pub(crate) fn audit_last_head(&self) -> PathBuf {
+        self.audit_dir().join("last-head")
+    }
+
     /// The kernel's database.
     #[must_use]
     pub fn data(&self) -> PathBuf {

@@ -17,6 +17,7 @@ pub mod keys;
 mod mirror;
 pub mod network_state;
 pub mod notify;
+mod own_log;
 mod run;
 pub mod signal;
 pub mod tasks;

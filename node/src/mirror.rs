@@ -9,9 +9,11 @@ mod answering;
 mod copies;
 #[cfg(test)]
 mod packing;
+mod peer_tiles;
 mod receiving;
 
 pub(crate) use answering::Desk;
+pub(crate) use peer_tiles::{PeerTiles, Source};
 
 /// Where a head is handed in.
 const ADD_CHECKPOINT: &str = "mirror/add-checkpoint";

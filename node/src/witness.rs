@@ -9,7 +9,9 @@ mod answering;
 mod asking;
 
 pub(crate) use answering::{Counter, Window, counter, trust_in};
-pub(crate) use asking::{Asking, collect};
+pub(crate) use asking::{Asking, WITNESSES, collect};
 
 /// Where a head is handed in.
 const ADD_CHECKPOINT: &str = "witness/add-checkpoint";
+/// Where a node asks which heads of its own logs are known: a bundle of notes.
+pub(crate) const HEADS_OF_ASKER: &str = "witness/heads-of-asker";

@@ -76,6 +76,34 @@ pub struct AuditWitnesses {
     pub witnesses: Vec<AuditWitness>,
     /// The newest head that enough have cosigned.
     pub complete: Option<CosignedHead>,
+    /// Whether heads are signed, and what keeps them from that.
+    pub signing: AuditSigning,
+}
+
+/// Whether the heads of the log are signed. After a start, peers are asked first what they know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditSigning {
+    /// Which of all states.
+    pub state: SigningState,
+    /// One sentence, unless they are signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The states of signing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SigningState {
+    /// They are signed.
+    Free,
+    /// Peers are being asked.
+    Asking,
+    /// Peers know a longer log, and its entries cannot be had.
+    Behind,
+    /// Lost entries are being fetched from peers.
+    Restoring,
+    /// The log has two histories.
+    Contradicted,
 }
 
 /// How far the cosignatures of a head are.

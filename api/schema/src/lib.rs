@@ -24,8 +24,8 @@ pub use agent::{
     NodeRef, SpawnRequest, Spawned, Warning,
 };
 pub use audit::{
-    AuditEntry, AuditRecent, AuditVerify, AuditWitness, AuditWitnesses, CosignState,
-    CosignStrength, CosignedHead,
+    AuditEntry, AuditRecent, AuditSigning, AuditVerify, AuditWitness, AuditWitnesses, CosignState,
+    CosignStrength, CosignedHead, SigningState,
 };
 pub use error::{ErrorBody, ErrorCode};
 pub use message::{

@@ -139,6 +139,7 @@ pub(crate) async fn start(setup: Setup) -> Node {
         mesh: mesh.clone(),
         audit: log.clone(),
         witnessing: tokio::sync::watch::channel(Collector::new().status()).1,
+        signing: tokio::sync::watch::channel(openfang_audit::inquiry::Signing::Free).1,
         auth: AuthConfig {
             key: setup.key.then(|| ApiKey::parse(KEY).expect("a key")),
             require_local: setup.require_local,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use openfang_id::{AgentId, AgentName, NodeId};
 
 use crate::checkpoint::parse_decimal;
-use crate::{Hash, Origin, OriginError};
+use crate::{Checkpoint, Hash, Origin, OriginError};
 
 /// The longest text of a field, in bytes. Longer ones are cut at a character.
 pub const TEXT_BYTES_MAX: usize = 256;
@@ -146,8 +146,10 @@ kinds! {
     HeadObserved = "head_observed",
     /// Another log was found out.
     PeerEvidence = "peer_evidence",
-    /// The end of this log was repaired.
+    /// This log was repaired, or got lost entries back.
     LogRecovered = "log_recovered",
+    /// This log begins, after one that could not be continued.
+    EpochStart = "epoch_start",
 }
 
 /// Why a text names no kind of event.
@@ -307,6 +309,26 @@ impl Event {
     pub fn log_set_aside(bytes: u64, sha256: &str) -> Self {
         Self::new(Kind::LogRecovered)
             .act(&format!("set {bytes} bytes of unsigned entries aside"))
+            .target(&format!("sha256:{sha256}"))
+    }
+
+    /// This log begins because the one before could not be continued: its name, and the last head of it
+    /// that is known.
+    #[must_use]
+    pub fn epoch_start(before: &Origin, last: Option<&Checkpoint>) -> Self {
+        let event = Self::new(Kind::EpochStart).target(before.as_str());
+        match last {
+            Some(Checkpoint { size, root, .. }) => event.act(&format!("size {size} root {root}")),
+            None => event,
+        }
+    }
+
+    /// Damaged lines were replaced by the signed ones, from a copy: how many bytes were bad, and the
+    /// SHA-256 under which they are kept.
+    #[must_use]
+    pub fn log_mended(bytes: u64, sha256: &str) -> Self {
+        Self::new(Kind::LogRecovered)
+            .act(&format!("replaced {bytes} damaged bytes"))
             .target(&format!("sha256:{sha256}"))
     }
 

@@ -4,7 +4,8 @@
 //!   [`SignedHead`] (C2SP tlog-checkpoint), [`Event`] and [`Line`] (one JSON object a line).
 //! - Copies: [`tile`] (C2SP tlog-tiles), [`mirror`] (C2SP tlog-mirror).
 //! - For others than the log: [`cosign`] (C2SP tlog-cosignature), [`witness`] (C2SP tlog-witness),
-//!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof), [`collect`] and [`evidence`].
+//!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof), [`collect`], [`inquiry`] and
+//!   [`evidence`].
 //! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
 //!
 //! It holds no network, no HTTP and no thread pool; the clock and every random number are handed in.
@@ -23,6 +24,7 @@ pub mod export;
 mod forest;
 mod hash;
 mod heads;
+pub mod inquiry;
 mod line;
 mod log;
 pub mod mirror;

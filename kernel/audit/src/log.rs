@@ -62,6 +62,9 @@ pub struct Opened {
     pub recovered: Vec<Recovered>,
     /// Whether the leaf hashes were missing or stale and had to be computed again.
     pub hashes_rebuilt: bool,
+    /// Whether the signing floor was missing and the published head took its place: only when the log
+    /// is held.
+    pub floor_was_missing: bool,
 }
 
 /// An end of the log that was never finished, cut off and kept.

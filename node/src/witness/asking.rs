@@ -19,7 +19,7 @@ use super::ADD_CHECKPOINT;
 use crate::files;
 
 /// How many witnesses a log has, where there are enough peers: one may be away, or lie.
-const WITNESSES: usize = 4;
+pub(crate) const WITNESSES: usize = 4;
 /// How long a witness may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Between two writes of the cosigned head: it is also at the witnesses.

@@ -23,6 +23,7 @@ use crate::forest::BLOCK_LEAVES;
 use crate::heads::{Found, Heads};
 use crate::line::LINE_BYTES_MAX;
 use crate::scan::{Examined, LeafCursor, Span, examine};
+use crate::storage::rewrite::BAD_PREFIX;
 use crate::storage::{LockError, Part, Sealed, Small, Storage};
 use crate::tree::{Compact, EMPTY_ROOT};
 use crate::verify::{Damage, DamageKind};
@@ -92,6 +93,13 @@ pub(super) fn recover(
         Some(floor) => floor,
         None => sign_first_floor(&shared)?,
     };
+    let floor_was_missing = heads.floor == Found::Absent && floor.checkpoint.size > 0;
+    if floor_was_missing {
+        shared
+            .storage
+            .replace(Small::Floor, floor.note.as_bytes())
+            .map_err(|source| io_error("write", &shared.options.dir, source))?;
+    }
     let mut writer = Writer::new(Arc::clone(&shared), survey.hybrid, &floor);
     if survey.from_blocks {
         writer.scrub_soon();
@@ -111,6 +119,7 @@ pub(super) fn recover(
         head: Some(floor).filter(|floor| floor.checkpoint.size > 0),
         recovered,
         hashes_rebuilt: !survey.hashes_fit && good > 0,
+        floor_was_missing,
     };
     Ok((shared, writer, opened))
 }
@@ -158,6 +167,10 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
 fn check_heads(heads: &Heads, options: &Options) -> Result<Option<SignedHead>, OpenError> {
     let problem = match (&heads.floor, &heads.checkpoint) {
         (Found::Absent, Found::Absent) => return Ok(None),
+        // A backup has no floor. What may have been signed since, others are asked before the next.
+        (Found::Absent, Found::Head(published)) if options.held => {
+            return Ok(Some(published.clone()));
+        }
         (Found::Absent, Found::Head(_) | Found::Bad(_)) => FloorProblem::Missing,
         (Found::Bad(HeadError::OtherOrigin), _) => FloorProblem::OtherLog,
         (Found::Bad(_), _) => FloorProblem::Damaged,
@@ -380,6 +393,8 @@ pub(super) fn write_about_recovery(
             (Event::log_recovered(piece.bytes, sha256), sha256)
         } else if let Some((_seq, sha256)) = part_of(UNSIGNED_PREFIX) {
             (Event::log_set_aside(piece.bytes, sha256), sha256)
+        } else if let Some((_seq, sha256)) = part_of(BAD_PREFIX) {
+            (Event::log_mended(piece.bytes, sha256), sha256)
         } else {
             continue;
         };

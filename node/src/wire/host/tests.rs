@@ -36,6 +36,7 @@ async fn node() -> Node {
         key: keys.log.clone(),
         boot: 1,
         epoch: crate::audit_epoch::FIRST,
+        held: false,
     };
     let (log, _opened) = Log::open(options, Arc::new(MachineClock)).expect("opened");
     let config = openfang_kernel::Config {
@@ -193,7 +194,6 @@ async fn proofs_come_from_the_log() {
         .on_event(MeshEvent::Roster(roster::Event::LogReplaced {
             node: keys(5).node_id(),
             epoch: 2,
-            held: false,
         }));
     // Entries are written in order: when this one is there, those before it are.
     let auditor = Auditor::new(node.log.clone());
