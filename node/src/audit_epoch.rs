@@ -115,14 +115,20 @@ fn finish_turn(config: &Config) -> io::Result<()> {
     let from = stored(home)?.unwrap_or(FIRST);
     if from != to {
         let kept = home.audit_dir().join(format!("epoch-{from}"));
-        files::create_folder(&kept)?;
-        for name in LOG_FILES {
-            move_away(&home.audit_dir().join(name), &kept.join(name))?;
-        }
-        move_away(&config.audit.log_path, &kept.join("audit.jsonl"))?;
+        move_log(&home.audit_dir(), &config.audit.log_path, &kept)?;
         files::replace(&home.audit_epoch(), format!("{to}\n").as_bytes())?;
     }
     files::remove(&home.audit_turn())
+}
+
+/// Moves everything of a log into a folder. What is moved already is passed over.
+pub(crate) fn move_log(dir: &Path, log_path: &Path, to: &Path) -> io::Result<()> {
+    files::create_folder(to)?;
+    for name in LOG_FILES {
+        move_away(&dir.join(name), &to.join(name))?;
+    }
+    move_away(log_path, &to.join("audit.jsonl"))?;
+    files::sync_folder(log_path)
 }
 
 fn move_away(from: &Path, to: &Path) -> io::Result<()> {

@@ -18,6 +18,7 @@ mod mirror;
 pub mod network_state;
 pub mod notify;
 mod own_log;
+pub mod repair;
 mod run;
 pub mod signal;
 pub mod tasks;
@@ -25,6 +26,7 @@ pub mod telemetry;
 mod wire;
 mod witness;
 
+pub use mirror::Unanswered;
 pub use openfang_kernel::manifest::MODULES;
 pub use run::{GRACE, Prepared, Ready, RunError, prepare, run};
 

@@ -13,6 +13,7 @@ mod peer_tiles;
 mod receiving;
 
 pub(crate) use answering::Desk;
+pub use peer_tiles::Unanswered;
 pub(crate) use peer_tiles::{PeerTiles, Source};
 
 /// Where a head is handed in.

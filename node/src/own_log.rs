@@ -10,11 +10,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use openfang_audit::cosign::LogName;
 use openfang_audit::inquiry::{Acquaintance, Doubt, Inquiry, NOTES_MAX, Signing};
 use openfang_audit::proof::subtree_root;
 use openfang_audit::restore::{restore, restoring_path};
 use openfang_audit::tile::{TileNodes, split_entry};
-use openfang_audit::{AgreeError, Checkpoint, Log, SignedHead};
+use openfang_audit::{AgreeError, Checkpoint, Log, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
 use openfang_mesh::{Liveness, Mesh, Question, Status, Verb, View};
 use tokio::sync::watch;
@@ -341,30 +342,13 @@ impl Task {
     /// Asks everyone for a copy that reaches up to a head.
     async fn holders(&self, head: &Checkpoint) -> Holders {
         let view = self.own.mesh.view();
-        let mut asked = JoinSet::new();
-        let mut holders = Holders::default();
-        let others = view.nodes.iter().filter(|node| node.id != view.me);
-        for node in others.filter(|node| node.liveness != Liveness::Left) {
-            if !node.liveness.is_reachable() {
-                holders.silent.push(node.id);
-                continue;
-            }
-            asked.spawn(size_of_copy(
-                self.own.mesh.clone(),
-                node.id,
-                head.clone(),
-                self.own.me.1,
-            ));
+        let copies = copies_of(&self.own.mesh, &view, (&head.origin, self.own.me.1)).await;
+        let reach = copies.heads.into_iter();
+        let reach = reach.filter(|(_, copy)| copy.size >= head.size);
+        Holders {
+            have: reach.map(|(node, _)| node).collect(),
+            silent: copies.silent,
         }
-        while let Some(told) = asked.join_next().await {
-            match told {
-                Ok((node, Ok(size))) if size >= head.size => holders.have.push(node),
-                Ok((_, Ok(_))) => {}
-                Ok((node, Err(Silence))) => holders.silent.push(node),
-                Err(why) => tracing::error!(error = %why, "a question about copies failed"),
-            }
-        }
-        holders
     }
 
     async fn restore(&self, head: &Checkpoint, holders: Vec<NodeId>) -> Restoring {
@@ -469,29 +453,66 @@ fn notes_of(body: &[u8]) -> Option<Vec<String>> {
     Some(notes)
 }
 
-/// Asks how far the copy of a peer reaches.
-async fn size_of_copy(
+/// What peers have of a log.
+#[derive(Default)]
+pub(crate) struct Copies {
+    /// The heads up to which their copies are complete.
+    pub(crate) heads: Vec<(NodeId, Checkpoint)>,
+    /// Those who did not say.
+    pub(crate) silent: Vec<NodeId>,
+}
+
+/// Asks all nodes of the mesh how far their copies of a log reach.
+pub(crate) async fn copies_of(
+    mesh: &Mesh,
+    view: &View,
+    (origin, key): (&Origin, VerifyingKey),
+) -> Copies {
+    let mut asked = JoinSet::new();
+    let mut copies = Copies::default();
+    let others = view.nodes.iter().filter(|node| node.id != view.me);
+    for node in others.filter(|node| node.liveness != Liveness::Left) {
+        if node.liveness.is_reachable() {
+            asked.spawn(head_of_copy(mesh.clone(), node.id, origin.clone(), key));
+        } else {
+            copies.silent.push(node.id);
+        }
+    }
+    while let Some(told) = asked.join_next().await {
+        match told {
+            Ok((node, Ok(Some(head)))) => copies.heads.push((node, head)),
+            Ok((_, Ok(None))) => {}
+            Ok((node, Err(Silence))) => copies.silent.push(node),
+            Err(why) => tracing::error!(error = %why, "a question about copies failed"),
+        }
+    }
+    copies.heads.sort_unstable_by_key(|(node, _)| *node);
+    copies
+}
+
+/// Asks how far the copy of a peer reaches. Whatever is no head of the log is no copy of it.
+async fn head_of_copy(
     mesh: Mesh,
     node: NodeId,
-    head: Checkpoint,
+    origin: Origin,
     key: VerifyingKey,
-) -> (NodeId, Result<u64, Silence>) {
-    let id = openfang_audit::cosign::LogName::from(&head.origin).id();
+) -> (NodeId, Result<Option<Checkpoint>, Silence>) {
+    let id = LogName::from(&origin).id();
     let question = Question {
         verb: Verb::Get,
         path: format!("mirror/{id}/checkpoint"),
         body: Vec::new(),
     };
     let answer = mesh.ask(node, question, Instant::now() + DEADLINE).await;
-    let size = match answer {
-        Ok(answer) if answer.status == 404 => Ok(0),
+    let head = match answer {
+        // Nothing of it, or not all any more.
+        Ok(answer) if matches!(answer.status, 404 | 410) => Ok(None),
         Ok(answer) if answer.status == 200 => {
             let note = String::from_utf8_lossy(&answer.body);
-            let opened = SignedHead::open(&note, &head.origin, &key);
-            // Whatever else it is, it is no copy of this log.
-            Ok(opened.map_or(0, |signed| signed.checkpoint.size))
+            let opened = SignedHead::open(&note, &origin, &key).ok();
+            Ok(opened.map(|signed| signed.checkpoint))
         }
         Ok(_) | Err(_) => Err(Silence),
     };
-    (node, size)
+    (node, head)
 }

@@ -272,6 +272,11 @@ impl Prepared {
         Ok(())
     }
 
+    /// Returns the keys of the node.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// Returns who the node is.
     #[must_use]
     pub fn node_id(&self) -> NodeId {

@@ -42,7 +42,7 @@ pub(crate) struct PeerTiles {
 /// No peer could give a file.
 #[derive(Debug, thiserror::Error)]
 #[error("no peer gives this file; {last}")]
-pub(crate) struct Unanswered {
+pub struct Unanswered {
     /// What the last one said.
     last: String,
 }
