@@ -5,7 +5,8 @@
 //! - Copies: [`tile`] (C2SP tlog-tiles), [`mirror`] (C2SP tlog-mirror).
 //! - For others than the log: [`cosign`] (C2SP tlog-cosignature), [`witness`] (C2SP tlog-witness),
 //!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof), [`collect`] and [`evidence`].
-//! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
+//! - The store: [`Log`] appends and signs; [`verify`], [`survey`], [`read`] and [`export`] work on the
+//!   files alone.
 //!
 //! It holds no network, no HTTP and no thread pool; the clock and every random number are handed in.
 //! A leaf is the exact bytes of a line, so that anyone can check one by hand:
@@ -34,6 +35,7 @@ pub mod repair;
 pub mod restore;
 mod scan;
 pub mod storage;
+pub mod survey;
 #[cfg(test)]
 mod testing;
 pub mod tile;
