@@ -5,6 +5,13 @@
 //! [`openfang_audit::collect`] for the other. Here are the tasks that carry questions and answers
 //! between them and the mesh.
 
+use std::io;
+
+use openfang_audit::cosign::{CosignerKey, Role};
+use openfang_id::{NodeSeed, VerifyingKey};
+
+use crate::home::Home;
+
 mod answering;
 mod asking;
 mod generation;
@@ -15,3 +22,15 @@ pub(crate) use generation::WitnessKey;
 
 /// Where a head is handed in.
 const ADD_CHECKPOINT: &str = "witness/add-checkpoint";
+
+/// Returns the key with which the node of a home cosigns the heads of other logs. `None` when there is
+/// none left.
+///
+/// # Errors
+/// When the home cannot be looked at.
+pub fn own_key(home: &Home, seed: &NodeSeed) -> io::Result<Option<CosignerKey>> {
+    let node = seed.keys().node_id();
+    let chosen = WitnessKey::choose(home, seed, &node)?;
+    let key = chosen.and_then(|key| VerifyingKey::from_bytes(key.public()).ok());
+    Ok(key.map(|key| CosignerKey::of(&node, Role::Witness, key)))
+}
