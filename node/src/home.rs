@@ -290,6 +290,12 @@ impl Home {
         self.audit_dir().join("cosigned")
     }
 
+    /// By whose keys the cosigned head of the audit log is checked.
+    #[must_use]
+    pub fn audit_policy(&self) -> PathBuf {
+        self.audit_dir().join("policy")
+    }
+
     /// The number of the audit log.
     #[must_use]
     pub fn audit_epoch(&self) -> PathBuf {

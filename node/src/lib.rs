@@ -29,6 +29,7 @@ mod witness;
 pub use mirror::Unanswered;
 pub use openfang_kernel::manifest::MODULES;
 pub use run::{GRACE, Prepared, Ready, RunError, prepare, run};
+pub use witness::own_key as witness_key;
 
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -536,6 +536,8 @@ fn start_witnesses(
             log,
             mesh: mesh.clone(),
             path: prepared.config.home.cosigned_head(),
+            policy: prepared.config.home.audit_policy(),
+            key: prepared.keys.log.verifying_key(),
             shown,
         };
         tasks.start("cosignatures", witness::collect(asking, tasks.token()));

@@ -6,4 +6,5 @@ mod files;
 mod harness;
 mod manifests;
 mod mesh;
+mod proofs;
 mod talk;

@@ -6,7 +6,8 @@
 //! - For others than the log: [`cosign`] (C2SP tlog-cosignature), [`witness`] (C2SP tlog-witness),
 //!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof), [`collect`], [`inquiry`] and
 //!   [`evidence`].
-//! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
+//! - The store: [`Log`] appends and signs; [`verify`], [`survey`], [`read`] and [`export`] work on the
+//!   files alone.
 //!
 //! It holds no network, no HTTP and no thread pool; the clock and every random number are handed in.
 //! A leaf is the exact bytes of a line, so that anyone can check one by hand:
@@ -37,6 +38,7 @@ pub mod repair;
 pub mod restore;
 mod scan;
 pub mod storage;
+pub mod survey;
 #[cfg(test)]
 mod testing;
 pub mod tile;

@@ -1,0 +1,92 @@
+//! What can be typed behind `openfang audit`.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Subcommand, ValueEnum};
+
+use super::{Json, Witness};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Check the whole log: exit code 0 intact, 1 tampered, 2 unreadable.
+    Verify(Json),
+    /// Print entries, the newest last.
+    Show(Show),
+    /// Print the whole log in one piece.
+    Export(Export),
+    /// Print a proof that an entry is in this log, for others to check offline.
+    Prove(Prove),
+    /// Check a proof, offline: exit code 0 it holds, 1 it does not, 2 it cannot be read.
+    Check(Check),
+    /// Print the policy that others check proofs of this log with: its key, its witnesses, the quorum.
+    Policy,
+    /// The peers that cosign the heads of this log.
+    #[command(subcommand)]
+    Witness(Witness),
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Show {
+    /// Only entries about this agent: id or name.
+    #[arg(long)]
+    pub(crate) agent: Option<String>,
+    /// Only entries of this kind, such as auth_failed.
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) filter: Option<String>,
+    /// At most so many, the newest.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+    /// Print the lines as they are in the log.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Export {
+    /// One JSON array, the lines as they are, or a directory that anyone can serve and check.
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One JSON array.
+    Json,
+    /// The lines as they are, which is what was hashed.
+    Jsonl,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = "openfang audit prove 17 > 17.tlog-proof\n\
+                  openfang audit policy > policy\n\
+                  openfang audit check 17.tlog-proof --policy policy    (anywhere, without a node)\n\n\
+                  The proof is a C2SP tlog-proof: the place of the entry, the hashes from it to the root, and\n\
+                  the head that the witnesses have cosigned. Its extra line holds the entry itself.")]
+pub(crate) struct Prove {
+    /// The number of the entry.
+    #[arg(value_name = "SEQ")]
+    pub(crate) seq: u64,
+    /// Write it into this file, which must not exist, instead of stdout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Leave the entry itself out: whoever checks the proof must have its line from elsewhere.
+    #[arg(long)]
+    pub(crate) without_line: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Check {
+    /// The proof; - reads stdin.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Whose keys are believed: a C2SP policy, as `openfang audit policy` prints it. Without it, the one of
+    /// this node, and only its own log can be checked.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// The line that is said to be the entry, as a file or as the text itself. Without it, the one in the
+    /// proof is checked.
+    #[arg(long, value_name = "FILE|TEXT")]
+    pub(crate) line: Option<String>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
