@@ -140,8 +140,22 @@ kinds! {
     PeerConnect = "peer_connect",
     /// A peer was turned away.
     PeerRefused = "peer_refused",
+    /// An agent read or changed a file.
+    FileAccess = "file_access",
+    /// An agent reached out to the network.
+    NetRequest = "net_request",
+    /// Someone proved who they are.
+    AuthOk = "auth_ok",
+    /// Someone asked too often.
+    RateLimit = "rate_limit",
     /// The configuration changed.
     ConfigChange = "config_change",
+    /// A key or secret was replaced.
+    KeyRotate = "key_rotate",
+    /// The wall clock was set.
+    ClockStep = "clock_step",
+    /// The opening of a commitment was erased.
+    Redact = "redact",
     /// The head of another log was seen.
     HeadObserved = "head_observed",
     /// Another log was found out.
@@ -270,6 +284,51 @@ impl Event {
     #[must_use]
     pub fn config_change(what: &str) -> Self {
         Self::new(Kind::ConfigChange).target(what)
+    }
+
+    /// An agent reads or changes a file.
+    #[must_use]
+    pub fn file_access(call: Call<'_>, act: &str) -> Self {
+        Self::call(Kind::FileAccess, call).act(act)
+    }
+
+    /// An agent reaches out to the network: to which host, with which method.
+    #[must_use]
+    pub fn net_request(call: Call<'_>, act: &str) -> Self {
+        Self::call(Kind::NetRequest, call).act(act)
+    }
+
+    /// Someone proved who they are: at which surface (`api`, `ofp`), from where, as whom.
+    #[must_use]
+    pub fn auth_ok(surface: &str, from: &str, user: &str) -> Self {
+        Self::new(Kind::AuthOk).act(surface).target(from).user(user)
+    }
+
+    /// Someone asked too often: at which surface, from where.
+    #[must_use]
+    pub fn rate_limit(surface: &str, from: &str) -> Self {
+        Self::new(Kind::RateLimit)
+            .act(surface)
+            .target(from)
+            .outcome(Outcome::Denied("too often"))
+    }
+
+    /// A key or secret was replaced: which, never its value.
+    #[must_use]
+    pub fn key_rotate(what: &str) -> Self {
+        Self::new(Kind::KeyRotate).target(what)
+    }
+
+    /// The wall clock was set: by how many microseconds, against the clock that never steps.
+    #[must_use]
+    pub fn clock_step(micros: i64) -> Self {
+        Self::new(Kind::ClockStep).act(&format!("{micros:+} us"))
+    }
+
+    /// What some entries commit to was erased, and why. The entries and their proofs stay.
+    #[must_use]
+    pub fn redact(seqs: &str, reason: &str, user: &str) -> Self {
+        Self::new(Kind::Redact).act(reason).target(seqs).user(user)
     }
 
     /// The head of another log was seen and accepted.

@@ -305,6 +305,10 @@ mod tests {
         fn unix_micros(&self) -> u64 {
             0
         }
+
+        fn monotonic_micros(&self) -> u64 {
+            0
+        }
     }
 
     #[test]

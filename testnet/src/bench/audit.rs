@@ -138,4 +138,8 @@ impl Clock for Wall {
             u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
         })
     }
+
+    fn monotonic_micros(&self) -> u64 {
+        openfang_node::clock::MachineClock.monotonic_micros()
+    }
 }

@@ -13,6 +13,7 @@ use super::open::write_checkpoint;
 use super::shared::{Rest, Shared, lock};
 use super::take_back::Lost;
 use super::{Ack, AppendError, CloseError, Poison};
+use crate::clock::StepWatch;
 use crate::forest::BLOCK_LEAVES;
 use crate::heads::Found;
 use crate::line::{Context, LINE_BYTES_MAX, render};
@@ -70,6 +71,15 @@ impl Entry {
         }
     }
 
+    /// An entry of the log itself: nobody waits for it.
+    fn own(event: Event, unix_micros: u64) -> Self {
+        Self {
+            event,
+            unix_micros,
+            ack: None,
+        }
+    }
+
     /// Drops the entry without an answer.
     pub(super) fn forget(mut self) {
         self.ack = None;
@@ -96,6 +106,7 @@ pub(super) struct Writer {
     pub(super) hybrid: Hybrid,
     /// What is to be done besides writing entries, in the order in which it came.
     jobs: VecDeque<Job>,
+    steps: StepWatch,
     /// The last head, as long as it is not shown.
     unshown: Option<SignedHead>,
     /// What may stand in the floor: the last one written, and any whose writing failed half-way.
@@ -146,6 +157,7 @@ impl Writer {
             shared,
             hybrid,
             jobs: VecDeque::new(),
+            steps: StepWatch::default(),
             unshown: None,
             floors: vec![Some(floor.note.clone().into_bytes())],
             head_micros: 0,
@@ -425,6 +437,7 @@ impl Writer {
             self.batch.extend(self.waiting.drain(..));
             return Err(AppendError::Disk { kind: error.kind() });
         }
+        self.note_clock_step();
         self.render_batch(first);
         if self.leaves.is_empty() {
             return Ok(first);
@@ -498,6 +511,16 @@ impl Writer {
                 %error,
                 "leaf hashes were not written; they are computed again when needed"
             );
+        }
+    }
+
+    /// Has an entry written first when the wall clock was set.
+    fn note_clock_step(&mut self) {
+        if let Some(step) = self.steps.look(&*self.shared.clock) {
+            let now = self.shared.clock.unix_micros();
+            self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+            self.waiting
+                .push_front(Entry::own(Event::clock_step(step), now));
         }
     }
 
