@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use openfang_audit::collect::Witnessing;
+use openfang_audit::feed::Mirroring;
 use openfang_audit::{Event, Log};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
 use openfang_kernel::{Auditor, Kernel};
@@ -34,6 +35,8 @@ pub struct State {
     pub audit: Option<Log>,
     /// How it stands with the witnesses of the audit log.
     pub witnessing: watch::Receiver<Witnessing>,
+    /// How it stands with the mirrors of the audit log.
+    pub mirroring: watch::Receiver<Mirroring>,
     /// Who may make a request.
     pub auth: AuthConfig,
     /// What the node says of itself.

@@ -189,14 +189,14 @@ pub(crate) enum Audit {
         #[arg(long, value_enum, default_value_t = Format::Jsonl)]
         format: Format,
     },
-    /// The peers that cosign the heads of this log.
+    /// The peers that cosign the heads of this log, and those that keep copies of it.
     #[command(subcommand)]
     Witness(Witness),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Witness {
-    /// Print who cosigns the heads of this log, and how far they are.
+    /// Print who cosigns the heads of this log and who keeps copies of it, and how far they are.
     Status(Json),
 }
 

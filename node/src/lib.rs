@@ -14,7 +14,7 @@ pub mod files;
 pub mod hardening;
 pub mod home;
 pub mod keys;
-mod mirror;
+pub mod mirror;
 pub mod network_state;
 pub mod notify;
 mod run;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use openfang_api::{AuthConfig, NodeInfo, State};
 use openfang_audit::Log;
 use openfang_audit::collect::Witnessing;
+use openfang_audit::feed::Mirroring;
 use openfang_id::{Keys, Transport};
 use openfang_kernel::{Kernel, Limits, ModelConfig, ModelKeys};
 use openfang_mesh::{Cosigners, Listen, Mesh};
@@ -27,6 +28,8 @@ pub(crate) struct Handles {
     pub(crate) listen_addr: SocketAddr,
     /// How it stands with the witnesses of the log.
     pub(crate) witnessing: watch::Receiver<Witnessing>,
+    /// How it stands with its mirrors.
+    pub(crate) mirroring: watch::Receiver<Mirroring>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -92,6 +95,7 @@ pub(crate) fn api_state(prepared: &Prepared, handles: Handles) -> State {
         mesh: handles.mesh,
         audit: handles.log,
         witnessing: handles.witnessing,
+        mirroring: handles.mirroring,
         auth: AuthConfig {
             key: config.api.key.clone(),
             require_local: config.api.require_auth_local,
