@@ -45,6 +45,7 @@ pub fn router(state: State) -> Router {
         .route(path::AUDIT_VERIFY, get(audit::verify))
         .route(path::AUDIT_CHECKPOINT, get(audit::checkpoint))
         .route(path::AUDIT_WITNESSES, get(audit::witnesses))
+        .route(path::AUDIT_MIRRORS, get(audit::mirrors))
         .fallback(fallback::no_route)
         .method_not_allowed_fallback(fallback::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use openfang_audit::collect::Witnessing;
+use openfang_audit::feed::Mirroring;
 use openfang_audit::inquiry::Signing;
 use openfang_audit::{Event, Log};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
@@ -37,6 +38,8 @@ pub struct State {
     pub witnessing: watch::Receiver<Witnessing>,
     /// Whether the audit log is signed, and what keeps it from that.
     pub signing: watch::Receiver<Signing>,
+    /// How it stands with the mirrors of the audit log.
+    pub mirroring: watch::Receiver<Mirroring>,
     /// Who may make a request.
     pub auth: AuthConfig,
     /// What the node says of itself.

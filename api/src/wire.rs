@@ -1,5 +1,7 @@
 //! Facts of the kernel as bodies.
 
+mod mirrors;
+
 use openfang_audit::collect::{Standing, Witnessing};
 use openfang_audit::inquiry::Signing;
 use openfang_audit::policy::Strength;
@@ -15,6 +17,8 @@ use openfang_schema::NodeRef;
 use crate::error::{ApiError, no_such_agent};
 use crate::peers;
 use crate::state::{App, State};
+
+pub(crate) use mirrors::audit_mirrors;
 
 /// This node.
 pub(crate) fn here(state: &State) -> NodeRef {

@@ -183,7 +183,7 @@ pub(crate) struct Message {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Witness {
-    /// Print who cosigns the heads of this log, and how far they are.
+    /// Print who cosigns the heads of this log and who keeps copies of it, and how far they are.
     Status(Json),
 }
 

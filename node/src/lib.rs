@@ -14,7 +14,7 @@ pub mod files;
 pub mod hardening;
 pub mod home;
 pub mod keys;
-mod mirror;
+pub mod mirror;
 pub mod network_state;
 pub mod notify;
 mod own_log;
@@ -26,7 +26,6 @@ pub mod telemetry;
 mod wire;
 mod witness;
 
-pub use mirror::Unanswered;
 pub use openfang_kernel::manifest::MODULES;
 pub use run::{GRACE, Prepared, Ready, RunError, prepare, run};
 pub use witness::own_key as witness_key;

@@ -7,14 +7,16 @@
 
 mod answering;
 mod copies;
-#[cfg(test)]
+mod feeding;
 mod packing;
 mod peer_tiles;
 mod receiving;
+mod saved;
+
+pub use peer_tiles::{Holds, NoTile, PeerTiles, PeerTilesError};
 
 pub(crate) use answering::Desk;
-pub use peer_tiles::Unanswered;
-pub(crate) use peer_tiles::{PeerTiles, Source};
+pub(crate) use feeding::{Feeding, feed};
 
 /// Where a head is handed in.
 const ADD_CHECKPOINT: &str = "mirror/add-checkpoint";

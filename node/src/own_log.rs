@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::mirror::{PeerTiles, Source};
+use crate::mirror::{Holds, PeerTiles};
 use crate::witness::{HEADS_OF_ASKER, WITNESSES};
 
 /// How long a peer may take to answer.
@@ -355,8 +355,11 @@ impl Task {
         let tiles = PeerTiles::new(
             self.own.mesh.clone(),
             tokio::runtime::Handle::current(),
-            &head.origin,
-            holders.into_iter().map(|node| (node, Source::Mirror)),
+            head.origin.clone(),
+            holders
+                .into_iter()
+                .map(|node| (node, Holds::Mirror))
+                .collect(),
         );
         let (log, head) = (self.own.log.clone(), head.clone());
         let path = restoring_path(&self.own.log_path);

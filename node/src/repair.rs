@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit_epoch;
-use crate::mirror::{PeerTiles, Source, Unanswered};
+use crate::mirror::{Holds, PeerTiles, PeerTilesError};
 use crate::own_log::copies_of;
 use crate::run::Prepared;
 use crate::wire;
@@ -107,7 +107,7 @@ pub enum RepairError {
     },
     /// The copies cannot be read, or are not what was signed.
     #[error("the copies of the log: {0}\n    mend: --from another node")]
-    Copies(#[source] TileError<Unanswered>),
+    Copies(#[source] TileError<PeerTilesError>),
     /// An entry of the copies is not one line.
     #[error("entry {seq} of the copies is not one line\n    mend: --from another node")]
     NotALine {
@@ -172,8 +172,11 @@ async fn with_mesh(
     let tiles = PeerTiles::new(
         mesh.clone(),
         tokio::runtime::Handle::current(),
-        &origin,
-        holders.into_iter().map(|node| (node, Source::Mirror)),
+        origin.clone(),
+        holders
+            .into_iter()
+            .map(|node| (node, Holds::Mirror))
+            .collect(),
     );
     let files = Files {
         log_path: prepared.config().audit.log_path.clone(),
@@ -286,7 +289,7 @@ impl Files {
         Ok(repaired)
     }
 
-    fn failed(&self, why: repair::RepairError<Unanswered>) -> RepairError {
+    fn failed(&self, why: repair::RepairError<PeerTilesError>) -> RepairError {
         match why {
             repair::RepairError::Io(source) => RepairError::Io {
                 path: self.log_path.clone(),

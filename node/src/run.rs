@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use openfang_audit::collect::{Collector, Witnessing};
 use openfang_audit::cosign::Role;
+use openfang_audit::feed::{Mirroring, Pace};
 use openfang_audit::inquiry::Signing;
 use openfang_audit::{Event, Log, Origin};
 use openfang_id::{Keys, NodeId, NodeName};
@@ -31,7 +32,7 @@ use crate::cosigner::RoleKey;
 use crate::daemon::Daemon;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
-use crate::mirror::Desk;
+use crate::mirror::{self, Desk, Feeding};
 use crate::own_log::{Anew, Found, OwnLog};
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
@@ -385,7 +386,7 @@ async fn start_and_serve(
     parts.listen_addr = Some(listen_addr);
     let signing = start_settling(prepared, parts, &mesh);
     let shutdown = parts.shutdown.clone();
-    let (shown, witnessing) = watch::channel(Collector::new().status());
+    let shown = Shown::new();
     let state = wire::api_state(
         prepared,
         wire::Handles {
@@ -393,18 +394,19 @@ async fn start_and_serve(
             mesh: mesh.clone(),
             log: parts.log.clone(),
             listen_addr,
-            witnessing,
+            witnessing: shown.witnessing.subscribe(),
+            mirroring: shown.mirroring.subscribe(),
             signing,
             shutdown: shutdown.clone(),
         },
     );
     let mut tasks = Tasks::new();
-    start_witnesses(
-        &mut tasks,
-        prepared,
-        &mesh,
-        (counter, parts.log.clone(), shown),
-    );
+    if let Some(counter) = counter {
+        tasks.start("witness", counter.run(mesh.clone(), tasks.token()));
+    }
+    if let Some(log) = &parts.log {
+        start_cosigners(&mut tasks, prepared, (log, &mesh), shown);
+    }
     let stop = shutdown.clone();
     tasks.start("api", async move {
         if let Err(why) = openfang_api::serve(listener, openfang_api::router(state), stop).await {
@@ -521,27 +523,47 @@ async fn anew(settling: &mut JoinSet<Option<Anew>>) -> Anew {
     std::future::pending().await
 }
 
-/// Starts to cosign for others, and to ask them to.
-fn start_witnesses(
+/// How it stands with those who cosign the log, for whoever asks.
+struct Shown {
+    witnessing: watch::Sender<Witnessing>,
+    mirroring: watch::Sender<Mirroring>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        Self {
+            witnessing: watch::Sender::new(Collector::new().status()),
+            mirroring: watch::Sender::new(Mirroring::none()),
+        }
+    }
+}
+
+/// Starts to ask others to cosign the log and to keep copies of it.
+fn start_cosigners(
     tasks: &mut Tasks,
     prepared: &Prepared,
-    mesh: &Mesh,
-    (counter, log, shown): (Option<Counter>, Option<Log>, watch::Sender<Witnessing>),
+    (log, mesh): (&Log, &Mesh),
+    shown: Shown,
 ) {
-    if let Some(counter) = counter {
-        tasks.start("witness", counter.run(mesh.clone(), tasks.token()));
-    }
-    if let Some(log) = log {
-        let asking = Asking {
-            log,
-            mesh: mesh.clone(),
-            path: prepared.config.home.cosigned_head(),
-            policy: prepared.config.home.audit_policy(),
-            key: prepared.keys.log.verifying_key(),
-            shown,
-        };
-        tasks.start("cosignatures", witness::collect(asking, tasks.token()));
-    }
+    let home = &prepared.config.home;
+    let asking = Asking {
+        log: log.clone(),
+        mesh: mesh.clone(),
+        path: home.cosigned_head(),
+        policy: home.audit_policy(),
+        key: prepared.keys.log.verifying_key(),
+        shown: shown.witnessing,
+    };
+    tasks.start("cosignatures", witness::collect(asking, tasks.token()));
+    let feeding = Feeding {
+        log: log.clone(),
+        key: prepared.keys.log.verifying_key(),
+        mesh: mesh.clone(),
+        folder: home.mirrored_heads(),
+        pace: Pace::default(),
+        shown: shown.mirroring,
+    };
+    tasks.start("copies", mirror::feed(feeding, tasks.token()));
 }
 
 /// Logs the start, and what of the configuration changed since the last one.

@@ -10,6 +10,7 @@
 
 mod agent;
 mod audit;
+mod audit_mirrors;
 mod error;
 mod message;
 mod network;
@@ -27,6 +28,7 @@ pub use audit::{
     AuditEntry, AuditRecent, AuditSigning, AuditVerify, AuditWitness, AuditWitnesses, CosignState,
     CosignStrength, CosignedHead, SigningState,
 };
+pub use audit_mirrors::{AuditMirror, AuditMirrors};
 pub use error::{ErrorBody, ErrorCode};
 pub use message::{
     Chunk, Done, MessageReply, MessageRequest, Phase, ToolResult, ToolUse, Usage, event,

@@ -45,6 +45,8 @@ pub const AUDIT_VERIFY: &str = "/api/audit/verify";
 pub const AUDIT_CHECKPOINT: &str = "/api/audit/checkpoint";
 /// [`AuditWitnesses`](crate::AuditWitnesses).
 pub const AUDIT_WITNESSES: &str = "/api/audit/witnesses";
+/// [`AuditMirrors`](crate::AuditMirrors).
+pub const AUDIT_MIRRORS: &str = "/api/audit/mirrors";
 
 /// Fills the `{id}` of one of the templates above.
 #[must_use]

@@ -96,6 +96,13 @@ pub(crate) async fn witnesses(State(app): AppState) -> Answer {
     ok(&wire::audit_witnesses(&app.state, status))
 }
 
+/// `GET /api/audit/mirrors`
+pub(crate) async fn mirrors(State(app): AppState) -> Answer {
+    drop(log(&app.state)?);
+    let status = app.state.mirroring.borrow().clone();
+    ok(&wire::audit_mirrors(&app.state, status))
+}
+
 fn log(state: &Given) -> Result<Log, ApiError> {
     state.audit.clone().ok_or_else(|| {
         ApiError::new(ErrorCode::Unprocessable, "This node keeps no audit log.")

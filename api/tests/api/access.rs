@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::node::{ELSEWHERE, KEY, KEYED, KEYLESS, Setup, start};
 
 /// Every route that needs the key, with a method it takes.
-pub(crate) const PROTECTED: [(&str, &str); 20] = [
+pub(crate) const PROTECTED: [(&str, &str); 21] = [
     ("GET", "/api/status"),
     ("GET", "/api/version"),
     ("POST", "/api/shutdown"),
@@ -26,6 +26,7 @@ pub(crate) const PROTECTED: [(&str, &str); 20] = [
     ("GET", "/api/audit/verify"),
     ("GET", "/api/audit/checkpoint"),
     ("GET", "/api/audit/witnesses"),
+    ("GET", "/api/audit/mirrors"),
     ("GET", "/api/nothing"),
 ];
 

@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use openfang_api::{AuthConfig, JoinStore, KeepError, Membership, NodeInfo, State, router};
 use openfang_audit::collect::Collector;
+use openfang_audit::feed::Mirroring;
 use openfang_audit::{Clock, Hash, Line, Log, Options};
 use openfang_id::{ApiKey, Keys, NodeId, NodeSeed, SharedSecret, Transport};
 use openfang_kernel::ports::Alone;
@@ -144,6 +145,7 @@ pub(crate) async fn start(setup: Setup) -> Node {
         audit: log.clone(),
         witnessing: tokio::sync::watch::channel(Collector::new().status()).1,
         signing: tokio::sync::watch::channel(openfang_audit::inquiry::Signing::Free).1,
+        mirroring: tokio::sync::watch::channel(Mirroring::none()).1,
         auth: AuthConfig {
             key: setup.key.then(|| ApiKey::parse(KEY).expect("a key")),
             require_local: setup.require_local,

@@ -225,6 +225,20 @@ pub struct Mirroring {
     pub mirrors: Vec<MirrorStatus>,
 }
 
+impl Mirroring {
+    /// How it stands with the mirrors of a log that has none, and no head.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            size: None,
+            wanted: MIRRORS,
+            complete: 0,
+            replicated: 0,
+            mirrors: Vec::new(),
+        }
+    }
+}
+
 impl Feeder {
     /// Starts without mirrors and heads.
     #[must_use]

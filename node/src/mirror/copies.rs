@@ -23,8 +23,9 @@ use super::receiving;
 use crate::cosigner::RoleKey;
 use crate::mirror::answering::{TEXT, refuse, text};
 
-/// How many logs are copied: a mesh of some hundred nodes gives each node a few.
-const LOGS_MAX: usize = 128;
+/// How many logs are copied: with three mirrors each, a mesh gives each node three on average. Times the
+/// quota it is what members can make this node store.
+const LOGS_MAX: usize = 32;
 /// How many of them may be of one node, which begins a new log with each new epoch.
 const LOGS_PER_NODE: usize = 4;
 

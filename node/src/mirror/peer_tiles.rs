@@ -1,126 +1,234 @@
-//! The tiles and bundles of a log, read from peers that have them.
+//! The files of a log, read from the nodes that have it.
 //!
-//! Nothing that comes is trusted here: [`openfang_audit::tile::TileNodes`] checks it.
+//! Nothing that comes from here is to be believed: it is checked against a trusted head, as
+//! [`TileNodes`](openfang_audit::tile::TileNodes) does. Only what has the wrong length or form is
+//! noticed here, and then the next node is asked.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use openfang_audit::Origin;
-use openfang_audit::cosign::LogName;
-use openfang_audit::tile::{TilePath, TileSource};
+use openfang_audit::cosign::{LogName, TREE_HEAD_BYTES_MAX};
+use openfang_audit::note::Note;
+use openfang_audit::tile::{Bundle, TileKind, TilePath, TileSource, parse_tile};
 use openfang_id::NodeId;
-use openfang_mesh::{Mesh, Question, Verb};
+use openfang_mesh::{Answer, AskError, Mesh, Question, Verb};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 /// How long one file may take.
-const DEADLINE: Duration = Duration::from_secs(20);
-/// How many files a source is asked for at once: as many as it answers.
-const AT_ONCE: usize = 4;
-/// How often each source is asked for a file before it is given up.
-const ROUNDS: usize = 3;
-/// How long to wait for a source that is busy.
-const PAUSE: Duration = Duration::from_millis(100);
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Files that are asked for at once: one fewer than a node answers of one peer.
+const AT_ONCE: usize = 3;
+/// How often a node that has too much to do is asked again, and the pause before it.
+const BUSY_TRIES: u32 = 5;
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// The longest note of a head: the text and the lines of all who have cosigned it.
+const NOTE_BYTES_MAX: usize = 4 * TREE_HEAD_BYTES_MAX;
 
-/// What a peer has of a log.
+/// As what a node has the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The log itself.
+pub enum Holds {
+    /// It is its own.
     Own,
-    /// A copy.
+    /// It keeps a copy.
     Mirror,
 }
 
-/// Reads files of one log from several peers. To be used where blocking is allowed.
+/// A log that others have, as a [`TileSource`].
+///
+/// Used where blocking is allowed, such as in `spawn_blocking`; never on a thread of the runtime.
 #[derive(Debug)]
-pub(crate) struct PeerTiles {
+pub struct PeerTiles {
     mesh: Mesh,
     runtime: Handle,
-    sources: Vec<(NodeId, String)>,
+    origin: Origin,
+    sources: Vec<(NodeId, Holds)>,
+    /// Who is asked first: the last one that had something.
+    first: AtomicUsize,
 }
 
-/// No peer could give a file.
-#[derive(Debug, thiserror::Error)]
-#[error("no peer gives this file; {last}")]
-pub struct Unanswered {
-    /// What the last one said.
-    last: String,
+/// Why a file cannot be had from any node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerTilesError {
+    /// There is nobody to ask.
+    #[error("no node is known that has {origin}")]
+    Nobody {
+        /// The log.
+        origin: Origin,
+    },
+    /// Nobody who was asked has given it; the last one did not because of this.
+    #[error("none of {asked} nodes gives {path} of {origin}; the last one, {node}: {why}")]
+    All {
+        /// The log.
+        origin: Origin,
+        /// What was wanted.
+        path: String,
+        /// How many were asked.
+        asked: usize,
+        /// Who was asked last.
+        node: NodeId,
+        /// Why it did not give it.
+        #[source]
+        why: Box<NoTile>,
+    },
+}
+
+/// Why a node did not give a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoTile {
+    /// It was not reached, or did not answer.
+    #[error("not reached: {0}")]
+    Unreached(#[source] AskError),
+    /// It answers no, with this status.
+    #[error("it answers {0}")]
+    Status(u16),
+    /// What it sent has the wrong length or form.
+    #[error("what it sends is no such file")]
+    Malformed,
 }
 
 impl PeerTiles {
-    /// Reads the log of a name from some peers; the first is asked first.
-    pub(crate) fn new(
-        mesh: Mesh,
-        runtime: Handle,
-        origin: &Origin,
-        sources: impl IntoIterator<Item = (NodeId, Source)>,
-    ) -> Self {
-        let id = LogName::from(origin).id();
-        let folder = |source| match source {
-            Source::Own => "log".to_owned(),
-            Source::Mirror => format!("mirror/{id}"),
-        };
-        let sources = sources.into_iter();
+    /// Reads a log from some nodes, the first one first.
+    #[must_use]
+    pub fn new(mesh: Mesh, runtime: Handle, origin: Origin, sources: Vec<(NodeId, Holds)>) -> Self {
         Self {
             mesh,
             runtime,
-            sources: sources
-                .map(|(node, source)| (node, folder(source)))
-                .collect(),
+            origin,
+            sources,
+            first: AtomicUsize::new(0),
         }
     }
 
-    /// Asks one source after the other, from the one with this number on.
-    async fn fetch(&self, path: TilePath, first: usize) -> Result<Option<Vec<u8>>, Unanswered> {
-        let mut missing = false;
-        let mut last = "there is none to ask".to_owned();
-        for round in 0..ROUNDS {
-            let mut busy = false;
-            for at in 0..self.sources.len() {
-                let (node, folder) = &self.sources[(first + at) % self.sources.len()];
-                let question = Question {
-                    verb: Verb::Get,
-                    path: format!("{folder}/{path}"),
-                    body: Vec::new(),
-                };
-                match self
-                    .mesh
-                    .ask(*node, question, Instant::now() + DEADLINE)
-                    .await
-                {
-                    Ok(answer) if answer.status == 200 => return Ok(Some(answer.body)),
-                    Ok(answer) if answer.status == 404 => missing = true,
-                    Ok(answer) => {
-                        busy = busy || matches!(answer.status, 429 | 503);
-                        last = format!("{} says {}", node.fmt_short(), answer.status);
-                    }
-                    Err(why) => last = format!("{}: {why}", node.fmt_short()),
+    /// Returns the log.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Asks another node first from now on: what came last did not belong to the log.
+    pub fn distrust(&self) {
+        self.first.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks every node for its last head of the log: of a mirror the complete one with its cosignature.
+    /// Who has none, or does not answer, is left out. The notes are not checked.
+    pub fn checkpoints(&self) -> Vec<(NodeId, Note)> {
+        let asked = self.sources.iter().map(|source| async move {
+            let path = self.place(source.1, "checkpoint");
+            let answer = self.ask(source.0, path).await.ok()?;
+            if answer.status != 200 || answer.body.len() > NOTE_BYTES_MAX {
+                return None;
+            }
+            let note = std::str::from_utf8(&answer.body).ok()?.parse().ok()?;
+            Some((source.0, note))
+        });
+        let found = futures::stream::iter(asked).buffered(AT_ONCE);
+        let found = found.filter_map(std::future::ready).collect();
+        self.runtime.block_on(found)
+    }
+
+    fn place(&self, holds: Holds, what: &str) -> String {
+        match holds {
+            Holds::Own => format!("log/{what}"),
+            Holds::Mirror => format!("mirror/{}/{what}", LogName::from(&self.origin).id()),
+        }
+    }
+
+    /// Asks one node after the other. `None` when all say that there is no such file.
+    async fn fetch(&self, path: TilePath) -> Result<Option<Vec<u8>>, PeerTilesError> {
+        let count = self.sources.len();
+        let first = self.first.load(Ordering::Relaxed);
+        let mut last = None;
+        let mut missing = 0;
+        for at in 0..count {
+            let at = first.wrapping_add(at) % count;
+            let Some((node, holds)) = self.sources.get(at).copied() else {
+                break;
+            };
+            match self.fetch_from(node, holds, path).await {
+                Ok(bytes) => {
+                    self.first.store(at, Ordering::Relaxed);
+                    return Ok(Some(bytes));
+                }
+                Err(NoTile::Status(404)) => missing += 1,
+                Err(why) => {
+                    tracing::debug!(node = %node.fmt_short(), %path, error = %why, "a file of a log comes from another node");
+                    last = Some((node, why));
                 }
             }
-            if !busy || round + 1 == ROUNDS {
-                break;
+        }
+        let origin = self.origin.clone();
+        match last {
+            None if missing == 0 => Err(PeerTilesError::Nobody { origin }),
+            None => Ok(None),
+            Some((node, why)) => Err(PeerTilesError::All {
+                origin,
+                path: path.to_string(),
+                asked: count,
+                node,
+                why: Box::new(why),
+            }),
+        }
+    }
+
+    async fn fetch_from(
+        &self,
+        node: NodeId,
+        holds: Holds,
+        path: TilePath,
+    ) -> Result<Vec<u8>, NoTile> {
+        let place = self.place(holds, &path.to_string());
+        let answer = self.ask(node, place).await.map_err(NoTile::Unreached)?;
+        if answer.status != 200 {
+            return Err(NoTile::Status(answer.status));
+        }
+        if is_form(path, &answer.body) {
+            Ok(answer.body)
+        } else {
+            Err(NoTile::Malformed)
+        }
+    }
+
+    async fn ask(&self, node: NodeId, path: String) -> Result<Answer, AskError> {
+        let question = Question {
+            verb: Verb::Get,
+            path,
+            body: Vec::new(),
+        };
+        let deadline = Instant::now() + DEADLINE;
+        for _busy in 1..BUSY_TRIES {
+            let answer = self.mesh.ask(node, question.clone(), deadline).await?;
+            if !matches!(answer.status, 429 | 503) {
+                return Ok(answer);
             }
-            sleep(PAUSE).await;
+            sleep(BUSY_PAUSE).await;
         }
-        if missing {
-            return Ok(None);
-        }
-        Err(Unanswered { last })
+        self.mesh.ask(node, question, deadline).await
     }
 }
 
 impl TileSource for PeerTiles {
-    type Error = Unanswered;
+    type Error = PeerTilesError;
 
-    fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>, Unanswered> {
-        self.runtime.block_on(self.fetch(*path, 0))
+    fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>, PeerTilesError> {
+        self.runtime.block_on(self.fetch(*path))
     }
 
-    fn tiles(&self, paths: &[TilePath]) -> Result<Vec<Option<Vec<u8>>>, Unanswered> {
-        let at_once = (AT_ONCE * self.sources.len()).max(1);
-        let fetched = paths.iter().enumerate();
-        let fetched = fetched.map(|(number, path)| self.fetch(*path, number));
-        let fetched = futures::stream::iter(fetched).buffered(at_once);
-        self.runtime.block_on(fetched.try_collect())
+    fn tiles(&self, paths: &[TilePath]) -> Result<Vec<Option<Vec<u8>>>, PeerTilesError> {
+        let fetched = paths.iter().map(|path| self.fetch(*path));
+        let fetched = futures::stream::iter(fetched).buffered(AT_ONCE);
+        let fetched: Vec<_> = self.runtime.block_on(fetched.collect());
+        fetched.into_iter().collect()
+    }
+}
+
+/// Tells whether bytes have the form of a file.
+fn is_form(path: TilePath, bytes: &[u8]) -> bool {
+    match path.kind() {
+        TileKind::Hashes(_) => parse_tile(bytes, path.width()).is_some(),
+        TileKind::Entries => Bundle::parse(bytes.to_vec(), path.width()).is_ok(),
     }
 }

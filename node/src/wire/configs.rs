@@ -6,6 +6,7 @@ use std::sync::Arc;
 use openfang_api::{AuthConfig, NodeInfo, State};
 use openfang_audit::Log;
 use openfang_audit::collect::Witnessing;
+use openfang_audit::feed::Mirroring;
 use openfang_audit::inquiry::Signing;
 use openfang_id::{Keys, Transport};
 use openfang_kernel::{Kernel, Limits, ModelConfig, ModelKeys};
@@ -30,6 +31,8 @@ pub(crate) struct Handles {
     pub(crate) witnessing: watch::Receiver<Witnessing>,
     /// Whether the log is signed.
     pub(crate) signing: watch::Receiver<Signing>,
+    /// How it stands with its mirrors.
+    pub(crate) mirroring: watch::Receiver<Mirroring>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -96,6 +99,7 @@ pub(crate) fn api_state(prepared: &Prepared, handles: Handles) -> State {
         audit: handles.log,
         witnessing: handles.witnessing,
         signing: handles.signing,
+        mirroring: handles.mirroring,
         auth: AuthConfig {
             key: config.api.key.clone(),
             require_local: config.api.require_auth_local,

@@ -1,4 +1,6 @@
-//! Copies of real logs on a real disk, without a mesh.
+//! Copies of real logs on a real disk, without a mesh; [`mesh`] has those over one.
+
+mod mesh;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +8,10 @@ use std::time::Duration;
 use openfang_audit::cosign::{CosignerKey, LogName, Role};
 use openfang_audit::mirror::{MirrorInfo, UploadHeader};
 use openfang_audit::note::{Note, Verifier};
+use openfang_audit::proof::subtree_root;
 use openfang_audit::tile::{TileNodes, TilePath, TileSource as _, tile_paths};
 use openfang_audit::witness::{AddCheckpoint, Trust};
-use openfang_audit::{Event, Hash, Log, Options, SignedHead};
+use openfang_audit::{Checkpoint, Event, Hash, Log, Options, SignedHead};
 use openfang_id::{Keys, NodeSeed};
 use openfang_mesh::Answer;
 use tempfile::TempDir;
@@ -73,13 +76,22 @@ impl Peer {
 
     fn head(&self) -> SignedHead {
         self.log.head().unwrap_or_else(|| SignedHead {
-            checkpoint: openfang_audit::Checkpoint {
+            checkpoint: Checkpoint {
                 origin: self.log.origin().clone(),
                 size: 0,
                 root: openfang_audit::tree::EMPTY_ROOT,
             },
             note: String::new(),
         })
+    }
+
+    /// The tree over the first entries, as a head says it.
+    fn checkpoint_at(&self, size: u64) -> Checkpoint {
+        Checkpoint {
+            origin: self.log.origin().clone(),
+            size,
+            root: subtree_root(&self.log.tiles(), 0, size).expect("so many entries"),
+        }
     }
 
     fn owned(&self) -> Owned {
@@ -340,7 +352,7 @@ fn a_node_has_room_for_few_logs() {
     let head = peer.head();
     let at_epoch = |epoch| {
         let origin = openfang_audit::Origin::of(&peer.keys.node_id(), epoch);
-        let checkpoint = openfang_audit::Checkpoint {
+        let checkpoint = Checkpoint {
             origin: origin.clone(),
             ..head.checkpoint.clone()
         };

@@ -1,0 +1,88 @@
+//! The heads of the own log that mirrors have cosigned, kept over a restart: a file each, named after the
+//! node, with the verifier key of the mirror on its first line and the note behind it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use openfang_audit::cosign::CosignerKey;
+use openfang_audit::mirror::NOTE_BYTES_MAX;
+use openfang_audit::note::{Note, VKEY_BYTES_MAX};
+use openfang_audit::{Origin, SignedHead};
+use openfang_id::{NodeId, VerifyingKey};
+
+use crate::files;
+
+/// The most files that are read: more mirrors than a log has are not remembered.
+const FILES_MAX: usize = 64;
+
+/// Reads what was saved. What the own log did not sign is passed over with a warning.
+pub(super) fn load(
+    folder: &Path,
+    origin: &Origin,
+    key: &VerifyingKey,
+) -> io::Result<Vec<(NodeId, CosignerKey, SignedHead)>> {
+    let mut found = Vec::new();
+    for (node, path) in list(folder)?.into_iter().take(FILES_MAX) {
+        match read(&path, origin, key)? {
+            Some((mirror, head)) => found.push((node, mirror, head)),
+            None => {
+                tracing::warn!(path = %path.display(), "not a head of this log that a mirror has cosigned: passed over");
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Writes what mirrors hold, and removes what was saved of others.
+pub(super) fn save(folder: &Path, held: &[(NodeId, CosignerKey, Note)]) -> io::Result<()> {
+    files::create_folder(folder)?;
+    for (node, key, note) in held {
+        let path = folder.join(node.to_string());
+        let text = format!("{key}\n{note}");
+        // It means as much before as after a crash: nobody waits for the disk.
+        if fs::read_to_string(&path).ok().as_deref() != Some(text.as_str()) {
+            files::replace_volatile(&path, text.as_bytes())?;
+        }
+    }
+    for (node, path) in list(folder)? {
+        if !held.iter().any(|(mirror, ..)| *mirror == node) {
+            files::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn list(folder: &Path) -> io::Result<Vec<(NodeId, PathBuf)>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(why) => return Err(why),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Some(node) = name.to_str().and_then(|name| name.parse().ok()) {
+            found.push((node, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+fn read(
+    path: &Path,
+    origin: &Origin,
+    key: &VerifyingKey,
+) -> io::Result<Option<(CosignerKey, SignedHead)>> {
+    if fs::metadata(path)?.len() > (VKEY_BYTES_MAX + 1 + NOTE_BYTES_MAX) as u64 {
+        return Ok(None);
+    }
+    let bytes = fs::read(path)?;
+    let parsed = std::str::from_utf8(&bytes).ok().and_then(|text| {
+        let (mirror, note) = text.split_once('\n')?;
+        let head = SignedHead::open(note, origin, key).ok()?;
+        Some((mirror.parse().ok()?, head))
+    });
+    Ok(parsed)
+}
