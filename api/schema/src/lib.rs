@@ -24,8 +24,9 @@ pub use agent::{
     NodeRef, SpawnRequest, Spawned, Warning,
 };
 pub use audit::{
-    AuditEntry, AuditRecent, AuditVerify, AuditWitness, AuditWitnesses, CosignState,
-    CosignStrength, CosignedHead,
+    AuditConsistency, AuditEntry, AuditEvidence, AuditPeer, AuditPeers, AuditRecent, AuditVerify,
+    AuditWitness, AuditWitnesses, CosignState, CosignStrength, CosignedHead, EvidenceFile,
+    EvidenceHead, HeldHead,
 };
 pub use error::{ErrorBody, ErrorCode};
 pub use message::{
