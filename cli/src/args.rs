@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use clap::{Args as Group, Parser, Subcommand};
 use openfang_id::NodeName;
 
-pub(crate) use audit::{Audit, Check, Export, Format, Prove, Show};
+pub(crate) use audit::{
+    Audit, Check, Evidence, EvidenceFile, EvidenceVerify, Export, Format, Prove, Repair, Show,
+    Verify,
+};
 
 /// Turns this machine into a node of an agent mesh.
 #[derive(Debug, Parser)]
@@ -15,8 +18,9 @@ pub(crate) use audit::{Audit, Check, Export, Format, Prove, Show};
     name = "openfang",
     version = openfang_node::VERSION,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 ok, 1 failure (audit: tampered), 2 usage (audit: unreadable), 3 not found, 4 denied,\n\
-                  5 daemon or node unreachable, 6 timeout, 64 bad configuration.\n\
+    after_help = "Exit codes: 0 ok, 1 failure (audit: tampered), 2 usage (audit: unreadable), 3 not found (audit\n\
+                  verify: stale), 4 denied (audit verify: evidence), 5 daemon or node unreachable, 6 timeout,\n\
+                  64 bad configuration.\n\
                   Which answer of a node ends with which of them: docs/CONFIG.md.\n\
                   The home is OPENFANG_HOME, or ~/.openfang. Configuration: docs/CONFIG.md."
 )]

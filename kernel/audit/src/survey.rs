@@ -46,6 +46,8 @@ pub struct Survey {
     pub compared: Vec<Compared>,
     /// When the first entry was written that no head beside the log covers.
     pub first_unsigned: Option<String>,
+    /// When the last entry was written.
+    pub last_entry: Option<String>,
 }
 
 /// Verifies the files, and compares the entries with these heads, whose signatures the caller has
@@ -81,6 +83,7 @@ pub fn survey(
         report,
         compared: pass.compared,
         first_unsigned: pass.first_unsigned,
+        last_entry: time_in(&pass.last),
     })
 }
 
@@ -96,6 +99,8 @@ struct Comparison<'a> {
     tree: Compact,
     signed: u64,
     first_unsigned: Option<String>,
+    /// The line before.
+    last: Vec<u8>,
 }
 
 impl<'a> Comparison<'a> {
@@ -115,21 +120,23 @@ impl<'a> Comparison<'a> {
             tree: Compact::default(),
             signed,
             first_unsigned: None,
+            last: Vec::new(),
         };
         pass.compare();
         pass
     }
 
     fn see(&mut self, passing: &Passing<'_>) {
-        let time = || Line::parse(passing.bytes).ok().map(|line| line.ts);
+        self.last.clear();
+        self.last.extend_from_slice(passing.bytes);
         if !self.reached.is_empty() {
-            let time = time();
+            let time = time_in(passing.bytes);
             for at in std::mem::take(&mut self.reached) {
                 self.compared[at].next_entry.clone_from(&time);
             }
         }
         if passing.seq == self.signed {
-            self.first_unsigned = time();
+            self.first_unsigned = time_in(passing.bytes);
         }
         self.tree.push(passing.leaf);
         self.compare();
@@ -156,4 +163,9 @@ impl<'a> Comparison<'a> {
             self.next += 1;
         }
     }
+}
+
+/// Returns when a line was written.
+fn time_in(line: &[u8]) -> Option<String> {
+    Line::parse(line).ok().map(|line| line.ts)
 }

@@ -25,6 +25,8 @@ pub(super) struct Files {
     /// Where the head is that the witnesses have cosigned, and by whose keys it is checked.
     cosigned: PathBuf,
     policy: PathBuf,
+    /// Whether this node can have peers.
+    pub(super) network_on: bool,
     /// Whether a log was ever begun.
     begun: bool,
 }
@@ -59,6 +61,7 @@ impl Files {
             origin: Origin::of(&keys.node_id(), epoch),
             cosigned: context.home.cosigned_head(),
             policy: context.home.audit_policy(),
+            network_on: config.network.enabled && config.network.secret.is_some(),
             begun,
         })
     }
@@ -70,6 +73,15 @@ impl Files {
             key: &self.key,
             origin: &self.origin,
         }
+    }
+
+    /// About how many bytes of lines there are.
+    pub(super) fn bytes(&self) -> u64 {
+        let sealed = std::fs::read_dir(self.log_path.with_extension("d").join("seg"));
+        let sealed = sealed.into_iter().flatten().flatten();
+        let sealed = sealed.filter_map(|entry| entry.metadata().ok());
+        let active = std::fs::metadata(&self.log_path).ok();
+        sealed.chain(active).map(|found| found.len()).sum()
     }
 
     /// Judges what the files alone cannot tell: an empty log that was begun has been removed.
