@@ -9,6 +9,7 @@ pub mod audit_epoch;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+mod evidence;
 pub mod files;
 pub mod hardening;
 pub mod home;

@@ -25,12 +25,13 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{self, MachineClock, NoRandom};
 use crate::config::{Config, ConfigErrors, Fingerprint, Lookup, NotText};
 use crate::daemon::Daemon;
+use crate::evidence::Quarantine;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
 use crate::witness::{self, Asking, Counter, WitnessKey};
-use crate::{VERSION, audit_epoch, config, files, hardening, keys, notify, wire};
+use crate::{VERSION, audit_epoch, config, evidence, files, hardening, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -279,36 +280,21 @@ async fn start_and_serve(
 ) -> Result<&'static str, RunError> {
     let Prepared { config, keys, .. } = prepared;
     let auditor = open_audit(prepared, parts)?;
+    let evidence = evidence::open(
+        &config.home.evidence(),
+        keys.node_id(),
+        config.audit.allow_convicted.clone(),
+    );
+    let recorder = wire::Recorder::new(parts.log.clone(), evidence.desk.clone());
+    let recorder = Arc::new(recorder);
     let neighbours = Arc::new(wire::MeshNeighbours::new(
         keys.node_id(),
         config.network.name.clone(),
+        Arc::clone(&recorder),
     ));
-    // The entry of the start is the first in the queue of the log; the database opens while it is
-    // being written.
-    let opening = async {
-        Kernel::open(
-            wire::kernel_config(config, &prepared.model_keys),
-            auditor.clone(),
-            Arc::clone(&neighbours) as Arc<dyn Neighbours>,
-        )
-        .await
-        .map_err(RunError::from)
-    };
-    let ((), (kernel, owner)) = futures::try_join!(log_start(config, &auditor), opening)?;
-    parts.kernel = Some(owner);
-    let cosigners = Cosigners {
-        witness: prepared.witness.as_ref().map(WitnessKey::public),
-        mirror: None,
-    };
-    let (window, counter) = prepared.witness.clone().map(witness::counter).unzip();
-    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), window);
-    let epoch = parts.log.as_ref().map(Log::epoch);
-    let (mesh, owner) = Mesh::start(
-        wire::mesh_config(config, keys, epoch, cosigners),
-        Arc::new(host),
-    )
-    .await?;
-    parts.mesh = Some(owner);
+    let kernel = open_kernel(prepared, parts, &auditor, &neighbours).await?;
+    let about = (recorder, evidence.files);
+    let (mesh, counter) = start_mesh(prepared, parts, &kernel, about).await?;
     neighbours.attach(mesh.clone(), kernel.list());
     if let Some(log) = &parts.log {
         wire::announce_heads(log, &mesh);
@@ -332,12 +318,10 @@ async fn start_and_serve(
         },
     );
     let mut tasks = Tasks::new();
-    start_witnesses(
-        &mut tasks,
-        prepared,
-        &mesh,
-        (counter, parts.log.clone(), shown),
-    );
+    tasks.start("evidence", evidence.keeper.run(auditor, tasks.token()));
+    let counter = counter.map(|counter| (counter, evidence.desk.quarantine().clone()));
+    let log = parts.log.clone();
+    start_witnesses(&mut tasks, prepared, &mesh, (counter, log, shown));
     let stop = shutdown.clone();
     tasks.start("api", async move {
         if let Err(why) = openfang_api::serve(listener, openfang_api::router(state), stop).await {
@@ -362,15 +346,67 @@ async fn start_and_serve(
     }
 }
 
+/// Opens the kernel. The entry of the start is the first in the queue of the log; the database opens
+/// while it is being written.
+async fn open_kernel(
+    prepared: &Prepared,
+    parts: &mut Parts,
+    auditor: &Auditor,
+    neighbours: &Arc<wire::MeshNeighbours>,
+) -> Result<Kernel, RunError> {
+    let config = &prepared.config;
+    let opening = async {
+        Kernel::open(
+            wire::kernel_config(config, &prepared.model_keys),
+            auditor.clone(),
+            Arc::clone(neighbours) as Arc<dyn Neighbours>,
+        )
+        .await
+        .map_err(RunError::from)
+    };
+    let ((), (kernel, owner)) = futures::try_join!(log_start(config, auditor), opening)?;
+    parts.kernel = Some(owner);
+    Ok(kernel)
+}
+
+/// Starts the mesh, with all that peers may ask of this node, and what is known against them.
+async fn start_mesh(
+    prepared: &Prepared,
+    parts: &mut Parts,
+    kernel: &Kernel,
+    (recorder, evidence): (Arc<wire::Recorder>, Vec<Vec<u8>>),
+) -> Result<(Mesh, Option<Counter>), RunError> {
+    let Prepared { config, keys, .. } = prepared;
+    let cosigners = Cosigners {
+        witness: prepared.witness.as_ref().map(WitnessKey::public),
+        mirror: None,
+    };
+    let (window, counter) = prepared.witness.clone().map(witness::counter).unzip();
+    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), window, recorder);
+    let epoch = parts.log.as_ref().map(Log::epoch);
+    let (mesh, owner) = Mesh::start(
+        wire::mesh_config(config, keys, epoch, cosigners, evidence),
+        Arc::new(host),
+    )
+    .await?;
+    parts.mesh = Some(owner);
+    Ok((mesh, counter))
+}
+
 /// Starts to cosign for others, and to ask them to.
 fn start_witnesses(
     tasks: &mut Tasks,
     prepared: &Prepared,
     mesh: &Mesh,
-    (counter, log, shown): (Option<Counter>, Option<Log>, watch::Sender<Witnessing>),
+    (counter, log, shown): (
+        Option<(Counter, Quarantine)>,
+        Option<Log>,
+        watch::Sender<Witnessing>,
+    ),
 ) {
-    if let Some(counter) = counter {
-        tasks.start("witness", counter.run(mesh.clone(), tasks.token()));
+    if let Some((counter, quarantine)) = counter {
+        let counter = counter.run(mesh.clone(), quarantine, tasks.token());
+        tasks.start("witness", counter);
     }
     if let Some(log) = log {
         let asking = Asking {

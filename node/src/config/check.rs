@@ -1,9 +1,10 @@
 //! From what was written to what is meant: every value checked, the environment applied.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use openfang_id::{ApiKey, NodeName, PeerAddr, SecretError, SharedSecret};
+use openfang_id::{ApiKey, NodeId, NodeName, PeerAddr, SecretError, SharedSecret};
 use openfang_kernel::provider;
 use zeroize::Zeroizing;
 
@@ -309,7 +310,29 @@ impl Check<'_> {
             Some(written) => self.path(home, "audit.log_path", written),
             None => home.audit_log(),
         };
-        Audit { enabled, log_path }
+        Audit {
+            enabled,
+            log_path,
+            allow_convicted: self.allowed(raw),
+        }
+    }
+
+    fn allowed(&mut self, raw: &RawConfig) -> BTreeSet<NodeId> {
+        let mut allowed = BTreeSet::new();
+        for written in raw
+            .audit_allow_convicted
+            .iter()
+            .flat_map(|list| &list.value)
+        {
+            match written.value.parse::<NodeId>() {
+                Ok(node) => drop(allowed.insert(node)),
+                Err(why) => {
+                    let found = written.value.clone();
+                    self.problem(written.place, ProblemKind::Node { found, why });
+                }
+            }
+        }
+        allowed
     }
 
     /// `~/` is the home folder of the user; what is relative is so to the home of the node.

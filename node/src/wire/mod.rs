@@ -9,6 +9,7 @@ mod joined;
 mod neighbours;
 
 pub(crate) use configs::{Handles, api_state, kernel_config, mesh_config};
+pub(crate) use events::Recorder;
 pub(crate) use host::NodeHost;
 pub(crate) use neighbours::MeshNeighbours;
 

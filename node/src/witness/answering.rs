@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ADD_CHECKPOINT, WitnessKey};
 use crate::clock::MachineClock;
+use crate::evidence::Quarantine;
 
 /// Questions that wait; the mesh asks fewer at once.
 const QUEUE: usize = 64;
@@ -89,7 +90,7 @@ fn what_of(question: Question) -> Option<What> {
 
 impl Counter {
     /// Answers until the node ends.
-    pub(crate) async fn run(mut self, mesh: Mesh, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, mesh: Mesh, quarantine: Quarantine, stop: CancellationToken) {
         let mut witness: Option<Arc<Witness<FileStore>>> = None;
         let mut batch = Vec::new();
         loop {
@@ -102,7 +103,8 @@ impl Counter {
                 return;
             }
             let asked = std::mem::take(&mut batch);
-            let trusted = trusted(&mesh.view(), asked.iter().map(|asked| asked.from));
+            let peers = asked.iter().map(|asked| asked.from);
+            let trusted = trusted(&mesh.view(), peers, &quarantine);
             let (key, opened) = (self.key.clone(), witness.clone());
             let answered = tokio::task::spawn_blocking(move || {
                 let witness = match opened {
@@ -124,16 +126,23 @@ impl Counter {
 }
 
 /// Returns the keys of the logs of some peers.
-fn trusted(view: &View, peers: impl Iterator<Item = NodeId>) -> BTreeMap<String, Trust> {
+fn trusted(
+    view: &View,
+    peers: impl Iterator<Item = NodeId>,
+    quarantine: &Quarantine,
+) -> BTreeMap<String, Trust> {
     let nodes = peers.filter_map(|peer| view.node(&peer));
-    nodes.filter_map(trust_in).collect()
+    nodes
+        .filter_map(|node| trust_in(node, quarantine))
+        .collect()
 }
 
-fn trust_in(node: &NodeView) -> Option<(String, Trust)> {
+fn trust_in(node: &NodeView, quarantine: &Quarantine) -> Option<(String, Trust)> {
     let log = node.record.record().log?;
     let origin = Origin::of(&node.id, log.epoch);
     let key = VerifyingKey::from_bytes(log.key).ok()?;
-    let trust = if matches!(node.head, HeadView::Inconsistent { .. }) {
+    let caught = matches!(node.head, HeadView::Inconsistent { .. }) || node.convicted.is_some();
+    let trust = if caught && !quarantine.is_allowed(&node.id) {
         Trust::Frozen
     } else {
         Trust::Keys(vec![Verifier::new(origin.as_str(), key)?])

@@ -191,7 +191,9 @@ fn witnesses(view: &View, origin: &Origin) -> Vec<(NodeId, CosignerKey)> {
         let key = VerifyingKey::from_bytes(key).ok()?;
         Some(CosignerKey::of(&node.id, Role::Witness, key))
     };
-    let honest = |node: &NodeView| !matches!(node.head, HeadView::Inconsistent { .. });
+    let honest = |node: &NodeView| {
+        !matches!(node.head, HeadView::Inconsistent { .. }) && node.convicted.is_none()
+    };
     let there = |node: &&NodeView| node.liveness.is_reachable() && honest(node);
     let others = view.nodes.iter().filter(|node| node.id != view.me);
     let candidates: Vec<NodeId> = others

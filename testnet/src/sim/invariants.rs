@@ -138,6 +138,7 @@ impl Watch {
             | Event::Unlinked { .. }
             | Event::HeadAccepted { .. }
             | Event::Inconsistent { .. }
+            | Event::Convicted { .. }
             | Event::InconsistencyReported { .. }
             | Event::LogReplaced { .. }
             | Event::RecordEquivocation { .. }

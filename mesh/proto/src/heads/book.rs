@@ -1,7 +1,10 @@
 //! What is held of every log: the accepted head, the open ones, the question that was asked.
 
+mod watching;
+
 use std::collections::BTreeMap;
 
+use openfang_audit::evidence::{Evidence as Proven, EvidenceKind, Watch};
 use openfang_audit::proof::verify_consistency;
 use openfang_audit::{Hash, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
@@ -49,6 +52,10 @@ struct Log {
     verdict: Option<(Why, Evidence)>,
     alarms: Vec<HeldAlarm>,
     change: u64,
+    /// What its key has signed, while it is not convicted.
+    heads: Option<Watch>,
+    /// What its node has cosigned of it.
+    own: Option<Watch>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,13 +82,15 @@ pub(crate) struct Book {
     changes: u64,
     questions: u32,
     alarm_changes: u64,
+    /// What has proved itself, and was not taken yet.
+    found: Vec<(Key, Proven)>,
 }
 
 impl Book {
     /// Takes back what was kept on disk.
     pub(crate) fn restore(&mut self, kept: KeptLog) {
         let key = Key::of(&kept.node);
-        let log = Log {
+        let mut log = Log {
             node: kept.node,
             key: kept.key,
             accepted: kept.accepted,
@@ -90,9 +99,56 @@ impl Book {
             verdict: kept.verdict,
             alarms: kept.alarms,
             change: 0,
+            heads: None,
+            own: None,
         };
+        let found = log.watch();
         self.logs.insert(key, log);
+        self.found
+            .extend(found.into_iter().map(|found| (key, found)));
         self.touch(&key);
+    }
+
+    /// Learns the key with which a node cosigns the heads of its own log.
+    pub(crate) fn set_witness_key(&mut self, key: &Key, witness: Option<[u8; 32]>) {
+        let Some(log) = self.logs.get_mut(key) else {
+            return;
+        };
+        let found = log.watch_own(witness);
+        self.found
+            .extend(found.into_iter().map(|found| (*key, found)));
+    }
+
+    /// Takes what has proved itself since the last time.
+    pub(crate) fn take_found(&mut self) -> Vec<(Key, Proven)> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Returns the key of the log of a node.
+    pub(crate) fn log_key(&self, key: &Key) -> Option<LogKey> {
+        self.logs.get(key).map(|log| log.key)
+    }
+
+    /// Takes note that a node is convicted, and, when it is by its log, that nothing more has to be
+    /// found out about that.
+    pub(crate) fn convicted(&mut self, key: &Key, evidence: &Proven) {
+        let why = match evidence.kind() {
+            EvidenceKind::Equivocation => Why::TwoRoots,
+            EvidenceKind::Fork => Why::Fork,
+            EvidenceKind::Cosigner => return,
+        };
+        let Some(log) = self.logs.get_mut(key) else {
+            return;
+        };
+        log.heads = None;
+        let [accepted, offending] = evidence
+            .notes()
+            .map(|note| log.open_note(&note.to_string()));
+        let shown = Evidence {
+            accepted,
+            offending,
+        };
+        self.convict(key, why, shown);
     }
 
     /// Returns what is to be kept on disk.
@@ -135,6 +191,8 @@ impl Book {
         log.accepted = None;
         log.open.clear();
         log.asked = None;
+        log.own = None;
+        drop(log.watch());
         Step::Replaced(announced.epoch)
     }
 
@@ -143,12 +201,18 @@ impl Book {
         let Some(log) = self.logs.get_mut(key) else {
             return Step::None;
         };
-        if log.verdict.is_some() {
+        if log.is_settled() {
             return Step::None;
         }
         let Some(head) = log.open_note(note) else {
             return Step::None;
         };
+        let found = log.look_at(&head);
+        self.found
+            .extend(found.into_iter().map(|found| (*key, found)));
+        if log.verdict.is_some() {
+            return Step::None;
+        }
         if let Some(other) = log.contradicted_by(&head) {
             let evidence = Evidence {
                 accepted: Some(other),
