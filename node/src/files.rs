@@ -145,7 +145,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Makes the name of a file as durable as its content.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
         Some(_) | None => Ok(()),

@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use openfang_audit::cosign::Role;
+
 use crate::config::{Lookup, NotText};
 use crate::files;
 
@@ -249,17 +251,37 @@ impl Home {
         self.0.join("audit.d")
     }
 
-    /// The state of this node as a witness of other logs, by generation of its key.
+    /// What this node has promised as a cosigner of other logs, by generation of its key.
     #[must_use]
-    pub fn witness_state(&self, generation: u32) -> PathBuf {
-        self.audit_dir().join(format!("witness/{generation}"))
+    pub fn cosigner_state(&self, role: Role, generation: u32) -> PathBuf {
+        let folder = match role {
+            Role::Witness => "witness",
+            Role::Mirror => "mirror.state",
+        };
+        self.audit_dir().join(format!("{folder}/{generation}"))
     }
 
-    /// Says that a generation of the witness key has been used. Not in the folder of its state, so
+    /// Says that a generation of a cosigner's key has been used. Not in the folder of its state, so
     /// that both are not lost together.
     #[must_use]
-    pub fn witness_bound(&self, generation: u32) -> PathBuf {
-        self.0.join(format!("witness.{generation}.bound"))
+    pub fn cosigner_bound(&self, role: Role, generation: u32) -> PathBuf {
+        let name = match role {
+            Role::Witness => "witness",
+            Role::Mirror => "mirror",
+        };
+        self.0.join(format!("{name}.{generation}.bound"))
+    }
+
+    /// The copies of other logs.
+    #[must_use]
+    pub fn mirror_copies(&self) -> PathBuf {
+        self.audit_dir().join("mirror")
+    }
+
+    /// The heads of the own log that its mirrors have cosigned.
+    #[must_use]
+    pub fn mirrored_heads(&self) -> PathBuf {
+        self.audit_dir().join("mirrored")
     }
 
     /// The last head of the audit log that enough witnesses have cosigned.

@@ -8,12 +8,14 @@
 pub mod audit_epoch;
 pub mod clock;
 pub mod config;
+mod cosigner;
 pub mod daemon;
 mod evidence;
 pub mod files;
 pub mod hardening;
 pub mod home;
 pub mod keys;
+mod mirror;
 pub mod network_state;
 pub mod notify;
 mod run;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openfang_audit::collect::{Collector, Witnessing};
+use openfang_audit::cosign::Role;
 use openfang_audit::{Event, Log};
 use openfang_id::{Keys, NodeId, NodeName};
 use openfang_kernel::ports::Neighbours;
@@ -24,13 +25,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, MachineClock, NoRandom};
 use crate::config::{Config, ConfigErrors, Fingerprint, Lookup, NotText};
+use crate::cosigner::RoleKey;
 use crate::daemon::Daemon;
 use crate::evidence::Quarantine;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
+use crate::mirror::Desk;
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
-use crate::witness::{self, Asking, Counter, WitnessKey};
+use crate::witness::{self, Asking, Counter};
 use crate::{VERSION, audit_epoch, config, evidence, files, hardening, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
@@ -48,7 +51,8 @@ const PART_END: Duration = Duration::from_secs(3);
 pub struct Prepared {
     config: Config,
     keys: Keys,
-    witness: Option<WitnessKey>,
+    witness: Option<RoleKey>,
+    mirror: Option<RoleKey>,
     model_keys: openfang_kernel::ModelKeys,
     notify_socket: Option<zeroize::Zeroizing<String>>,
     lock: Lock,
@@ -184,12 +188,17 @@ pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prep
     }
     let seed = keys::load(&home.node_key())?;
     let keys = seed.keys();
-    let witness = WitnessKey::choose(home, &seed, &keys.node_id()).unwrap_or_else(|why| {
-        let warning =
-            format!("this node witnesses no audit logs: its folder cannot be read: {why}");
-        config.warnings.push(warning);
-        None
-    });
+    let mut role_key = |role, does| {
+        RoleKey::choose(home, &seed, &keys.node_id(), role).unwrap_or_else(|why| {
+            let warning =
+                format!("this node {does} no audit logs: its folder cannot be read: {why}");
+            config.warnings.push(warning);
+            None
+        })
+    };
+    let witness = role_key(Role::Witness, "witnesses");
+    let mirror =
+        role_key(Role::Mirror, "mirrors").filter(|_key| config.audit.mirror_quota_bytes > 0);
     let mut model_keys = openfang_kernel::ModelKeys::default();
     for variable in openfang_kernel::provider::key_variables() {
         if let Some(key) = environment(variable)? {
@@ -200,6 +209,7 @@ pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prep
         config,
         keys,
         witness,
+        mirror,
         model_keys,
         notify_socket: environment(notify::VARIABLE)?,
         lock,
@@ -378,11 +388,17 @@ async fn start_mesh(
 ) -> Result<(Mesh, Option<Counter>), RunError> {
     let Prepared { config, keys, .. } = prepared;
     let cosigners = Cosigners {
-        witness: prepared.witness.as_ref().map(WitnessKey::public),
-        mirror: None,
+        witness: prepared.witness.as_ref().map(RoleKey::public),
+        mirror: prepared.mirror.as_ref().map(RoleKey::public),
     };
     let (window, counter) = prepared.witness.clone().map(witness::counter).unzip();
-    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), window, recorder);
+    let desk = Desk::new(
+        prepared.mirror.clone(),
+        config.audit.mirror_quota_bytes,
+        parts.log.clone(),
+    );
+    let windows = (window, desk.clone());
+    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), windows, recorder);
     let epoch = parts.log.as_ref().map(Log::epoch);
     let (mesh, owner) = Mesh::start(
         wire::mesh_config(config, keys, epoch, cosigners, evidence),
@@ -390,6 +406,7 @@ async fn start_mesh(
     )
     .await?;
     parts.mesh = Some(owner);
+    desk.attach(mesh.clone());
     Ok((mesh, counter))
 }
 

@@ -7,11 +7,9 @@
 
 mod answering;
 mod asking;
-mod generation;
 
-pub(crate) use answering::{Counter, Window, counter};
+pub(crate) use answering::{Counter, Window, counter, trust_in};
 pub(crate) use asking::{Asking, collect};
-pub(crate) use generation::WitnessKey;
 
 /// Where a head is handed in.
 const ADD_CHECKPOINT: &str = "witness/add-checkpoint";

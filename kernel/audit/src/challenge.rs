@@ -3,12 +3,16 @@
 //! 459 random entries find a loss of one in a hundred with 99 % certainty. An answer convinces only the
 //! one who chose the indexes: silence or a wrong answer is no evidence for others.
 
+mod demand;
+
 use crate::Hash;
 use crate::proof::{
     BuildError, Nodes, PROOF_HASHES_MAX, ProofError, build_inclusion, verify_inclusion,
 };
 use crate::tile::{ENTRY_BYTES_MAX, TILE_WIDTH, TileKind, TilePath, TileSource, split_entry};
 use crate::tree::leaf_hash;
+
+pub use demand::{DEMAND_ENTRIES_MAX, Demand, DemandError, DemandTextError};
 
 /// The most entries that are demanded at once.
 pub const CHALLENGE_ENTRIES_MAX: usize = 512;
@@ -136,21 +140,26 @@ impl Answer {
     /// # Errors
     /// When the bytes are anything else.
     pub fn parse(bytes: &[u8]) -> Result<Self, AnswerTextError> {
-        let (index, rest) = bytes.split_first_chunk().ok_or(AnswerTextError)?;
-        let (entry, rest) = split_entry(rest).ok_or(AnswerTextError)?;
-        let (count, hashes) = rest.split_first().ok_or(AnswerTextError)?;
-        let (hashes, left) = hashes.as_chunks();
-        let fits = left.is_empty()
-            && hashes.len() == usize::from(*count)
-            && hashes.len() <= PROOF_HASHES_MAX;
-        if !fits {
-            return Err(AnswerTextError);
+        match Self::split(bytes) {
+            Some((answer, [])) => Ok(answer),
+            Some((_, [_, ..])) | None => Err(AnswerTextError),
         }
-        Ok(Self {
+    }
+
+    /// Splits the first of several answers off; `None` when there is no whole one.
+    fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (index, rest) = bytes.split_first_chunk()?;
+        let (entry, rest) = split_entry(rest)?;
+        let (count, rest) = rest.split_first()?;
+        let count = Some(usize::from(*count)).filter(|count| *count <= PROOF_HASHES_MAX)?;
+        let (hashes, rest) = rest.split_at_checked(count * Hash::BYTES)?;
+        let (hashes, _none) = hashes.as_chunks();
+        let answer = Self {
             index: u64::from_be_bytes(*index),
             entry: entry.to_vec(),
             proof: hashes.iter().copied().map(Hash::from_bytes).collect(),
-        })
+        };
+        Some((answer, rest))
     }
 }
 

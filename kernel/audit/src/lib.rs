@@ -2,7 +2,7 @@
 //!
 //! - Pure: [`tree`] and [`proof`] (RFC 6962), [`note`] (C2SP signed-note), [`Checkpoint`] and
 //!   [`SignedHead`] (C2SP tlog-checkpoint), [`Event`] and [`Line`] (one JSON object a line).
-//! - Copies: [`tile`] (C2SP tlog-tiles), [`mirror`] (C2SP tlog-mirror).
+//! - Copies: [`tile`] (C2SP tlog-tiles), [`mirror`] and [`feed`] (C2SP tlog-mirror), [`challenge`].
 //! - For others than the log: [`cosign`] (C2SP tlog-cosignature), [`witness`] (C2SP tlog-witness),
 //!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof), [`collect`] and [`evidence`].
 //! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
@@ -20,6 +20,7 @@ pub mod cosign;
 mod event;
 pub mod evidence;
 pub mod export;
+pub mod feed;
 mod forest;
 mod hash;
 mod heads;

@@ -34,7 +34,9 @@ pub use open::{MirrorOpenError, MirrorOpened};
 pub use package::{PackageError, build_package};
 pub use read::MirrorReadError;
 pub use scrub::MendError;
-pub use store::{FsMirrorStore, MemoryMirrorStore, MirrorPart, MirrorStore, origin_dir};
+pub use store::{
+    FsMirrorStore, KeptHead, MemoryMirrorStore, MirrorPart, MirrorStore, kept_heads, origin_dir,
+};
 pub use wire::{
     Ended, ORIGIN_BYTES_MAX, Package, Piece, TICKET_BYTES_MAX, UploadDecoder, UploadHeader,
     WireError, package_ranges,

@@ -5,12 +5,12 @@ mod tlog;
 use std::path::Path;
 use std::sync::Arc;
 
-use openfang_audit::challenge::{self, ChallengeError};
+use openfang_audit::challenge::{self, ChallengeError, Demand, DemandError};
 use openfang_audit::mirror::{
-    AHEAD_BUNDLES_MAX, BeginError, CommitError, Committed, Ended, FsMirrorStore, LineIndex,
-    LinesError, MemoryMirrorStore, MendError, Mirror, MirrorHead, MirrorInfo, MirrorOpenError,
-    MirrorPart, MirrorStore as _, OfferError, PENDING_HEADS_KEPT, Package, Piece, StageError,
-    UploadDecoder, UploadHeader, build_package, origin_dir, package_ranges,
+    AHEAD_BUNDLES_MAX, BeginError, CommitError, Committed, Ended, FsMirrorStore, KeptHead,
+    LineIndex, LinesError, MemoryMirrorStore, MendError, Mirror, MirrorHead, MirrorInfo,
+    MirrorOpenError, MirrorPart, MirrorStore as _, OfferError, PENDING_HEADS_KEPT, Package, Piece,
+    StageError, UploadDecoder, UploadHeader, build_package, kept_heads, origin_dir, package_ranges,
 };
 use openfang_audit::proof::ProofError;
 use openfang_audit::storage::FsReader;
@@ -190,6 +190,49 @@ fn heads_only_grow_and_never_contradict() {
         .begin(&header(0, 201))
         .expect("one of the last heads");
     assert_eq!(mirror.pending(), Some(&log.head(last)));
+}
+
+#[test]
+fn a_head_that_is_cosigned_anew_is_kept_with_its_new_note() {
+    let dir = TempDir::new().expect("a directory");
+    let log = Log::new(300);
+    let open = || {
+        let store = FsMirrorStore::open(dir.path(), ORIGIN).expect("a directory");
+        let (mirror, _opened) = Mirror::open(store, ORIGIN, QUOTA).expect("it opens");
+        mirror
+    };
+    assert_eq!(kept_heads(dir.path()).expect("readable"), []);
+    let mut mirror = open();
+    mirror.offer(log.head(300)).expect("a head");
+    upload(&mut mirror, &log, 300);
+    let anew = MirrorHead {
+        note: format!("{}again\n", log.head(300).note),
+        ..log.head(300)
+    };
+    mirror.offer(anew.clone()).expect("the same head");
+    assert_eq!(
+        mirror.complete(),
+        Some(&log.head(300)),
+        "not before an upload"
+    );
+    assert_eq!(
+        upload(&mut mirror, &log, 300),
+        Committed::Complete(anew.clone())
+    );
+    drop(mirror);
+    let mirror = open();
+    assert_eq!(mirror.complete(), Some(&anew));
+    let kept = kept_heads(dir.path()).expect("readable");
+    let path = mirror.store().dir().join("complete");
+    let expected = KeptHead {
+        path: path.clone(),
+        head: Some(anew),
+    };
+    assert_eq!(kept, [expected]);
+    std::fs::write(&path, b"something else").expect("writable");
+    std::fs::write(dir.path().join("a-file"), b"").expect("writable");
+    let kept = kept_heads(dir.path()).expect("readable");
+    assert_eq!(kept, [KeptHead { path, head: None }]);
 }
 
 #[test]
@@ -454,6 +497,32 @@ fn a_challenge_is_met_only_with_the_entry() {
             .err()
             .map(|why| why.to_string()),
         Some("the log has no such entry at this size".to_owned())
+    );
+    let demand = Demand {
+        size: head.size,
+        indexes: vec![3, 999, 3, 512],
+    };
+    let body = demand.answer(&mirror).expect("the entries");
+    assert_eq!(demand.check(&head.root, &body), Ok(()));
+    let check = |demand: &Demand, body: &[u8]| demand.check(&head.root, body);
+    assert_eq!(
+        check(&demand, &body[..body.len() - 1]),
+        Err(DemandError::Form)
+    );
+    assert_eq!(
+        check(&demand, &[body.as_slice(), &[0]].concat()),
+        Err(DemandError::Form)
+    );
+    let others = Demand {
+        indexes: vec![3, 998, 3, 512],
+        ..demand.clone()
+    };
+    assert_eq!(
+        check(&others, &body),
+        Err(DemandError::Answer {
+            index: 998,
+            why: ChallengeError::OtherEntry
+        })
     );
     // The same from foreign tiles.
     let nodes = TileNodes::open(&mirror, head.size, head.root).expect("its tiles fit");

@@ -42,7 +42,7 @@ impl NodeSeed {
             identity: self.derive("openfang/identity/v1"),
             log: self.derive("openfang/audit-log/v1"),
             witness: self.witness_key(0),
-            mirror: self.derive("openfang/audit-mirror/v1"),
+            mirror: self.mirror_key(0),
         }
     }
 
@@ -53,9 +53,23 @@ impl NodeSeed {
     /// Never, as [`NodeSeed::keys`].
     #[must_use]
     pub fn witness_key(&self, generation: u32) -> SigningKey {
+        self.derive_generation("openfang/audit-witness/v1", generation)
+    }
+
+    /// Derives the mirror key of a generation: as [`NodeSeed::witness_key`], for a mirror that has
+    /// forgotten what it said it holds.
+    ///
+    /// # Panics
+    /// Never, as [`NodeSeed::keys`].
+    #[must_use]
+    pub fn mirror_key(&self, generation: u32) -> SigningKey {
+        self.derive_generation("openfang/audit-mirror/v1", generation)
+    }
+
+    fn derive_generation(&self, label: &str, generation: u32) -> SigningKey {
         match generation {
-            0 => self.derive("openfang/audit-witness/v1"),
-            later => self.derive(&format!("openfang/audit-witness/v1/{later}")),
+            0 => self.derive(label),
+            later => self.derive(&format!("{label}/{later}")),
         }
     }
 
@@ -85,7 +99,7 @@ pub struct Keys {
     pub log: SigningKey,
     /// Cosigns the heads of other logs: the first generation of [`NodeSeed::witness_key`].
     pub witness: SigningKey,
-    /// Cosigns what it stores of other logs.
+    /// Cosigns what it stores of other logs: the first generation of [`NodeSeed::mirror_key`].
     pub mirror: SigningKey,
 }
 
@@ -206,6 +220,19 @@ mod tests {
         for (at, a) in publics.iter().enumerate() {
             assert!(publics[at + 1..].iter().all(|b| a != b));
         }
+    }
+
+    #[test]
+    fn the_generations_of_both_roles_have_different_keys() {
+        let seed = NodeSeed::from_bytes([1; 32]);
+        let keys = (0..3).flat_map(|n| [seed.witness_key(n), seed.mirror_key(n)]);
+        let publics: Vec<_> = keys.map(|key| key.verifying_key().to_bytes()).collect();
+        for (at, a) in publics.iter().enumerate() {
+            assert!(publics[at + 1..].iter().all(|b| a != b));
+        }
+        let first = seed.keys();
+        assert_eq!(publics[0], first.witness.verifying_key().to_bytes());
+        assert_eq!(publics[1], first.mirror.verifying_key().to_bytes());
     }
 
     #[test]

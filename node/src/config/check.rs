@@ -17,6 +17,10 @@ use crate::network_state::{FIRST_EPOCH, NetworkState};
 
 /// Where the API and the mesh listen unless told otherwise: only this machine reaches it.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4200);
+/// How many MiB the copy of one log may take.
+const DEFAULT_MIRROR_QUOTA_MB: u64 = 1024;
+/// The most that can be said: 16 TiB.
+const MIRROR_QUOTA_MB_MAX: u64 = 1 << 24;
 /// What a node is called when neither the configuration nor the machine says.
 const FALLBACK_NAME: &str = "node";
 
@@ -310,10 +314,17 @@ impl Check<'_> {
             Some(written) => self.path(home, "audit.log_path", written),
             None => home.audit_log(),
         };
+        let mirror_quota_mb = raw
+            .audit_mirror_quota_mb
+            .as_ref()
+            .map_or(DEFAULT_MIRROR_QUOTA_MB, |written| {
+                self.mirror_quota(written)
+            });
         Audit {
             enabled,
             log_path,
             allow_convicted: self.allowed(raw),
+            mirror_quota_bytes: mirror_quota_mb << 20,
         }
     }
 
@@ -333,6 +344,22 @@ impl Check<'_> {
             }
         }
         allowed
+    }
+
+    fn mirror_quota(&mut self, written: &Found<String>) -> u64 {
+        let number = written.value.replace('_', "").parse::<u64>().ok();
+        if let Some(number) = number.filter(|number| *number <= MIRROR_QUOTA_MB_MAX) {
+            return number;
+        }
+        let kind = ProblemKind::Number {
+            name: "audit.mirror_quota_mb",
+            min: 0,
+            max: MIRROR_QUOTA_MB_MAX,
+            found: written.value.clone(),
+            default: DEFAULT_MIRROR_QUOTA_MB,
+        };
+        self.problem(written.place, kind);
+        DEFAULT_MIRROR_QUOTA_MB
     }
 
     /// `~/` is the home folder of the user; what is relative is so to the home of the node.

@@ -100,6 +100,8 @@ pub struct Audit {
     pub log_path: PathBuf,
     /// Nodes that are dealt with as ever although evidence convicts them.
     pub allow_convicted: BTreeSet<NodeId>,
+    /// How many bytes the copy of one log of a peer may take; 0 keeps no copies.
+    pub mirror_quota_bytes: u64,
 }
 
 /// The model of agents that name none.

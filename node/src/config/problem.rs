@@ -109,6 +109,20 @@ pub enum ProblemKind {
         /// What was written.
         found: String,
     },
+    /// A number outside its range.
+    #[error("`{name}` must be a whole number, {min} to {max}, not {found}")]
+    Number {
+        /// The key.
+        name: &'static str,
+        /// The smallest that is allowed.
+        min: u64,
+        /// The largest that is allowed.
+        max: u64,
+        /// What was written.
+        found: String,
+        /// What it is when nothing is written.
+        default: u64,
+    },
     /// Not a node name.
     #[error("`network.node_name`: {0}")]
     NodeName(#[source] NameError),
@@ -276,6 +290,7 @@ impl ProblemKind {
                 let first = allowed.split(", ").next().unwrap_or(allowed);
                 format!("{} = \"{first}\"", last(name))
             }
+            Self::Number { name, default, .. } => format!("{} = {default}", last(name)),
             Self::NodeName(_why) => "node_name = \"node-1\"".to_owned(),
             Self::Peer { .. } => "bootstrap_peers = [\"192.0.2.7:4200\"]".to_owned(),
             Self::Node { .. } => "allow_convicted = [\"12D3KooW…\"] with an id that `openfang peers` shows".to_owned(),

@@ -42,6 +42,7 @@ pub(crate) struct RawConfig {
     pub(crate) audit_log_path: Option<Found<String>>,
     pub(crate) audit_allow_convicted: Option<Texts>,
     pub(crate) audit_hash_algorithm: Option<Found<String>>,
+    pub(crate) audit_mirror_quota_mb: Option<Found<String>>,
     pub(crate) model_provider: Option<Found<String>>,
     pub(crate) model_name: Option<Found<String>>,
     pub(crate) model_api_key_env: Option<Found<String>>,
@@ -58,6 +59,8 @@ enum Slot {
     Secret(fn(&mut RawConfig) -> &mut Option<Found<Zeroizing<String>>>),
     Flag(fn(&mut RawConfig) -> &mut Option<Found<bool>>),
     Texts(fn(&mut RawConfig) -> &mut Option<Texts>),
+    /// An integer, as it was written.
+    Number(fn(&mut RawConfig) -> &mut Option<Found<String>>),
 }
 
 struct Key {
@@ -70,7 +73,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of the format, with the table it stands in.
-static KEYS: [Key; 19] = [
+static KEYS: [Key; 20] = [
     key("api_key", Slot::Secret(|raw| &mut raw.api_key)),
     key("api_key_env", Slot::Text(|raw| &mut raw.api_key_env)),
     key("api_listen", Slot::Text(|raw| &mut raw.api_listen)),
@@ -109,6 +112,10 @@ static KEYS: [Key; 19] = [
     key(
         "audit.hash_algorithm",
         Slot::Text(|raw| &mut raw.audit_hash_algorithm),
+    ),
+    key(
+        "audit.mirror_quota_mb",
+        Slot::Number(|raw| &mut raw.audit_mirror_quota_mb),
     ),
     key(
         "default_model.provider",
@@ -221,6 +228,9 @@ impl Walk<'_> {
             (Slot::Flag(slot), DeValue::Boolean(flag)) => {
                 *slot(&mut self.raw) = Some(found(*flag, place));
             }
+            (Slot::Number(slot), DeValue::Integer(_)) => {
+                *slot(&mut self.raw) = Some(found(written.to_owned(), place));
+            }
             (Slot::Texts(slot), DeValue::Array(items)) => {
                 let texts = items
                     .iter()
@@ -230,6 +240,9 @@ impl Walk<'_> {
             }
             (Slot::Text(_) | Slot::Secret(_), other) => {
                 self.wrong_type(value.span(), name, "a text in quotes", other);
+            }
+            (Slot::Number(_), other) => {
+                self.wrong_type(value.span(), name, "a whole number", other);
             }
             (Slot::Flag(_), other) => self.wrong_type(value.span(), name, "true or false", other),
             (Slot::Texts(_), other) => {

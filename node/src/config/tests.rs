@@ -68,6 +68,7 @@ fn an_empty_file_is_a_safe_node() {
     assert!(config.network.enabled && config.network.secret.is_none());
     assert!(config.audit.enabled);
     assert_eq!(config.audit.log_path, config.home.audit_log());
+    assert_eq!(config.audit.mirror_quota_bytes, 1 << 30);
     assert_eq!(config.log_level, LogLevel::Info);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
@@ -103,6 +104,7 @@ fn every_key_is_read() {
         log_path = "~/logs/audit.jsonl"
         hash_algorithm = "sha256"
         allow_convicted = ["12D3KooWFMRJk5pQnyvkFyf7J5q8rRHAEJkqU5gTifeJCjZaEicf"]
+        mirror_quota_mb = 2_048
         [default_model]
         provider = "openai"
         model = "small"
@@ -136,6 +138,7 @@ fn every_key_is_read() {
     assert_eq!(config.network.name.as_str(), "laptop");
     assert!(!config.audit.enabled);
     assert_eq!(config.audit.allow_convicted.len(), 1);
+    assert_eq!(config.audit.mirror_quota_bytes, 2 << 30);
     assert_eq!(
         config.audit.log_path,
         PathBuf::from("/home/u/logs/audit.jsonl")
@@ -238,6 +241,18 @@ const WRONG: &[(&str, &str)] = &[
     (
         "[audit]\nallow_convicted = [\"laptop\"]",
         "config.toml:2:20: \"laptop\" in `audit.allow_convicted`: not a node id: expected base58 text such as 12D3KooW…",
+    ),
+    (
+        "[audit]\nmirror_quota_mb = \"1024\"",
+        "config.toml:2:19: `audit.mirror_quota_mb` must be a whole number, not a text",
+    ),
+    (
+        "[audit]\nmirror_quota_mb = -1",
+        "config.toml:2:19: `audit.mirror_quota_mb` must be a whole number, 0 to 16777216, not -1",
+    ),
+    (
+        "[audit]\nmirror_quota_mb = 16_777_217",
+        "config.toml:2:19: `audit.mirror_quota_mb` must be a whole number, 0 to 16777216, not 16_777_217",
     ),
     (
         "[default_model]\nprovider = \"\"",

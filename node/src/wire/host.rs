@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::convert;
 use super::events::Recorder;
+use crate::mirror::Desk;
 use crate::witness::Window;
 
 /// Nothing of that name is kept here: the status of HTTP.
@@ -29,6 +30,8 @@ pub(crate) struct NodeHost {
     recorder: Arc<Recorder>,
     /// Where heads of other logs are cosigned, if this node does that.
     witness: Option<Window>,
+    /// Where copies of other logs are kept, and the own one is shown.
+    desk: Desk,
 }
 
 impl NodeHost {
@@ -36,7 +39,7 @@ impl NodeHost {
     pub(crate) fn new(
         kernel: Kernel,
         log: Option<Log>,
-        witness: Option<Window>,
+        (witness, desk): (Option<Window>, Desk),
         recorder: Arc<Recorder>,
     ) -> Self {
         Self {
@@ -44,6 +47,7 @@ impl NodeHost {
             recorder,
             log,
             witness,
+            desk,
         }
     }
 }
@@ -89,11 +93,16 @@ impl Host for NodeHost {
     }
 
     fn answer(&self, from: NodeId, question: Question) -> BoxFuture<'static, exchange::Answer> {
-        let Some(witness) = self.witness.clone() else {
-            return std::future::ready(exchange::Answer::status(NOT_HERE)).boxed();
-        };
+        let (witness, desk) = (self.witness.clone(), self.desk.clone());
         async move {
-            let answer = witness.ask(from, question).await;
+            let answer = if question.path.starts_with("witness/") {
+                match witness {
+                    Some(witness) => witness.ask(from, question).await,
+                    None => None,
+                }
+            } else {
+                desk.ask(from, question).await
+            };
             answer.unwrap_or_else(|| exchange::Answer::status(NOT_HERE))
         }
         .boxed()

@@ -15,8 +15,9 @@ use openfang_mesh::{Answer, HeadView, Mesh, NodeView, Question, Verb, View};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{ADD_CHECKPOINT, WitnessKey};
+use super::ADD_CHECKPOINT;
 use crate::clock::MachineClock;
+use crate::cosigner::RoleKey;
 use crate::evidence::Quarantine;
 
 /// Questions that wait; the mesh asks fewer at once.
@@ -35,7 +36,7 @@ pub(crate) struct Window {
 #[derive(Debug)]
 pub(crate) struct Counter {
     queue: mpsc::Receiver<Asked>,
-    key: WitnessKey,
+    key: RoleKey,
 }
 
 #[derive(Debug)]
@@ -54,7 +55,7 @@ enum What {
 }
 
 /// Opens a window with a counter behind it.
-pub(crate) fn counter(key: WitnessKey) -> (Window, Counter) {
+pub(crate) fn counter(key: RoleKey) -> (Window, Counter) {
     let (sender, queue) = mpsc::channel(QUEUE);
     (Window { queue: sender }, Counter { queue, key })
 }
@@ -133,16 +134,18 @@ fn trusted(
 ) -> BTreeMap<String, Trust> {
     let nodes = peers.filter_map(|peer| view.node(&peer));
     nodes
-        .filter_map(|node| trust_in(node, quarantine))
+        .filter_map(|node| trust_in(node, quarantine.is_allowed(&node.id)))
         .collect()
 }
 
-fn trust_in(node: &NodeView, quarantine: &Quarantine) -> Option<(String, Trust)> {
+/// Returns the log of a node, and what is held of it: nothing of it is cosigned any more once it has
+/// contradicted itself, unless the operator allows it.
+pub(crate) fn trust_in(node: &NodeView, is_allowed: bool) -> Option<(String, Trust)> {
     let log = node.record.record().log?;
     let origin = Origin::of(&node.id, log.epoch);
     let key = VerifyingKey::from_bytes(log.key).ok()?;
     let caught = matches!(node.head, HeadView::Inconsistent { .. }) || node.convicted.is_some();
-    let trust = if caught && !quarantine.is_allowed(&node.id) {
+    let trust = if caught && !is_allowed {
         Trust::Frozen
     } else {
         Trust::Keys(vec![Verifier::new(origin.as_str(), key)?])

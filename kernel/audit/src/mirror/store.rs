@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-pub use fs::{FsMirrorStore, origin_dir};
+pub use fs::{FsMirrorStore, KeptHead, kept_heads, origin_dir};
 pub use memory::MemoryMirrorStore;
 
 /// The big files of a mirrored log.

@@ -115,7 +115,7 @@ pub enum Committed {
 impl<S: MirrorStore> Mirror<S> {
     /// Makes a head pending that the witness in front of this mirror has accepted: signed by the log,
     /// consistent with every head before. It is not written to the disk: after [`Mirror::open`] the
-    /// last one is to be offered again.
+    /// last one is to be offered again. The same head with another note takes the place of the old one.
     ///
     /// # Errors
     /// When it is smaller than what is known, or contradicts it.
@@ -124,12 +124,13 @@ impl<S: MirrorStore> Mirror<S> {
         if head.size > SIZE_MAX || !empty_fits || head.note.len() > NOTE_BYTES_MAX {
             return Err(OfferError::Form);
         }
-        if let Some(last) = self.pending.last() {
+        if let Some(last) = self.pending.last_mut() {
             if head.size < last.size {
                 return Err(OfferError::Behind { size: last.size });
             }
             if head.size == last.size {
                 return if head.root == last.root {
+                    *last = head;
                     Ok(())
                 } else {
                     Err(OfferError::Conflict)
@@ -436,7 +437,7 @@ impl<S: MirrorStore> Mirror<S> {
             self.clear();
             return Err(CommitError::Corrupt);
         }
-        if size != Some(head.size) {
+        if self.complete.as_ref() != Some(head) {
             // What this head stands on is found again only through the blocks.
             self.store
                 .sync(MirrorPart::Blocks)

@@ -66,10 +66,15 @@ async fn node() -> Node {
     let recorder = recorder(folder.path(), Some(log.clone()));
     Node {
         folder,
-        host: NodeHost::new(kernel, Some(log.clone()), None, recorder),
+        host: NodeHost::new(kernel, Some(log.clone()), nothing_asked(), recorder),
         owner,
         log,
     }
+}
+
+/// Peers may ask it nothing.
+fn nothing_asked() -> (Option<Window>, Desk) {
+    (None, Desk::new(None, 0, None))
 }
 
 /// A recorder that lets node 4 in, whatever it did.
@@ -227,7 +232,7 @@ async fn proofs_come_from_the_log() {
     assert_eq!(node.host.prove(2, 1).await, Err(CannotProve::Range));
     assert_eq!(node.log.health(), Health::Ok);
     let recorder = recorder(node.folder.path(), None);
-    let silent = NodeHost::new(node.host.kernel.clone(), None, None, recorder);
+    let silent = NodeHost::new(node.host.kernel.clone(), None, nothing_asked(), recorder);
     assert_eq!(silent.prove(1, 2).await, Err(CannotProve::Range));
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::super::{MirrorHead, parse_complete};
 use super::{MirrorPart, MirrorStore};
 use crate::Hash;
 use crate::tile::{BUNDLE_BYTES_MAX, read_some};
@@ -15,6 +16,8 @@ use crate::tile::{BUNDLE_BYTES_MAX, read_some};
 const HEAD_FILE_BYTES_MAX: usize = 1 << 20;
 /// The most that is read of a bundle that came early: it and what goes with it.
 const AHEAD_BYTES_MAX: usize = BUNDLE_BYTES_MAX + 4096;
+/// The file that says up to which head the copy is complete.
+const HEAD_FILE: &str = "complete";
 /// What the name of a file ends in while it is written.
 const NEW_SUFFIX: &str = ".new";
 
@@ -101,6 +104,43 @@ pub fn origin_dir(origin: &str) -> String {
     Hash::from_bytes(Sha256::digest(origin).into()).to_string()
 }
 
+/// A file that says up to which head one of the copies below a directory is complete, and whether
+/// what it says can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptHead {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says; `None` when it is damaged, so that nobody knows what was cosigned last.
+    pub head: Option<MirrorHead>,
+}
+
+/// Lists what the copies below `mirrors` say they hold, without opening them. Those that were never
+/// complete are left out.
+///
+/// # Errors
+/// When a file or directory cannot be read.
+pub fn kept_heads(mirrors: &Path) -> io::Result<Vec<KeptHead>> {
+    let entries = match std::fs::read_dir(mirrors) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let path = entry.path().join(HEAD_FILE);
+        if let Some(bytes) = read_some(&path, HEAD_FILE_BYTES_MAX)? {
+            let head = parse_complete(&bytes).ok();
+            found.push(KeptHead { path, head });
+        }
+    }
+    found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
 impl MirrorStore for FsMirrorStore {
     fn read_at(&self, part: MirrorPart, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -128,11 +168,11 @@ impl MirrorStore for FsMirrorStore {
     }
 
     fn load_head(&self) -> io::Result<Option<Vec<u8>>> {
-        read_some(&self.dir.join("complete"), HEAD_FILE_BYTES_MAX)
+        read_some(&self.dir.join(HEAD_FILE), HEAD_FILE_BYTES_MAX)
     }
 
     fn replace_head(&self, bytes: &[u8]) -> io::Result<()> {
-        put(&self.dir, &self.dir.join("complete"), bytes)
+        put(&self.dir, &self.dir.join(HEAD_FILE), bytes)
     }
 
     fn put_ahead(&self, bundle: u64, bytes: &[u8]) -> io::Result<()> {
