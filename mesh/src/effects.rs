@@ -213,6 +213,7 @@ fn log(event: &Event) {
         | Event::Linked { .. }
         | Event::Unlinked { .. }
         | Event::HeadAccepted { .. }
+        | Event::Unanswered { .. }
         | Event::Refuted => tracing::debug!(?event, "roster"),
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! What evidence is and proves is `openfang-audit`'s affair, whom it convicts and who is told the
 //! mesh's. Here it is written to `audit.d/evidence` and into the audit log ([`Keeper`]), and whoever it
-//! convicts is in quarantine ([`Quarantine`]). Pieces cut off from the own log lie in the same folder,
+//! convicts is in quarantine ([`Quarantine`]). Where a log cannot prove that it only grew, the proof that
+//! it did not is looked for ([`Forks`]). Pieces cut off from the own log lie in the same folder,
 //! under names of another form.
 
+mod forks;
 mod keeper;
 mod quarantine;
 mod store;
@@ -17,11 +19,14 @@ use openfang_id::NodeId;
 use openfang_mesh::Conviction;
 use tokio::sync::mpsc;
 
+pub(crate) use forks::{Around, Doubt, Forks};
 pub(crate) use keeper::Keeper;
 pub(crate) use quarantine::{Barred, Quarantine};
 
 /// How many convictions may wait to be written: as many as are kept.
 const QUEUE: usize = store::FILES_MAX;
+/// How many doubts may wait to be looked into: one that is lost comes again with the next head.
+const DOUBTS: usize = 16;
 
 /// A node that evidence has convicted.
 #[derive(Debug, Clone)]
@@ -36,6 +41,7 @@ pub(crate) struct Notice {
 pub(crate) struct Desk {
     quarantine: Quarantine,
     inbox: mpsc::Sender<Notice>,
+    doubts: mpsc::Sender<Doubt>,
 }
 
 /// What there is at the start.
@@ -43,6 +49,7 @@ pub(crate) struct Desk {
 pub(crate) struct Opened {
     pub(crate) desk: Desk,
     pub(crate) keeper: Keeper,
+    pub(crate) forks: Forks,
     /// What is kept: for the mesh, which knows whom it is about.
     pub(crate) files: Vec<Vec<u8>>,
 }
@@ -51,12 +58,15 @@ pub(crate) struct Opened {
 pub(crate) fn open(folder: &Path, me: NodeId, allowed: BTreeSet<NodeId>) -> Opened {
     let kept = store::load(folder);
     let (inbox, queue) = mpsc::channel(QUEUE);
+    let (doubts, doubted) = mpsc::channel(DOUBTS);
     Opened {
         desk: Desk {
             quarantine: Quarantine::new(me, allowed),
             inbox,
+            doubts,
         },
         keeper: Keeper::new(queue, folder, kept.ids),
+        forks: Forks::new(doubted),
         files: kept.files,
     }
 }
@@ -69,6 +79,13 @@ impl Desk {
             tracing::error!(
                 "evidence against a node is not written: too much waits, or the node stops"
             );
+        }
+    }
+
+    /// Takes a doubt: two heads of a node's log that may be of two histories. Never blocks.
+    pub(crate) fn doubted(&self, doubt: Doubt) {
+        if self.doubts.try_send(doubt).is_err() {
+            tracing::warn!("a log that does not prove its growth is not looked into: too many are");
         }
     }
 

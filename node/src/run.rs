@@ -27,13 +27,13 @@ use crate::clock::{self, MachineClock, NoRandom};
 use crate::config::{Config, ConfigErrors, Fingerprint, Lookup, NotText};
 use crate::cosigner::RoleKey;
 use crate::daemon::Daemon;
-use crate::evidence::Quarantine;
+use crate::evidence::Around;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
 use crate::mirror::Desk;
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
-use crate::witness::{self, Asking, Counter};
+use crate::witness::{self, Announcing, Asking, Counter, Window};
 use crate::{VERSION, audit_epoch, config, evidence, files, hardening, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
@@ -290,7 +290,7 @@ async fn start_and_serve(
 ) -> Result<&'static str, RunError> {
     let Prepared { config, keys, .. } = prepared;
     let auditor = open_audit(prepared, parts)?;
-    let evidence = evidence::open(
+    let mut evidence = evidence::open(
         &config.home.evidence(),
         keys.node_id(),
         config.audit.allow_convicted.clone(),
@@ -303,12 +303,9 @@ async fn start_and_serve(
         Arc::clone(&recorder),
     ));
     let kernel = open_kernel(prepared, parts, &auditor, &neighbours).await?;
-    let about = (recorder, evidence.files);
-    let (mesh, counter) = start_mesh(prepared, parts, &kernel, about).await?;
+    let about = (recorder, std::mem::take(&mut evidence.files));
+    let (mesh, counter, copies) = start_mesh(prepared, parts, &kernel, about).await?;
     neighbours.attach(mesh.clone(), kernel.list());
-    if let Some(log) = &parts.log {
-        wire::announce_heads(log, &mesh);
-    }
     let listener = listen(config.api.listen).await?;
     let listen_addr = listener.local_addr().map_err(|why| RunError::ApiListen {
         listen: config.api.listen,
@@ -328,10 +325,15 @@ async fn start_and_serve(
         },
     );
     let mut tasks = Tasks::new();
-    tasks.start("evidence", evidence.keeper.run(auditor, tasks.token()));
-    let counter = counter.map(|counter| (counter, evidence.desk.quarantine().clone()));
-    let log = parts.log.clone();
-    start_witnesses(&mut tasks, prepared, &mesh, (counter, log, shown));
+    let duties = Duties {
+        auditor,
+        evidence,
+        copies,
+        counter,
+        log: parts.log.clone(),
+        shown,
+    };
+    duties.start(&mut tasks, prepared, &mesh);
     let stop = shutdown.clone();
     tasks.start("api", async move {
         if let Err(why) = openfang_api::serve(listener, openfang_api::router(state), stop).await {
@@ -385,7 +387,7 @@ async fn start_mesh(
     parts: &mut Parts,
     kernel: &Kernel,
     (recorder, evidence): (Arc<wire::Recorder>, Vec<Vec<u8>>),
-) -> Result<(Mesh, Option<Counter>), RunError> {
+) -> Result<(Mesh, Option<(Window, Counter)>, Desk), RunError> {
     let Prepared { config, keys, .. } = prepared;
     let cosigners = Cosigners {
         witness: prepared.witness.as_ref().map(RoleKey::public),
@@ -397,7 +399,7 @@ async fn start_mesh(
         config.audit.mirror_quota_bytes,
         parts.log.clone(),
     );
-    let windows = (window, desk.clone());
+    let windows = (window.clone(), desk.clone());
     let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), windows, recorder);
     let epoch = parts.log.as_ref().map(Log::epoch);
     let (mesh, owner) = Mesh::start(
@@ -407,30 +409,53 @@ async fn start_mesh(
     .await?;
     parts.mesh = Some(owner);
     desk.attach(mesh.clone());
-    Ok((mesh, counter))
+    Ok((mesh, window.zip(counter), desk))
 }
 
-/// Starts to cosign for others, and to ask them to.
-fn start_witnesses(
-    tasks: &mut Tasks,
-    prepared: &Prepared,
-    mesh: &Mesh,
-    (counter, log, shown): (
-        Option<(Counter, Quarantine)>,
-        Option<Log>,
-        watch::Sender<Witnessing>,
-    ),
-) {
-    if let Some((counter, quarantine)) = counter {
-        let counter = counter.run(mesh.clone(), quarantine, tasks.token());
-        tasks.start("witness", counter);
-    }
-    if let Some(log) = log {
+/// What this node does about audit logs.
+struct Duties {
+    auditor: Auditor,
+    evidence: evidence::Opened,
+    copies: Desk,
+    /// Where this node cosigns, if it does.
+    counter: Option<(Window, Counter)>,
+    log: Option<Log>,
+    shown: watch::Sender<Witnessing>,
+}
+
+impl Duties {
+    /// Starts to keep evidence and to look for it, to cosign for others and for the own log, to
+    /// announce that, and to ask others to cosign.
+    fn start(self, tasks: &mut Tasks, prepared: &Prepared, mesh: &Mesh) {
+        let evidence = self.evidence;
+        let keeping = evidence.keeper.run(self.auditor, tasks.token());
+        tasks.start("evidence", keeping);
+        let around = Around {
+            mesh: mesh.clone(),
+            copies: self.copies,
+        };
+        tasks.start("forks", evidence.forks.run(around, tasks.token()));
+        let (window, counter) = self.counter.unzip();
+        if let Some(counter) = counter {
+            let quarantine = evidence.desk.quarantine().clone();
+            let counter = counter.run(mesh.clone(), quarantine, tasks.token());
+            tasks.start("witness", counter);
+        }
+        let Some(log) = self.log else {
+            return;
+        };
+        let key = prepared.witness.as_ref().map(RoleKey::cosigner_key);
+        let announcing = Announcing {
+            log: log.clone(),
+            mesh: mesh.clone(),
+            witness: window.zip(key.cloned()),
+        };
+        tasks.start("heads", witness::announce(announcing, tasks.token()));
         let asking = Asking {
             log,
             mesh: mesh.clone(),
             path: prepared.config.home.cosigned_head(),
-            shown,
+            shown: self.shown,
         };
         tasks.start("cosignatures", witness::collect(asking, tasks.token()));
     }

@@ -5,9 +5,11 @@
 //! [`openfang_audit::collect`] for the other. Here are the tasks that carry questions and answers
 //! between them and the mesh.
 
+mod announcing;
 mod answering;
 mod asking;
 
+pub(crate) use announcing::{Announcing, announce};
 pub(crate) use answering::{Counter, Window, counter, trust_in};
 pub(crate) use asking::{Asking, collect};
 

@@ -15,7 +15,7 @@ use openfang_ofp::roster;
 
 use crate::audit_epoch;
 use crate::clock::MachineClock;
-use crate::evidence::{Barred, Desk, Notice, Quarantine};
+use crate::evidence::{Barred, Desk, Doubt, Notice, Quarantine};
 
 /// For how long what repeats is gathered.
 const GATHER_MICROS: u64 = 60_000_000;
@@ -101,6 +101,7 @@ impl Recorder {
             } => {
                 self.inconsistent(node, *why, evidence);
             }
+            roster::Event::Unanswered { node, evidence } => self.unanswered(node, evidence),
             roster::Event::Convicted {
                 node,
                 conviction,
@@ -160,6 +161,7 @@ impl Recorder {
 
     fn inconsistent(&self, node: &NodeId, why: Why, evidence: &Evidence) {
         tracing::error!(node.id = %node, why = why.as_str(), "the audit log of a node contradicts itself");
+        self.doubted(node, evidence);
         if matches!(why, Why::TwoRoots | Why::Fork) {
             // That is evidence, which has an entry of its own.
             return;
@@ -167,6 +169,22 @@ impl Recorder {
         let head = evidence.accepted.as_ref().or(evidence.offending.as_ref());
         let origin = head.map(|head| head.checkpoint.origin.clone());
         self.evidence(node, origin, why.as_str());
+    }
+
+    fn unanswered(&self, node: &NodeId, evidence: &Evidence) {
+        tracing::warn!(node.id = %node, "a node does not prove that its audit log has only grown");
+        self.doubted(node, evidence);
+    }
+
+    /// Has it looked into whether two heads of a log are a fork.
+    fn doubted(&self, node: &NodeId, evidence: &Evidence) {
+        let (Some(one), Some(other)) = (&evidence.accepted, &evidence.offending) else {
+            return;
+        };
+        if one.checkpoint.size != other.checkpoint.size {
+            let heads = [one.clone(), other.clone()];
+            self.desk.doubted(Doubt { node: *node, heads });
+        }
     }
 
     fn convicted(&self, notice: Notice) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openfang_audit::cosign::LogName;
+use openfang_audit::evidence::Evidence;
 use openfang_audit::note::Verifier;
 use openfang_audit::witness::{FileStore, StoreOpenError, Trust, Witness};
 use openfang_audit::{Hash, Origin};
@@ -112,11 +113,16 @@ impl Counter {
                     Some(opened) => opened,
                     None => Arc::new(key.open()?),
                 };
-                answer(&witness, asked, &trusted);
-                Ok::<_, StoreOpenError>(witness)
+                let found = answer(&witness, asked, &trusted);
+                Ok::<_, StoreOpenError>((witness, found))
             });
             match answered.await {
-                Ok(Ok(opened)) => witness = Some(opened),
+                Ok(Ok((opened, found))) => {
+                    witness = Some(opened);
+                    for evidence in found {
+                        mesh.add_evidence(evidence.to_bytes()).await;
+                    }
+                }
                 Ok(Err(why)) => {
                     tracing::error!(error = %why, "this node witnesses nothing: its state as a witness cannot be used");
                 }
@@ -153,8 +159,12 @@ pub(crate) fn trust_in(node: &NodeView, is_allowed: bool) -> Option<(String, Tru
     Some((origin.to_string(), trust))
 }
 
-/// Answers a batch: one write for all that is cosigned.
-fn answer(witness: &Witness<FileStore>, asked: Vec<Asked>, trusted: &BTreeMap<String, Trust>) {
+/// Answers a batch: one write for all that is cosigned. Returns what was found against those who asked.
+fn answer(
+    witness: &Witness<FileStore>,
+    asked: Vec<Asked>,
+    trusted: &BTreeMap<String, Trust>,
+) -> Vec<Evidence> {
     let (mut bodies, mut waiting) = (Vec::new(), Vec::new());
     for Asked { from, what, answer } in asked {
         match what {
@@ -174,17 +184,21 @@ fn answer(witness: &Witness<FileStore>, asked: Vec<Asked>, trusted: &BTreeMap<St
     let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
     let now = MachineClock.now_micros() / 1_000_000;
     let answers = witness.add_checkpoints(&bodies, &trust, now);
+    let mut found = Vec::new();
     for ((from, waiting), answer) in waiting.into_iter().zip(answers) {
         let answer = match answer {
             Ok(accepted) => text(200, TEXT, accepted.to_string()),
             Err(refusal) => {
                 tracing::debug!(from = %from.fmt_short(), why = %refusal.reason, "a head was not cosigned");
-                text(refusal.status(), refusal.content_type(), refusal.body())
+                let answer = text(refusal.status(), refusal.content_type(), refusal.body());
+                found.extend(refusal.evidence.map(|evidence| *evidence));
+                answer
             }
         };
         // Who asked may have gone.
         drop(waiting.send(answer));
     }
+    found
 }
 
 fn show(witness: &Witness<FileStore>, id: &Hash) -> Answer {

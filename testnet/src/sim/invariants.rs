@@ -139,6 +139,7 @@ impl Watch {
             | Event::HeadAccepted { .. }
             | Event::Inconsistent { .. }
             | Event::Convicted { .. }
+            | Event::Unanswered { .. }
             | Event::InconsistencyReported { .. }
             | Event::LogReplaced { .. }
             | Event::RecordEquivocation { .. }

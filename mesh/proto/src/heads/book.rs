@@ -17,6 +17,8 @@ const OPEN_MAX: usize = 4;
 /// The most reporters kept for one log, those with the lowest keys: more add nothing, and all nodes
 /// end with the same.
 const ALARMS_MAX: usize = 4;
+/// How often a question is repeated before it counts as not answered: 30 s.
+const UNANSWERED_AFTER: u32 = 7;
 /// The most logs: a few more than nodes, because verdicts outlive forgotten nodes.
 const LOGS_MAX: usize = 8_192;
 
@@ -62,6 +64,8 @@ struct Log {
 struct Asked {
     question: Question,
     open: SignedHead,
+    /// How often it was asked again.
+    repeats: u32,
 }
 
 /// What is kept of a log on disk.
@@ -204,6 +208,10 @@ impl Book {
         if log.is_settled() {
             return Step::None;
         }
+        // Most come again and again, from one neighbour after another.
+        if log.heads().any(|held| held.note == note) {
+            return Step::None;
+        }
         let Some(head) = log.open_note(note) else {
             return Step::None;
         };
@@ -246,7 +254,8 @@ impl Book {
         if log.verdict.is_some() {
             return None;
         }
-        if let Some(asked) = &log.asked {
+        if let Some(asked) = &mut log.asked {
+            asked.repeats = asked.repeats.saturating_add(1);
             return Some(asked.question);
         }
         let accepted = log.accepted.as_ref()?.checkpoint.size;
@@ -259,8 +268,23 @@ impl Book {
             from: accepted.min(size).max(1),
             to: accepted.max(size),
         };
-        log.asked = Some(Asked { question, open });
+        log.asked = Some(Asked {
+            question,
+            open,
+            repeats: 0,
+        });
         Some(question)
+    }
+
+    /// Returns what a log was asked about, at the moment when it has not answered for long. That is no
+    /// verdict: the heads stay unproven.
+    pub(crate) fn unanswered(&self, key: &Key) -> Option<Evidence> {
+        let log = self.logs.get(key)?;
+        let asked = log.asked.as_ref()?;
+        (asked.repeats == UNANSWERED_AFTER).then(|| Evidence {
+            accepted: log.accepted.clone(),
+            offending: Some(asked.open.clone()),
+        })
     }
 
     /// Tells whether an answer is awaited.

@@ -247,6 +247,13 @@ pub enum Event {
         /// What shows it.
         evidence: Evidence,
     },
+    /// A node has not answered a question about its audit log for long: its heads are unproven.
+    Unanswered {
+        /// Whose log.
+        node: NodeId,
+        /// The two heads it was asked about.
+        evidence: Evidence,
+    },
     /// Evidence convicts a node, perhaps this one: told once in a run for each node.
     Convicted {
         /// Whom.

@@ -65,6 +65,11 @@ impl State {
             let at = self.now + pause.min(PROOF_RETRY_MAX);
             self.timers.set(Timer::Proof(*key), at);
         }
+        if let Some(evidence) = self.book.unanswered(key)
+            && let Some(node) = self.book.node(key)
+        {
+            self.event(Event::Unanswered { node, evidence });
+        }
     }
 
     /// Passes a peer's question on to the own log.
