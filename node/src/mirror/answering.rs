@@ -145,7 +145,7 @@ fn wanted(path: &str) -> Option<Wanted> {
 /// Returns the log of a peer, as its record says.
 fn owned(view: &View, from: NodeId) -> Option<Owned> {
     let node = view.node(&from)?;
-    let (origin, trust) = trust_in(node)?;
+    let (origin, trust) = trust_in(node, false)?;
     let origin: Origin = origin.parse().ok()?;
     let by = from;
     Some(Owned { by, origin, trust })

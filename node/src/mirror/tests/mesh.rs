@@ -111,6 +111,7 @@ impl Plan {
                 witness: None,
                 mirror: Some(mirror),
             },
+            evidence: Vec::new(),
             state_dir: self.folder.path().join("mesh"),
             limits: Limits::default(),
         }
@@ -132,7 +133,11 @@ impl Plan {
         let started = Mesh::start(self.config(to, public), Arc::new(host)).await;
         let (mesh, owner) = started.expect("it starts");
         desk.attach(mesh.clone());
-        crate::wire::announce_heads(&log, &mesh);
+        if let Some(head) = log.head() {
+            mesh.set_head(head);
+        }
+        let announced = mesh.clone();
+        log.on_head(Box::new(move |head| announced.set_head(head)));
         let (shown, status) = watch::channel(Mirroring::none());
         let mut tasks = Tasks::new();
         let feeding = Feeding {
@@ -263,8 +268,8 @@ async fn a_log_is_copied_to_three_and_restored_from_any_of_them() {
         let cosigned = mirrors.checkpoints();
         let mut refused = Vec::new();
         loop {
-            match restore(&mirrors, &head, &path, &mut |_| ()) {
-                Ok(restored) => return (restored.entries, refused, cosigned, std::fs::read(path)),
+            match restore(&mirrors, &head, (0, &path), &mut |_| ()) {
+                Ok(restored) => return (restored.end, refused, cosigned, std::fs::read(path)),
                 Err(why) => refused.push(why),
             }
             assert!(refused.len() < 5, "{refused:?}");
