@@ -44,6 +44,8 @@ use crate::{VERSION, audit_epoch, config, evidence, files, hardening, keys, noti
 pub const GRACE: Duration = Duration::from_secs(10);
 // The API outlives the turns: it tells their callers how they ended.
 const _: () = assert!(GRACE.as_millis() < openfang_api::DRAIN.as_millis());
+/// How long the mirrors of the audit log have for its last entries.
+const LAST_COPY: Duration = Duration::from_secs(2);
 /// How long the farewell to the mesh may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a part has to end when its grace is over: more is a fault, and does not keep the node.
@@ -98,7 +100,9 @@ pub enum RunError {
     #[error("{0}\n    mend: check that getrandom(2) is allowed here")]
     Random(#[from] NoRandom),
     /// The audit log cannot be used.
-    #[error("{0}\n    mend: openfang audit verify says what is wrong with it")]
+    #[error(
+        "{0}\n    mend: openfang audit verify says what is wrong with it; openfang audit repair mends it from copies that peers have"
+    )]
     Audit(#[from] openfang_audit::OpenError),
     /// The number of the audit log cannot be read or written.
     #[error(
@@ -357,6 +361,8 @@ struct Parts {
     settling: JoinSet<Option<Anew>>,
     /// What was found of the audit log.
     found: Option<Found>,
+    /// How it stands with the mirrors of the audit log.
+    mirroring: Option<watch::Receiver<Mirroring>>,
     /// Where the API listens.
     listen_addr: Option<SocketAddr>,
 }
@@ -395,6 +401,7 @@ async fn start_and_serve(
     let signing = start_settling(prepared, parts, &mesh);
     let shutdown = parts.shutdown.clone();
     let shown = Shown::new();
+    parts.mirroring = Some(shown.mirroring.subscribe());
     let state = wire::api_state(
         prepared,
         wire::Handles {
@@ -777,6 +784,7 @@ impl Parts {
         if let Some(kernel) = self.kernel.take() {
             within(GRACE + PART_END, "kernel", kernel.shutdown(GRACE)).await;
         }
+        self.log_stop(reason).await;
         if let Some(tasks) = self.tasks.take() {
             let late = tasks.shutdown(PART_END).await;
             if late > 0 {
@@ -791,15 +799,30 @@ impl Parts {
         {
             tracing::warn!(error = %why, "daemon.json is left behind");
         }
-        self.close_audit(reason).await;
+        self.close_audit().await;
     }
 
-    async fn close_audit(&mut self, reason: &str) {
+    /// Logs the stop, and lets those who keep copies of the log have all of it: what is lost here later
+    /// is there then.
+    async fn log_stop(&mut self, reason: &str) {
         if let Some(auditor) = self.auditor.take()
             && let Err(why) = auditor.record(Event::node_stop(reason)).await
         {
             tracing::error!(error = %why, "the stop cannot be logged");
         }
+        let (Some(log), Some(mirroring)) = (&self.log, self.mirroring.take()) else {
+            return;
+        };
+        if log.is_held() {
+            return;
+        }
+        let copied = tokio::time::timeout(LAST_COPY, mirror::copied(log, mirroring)).await;
+        if copied.is_err() {
+            tracing::info!("the last entries are not at all mirrors yet");
+        }
+    }
+
+    async fn close_audit(&mut self) {
         let Some(log) = self.log.take() else {
             return;
         };
