@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::HeaderValue;
+use futures::future::BoxFuture;
 use openfang_audit::collect::Witnessing;
 use openfang_audit::{Event, Log};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
 use openfang_kernel::{Auditor, Kernel};
-use openfang_mesh::{Epoch, Mesh};
+use openfang_mesh::{Answer, Epoch, Mesh, Question};
 use openfang_schema::ws;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,6 +23,7 @@ use crate::auth::{AuthConfig, Denial};
 use crate::calls::Calls;
 use crate::error::{ApiError, not_logged};
 use crate::failures::{Client, Entry, Failures};
+use crate::rate::Rate;
 
 /// Everything the routes work with.
 #[derive(Clone)]
@@ -34,6 +36,10 @@ pub struct State {
     pub audit: Option<Log>,
     /// How it stands with the witnesses of the audit log.
     pub witnessing: watch::Receiver<Witnessing>,
+    /// Cosigns heads of logs that are not of the mesh; `None` when this node does not.
+    pub witness: Option<Arc<dyn PublicWitness>>,
+    /// The folder of what is known against logs and cosigners.
+    pub evidence: PathBuf,
     /// Who may make a request.
     pub auth: AuthConfig,
     /// What the node says of itself.
@@ -80,6 +86,14 @@ pub struct Membership {
     pub peers: Vec<PeerAddr>,
     /// The secret of the mesh, when the join brought one.
     pub secret: Option<(Epoch, SharedSecret)>,
+}
+
+/// A witness of logs that are not of the mesh.
+pub trait PublicWitness: Send + Sync + 'static {
+    /// Answers a question of whoever asks: `witness/add-checkpoint`, `witness/<id>/checkpoint`.
+    ///
+    /// Cancel safety: what was asked may be done all the same.
+    fn ask(&self, question: Question) -> BoxFuture<'static, Answer>;
 }
 
 /// Keeps what a join brought.
@@ -133,6 +147,8 @@ pub(crate) struct App {
     /// Held while the whole log is read: one verification at a time.
     pub(crate) verifying: tokio::sync::Mutex<()>,
     failures: Failures,
+    /// How often those may ask the witness who need no key.
+    pub(crate) strangers: Rate,
     started: Instant,
     /// End of the window in which failures are gathered, in milliseconds; 0 when none wait.
     flush_at_ms: AtomicU64,
@@ -153,6 +169,7 @@ impl App {
             calls: Arc::default(),
             verifying: tokio::sync::Mutex::new(()),
             failures: Failures::new(),
+            strangers: Rate::new(),
             started: Instant::now(),
             flush_at_ms: AtomicU64::new(0),
             users: Mutex::default(),

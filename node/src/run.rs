@@ -29,7 +29,7 @@ use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
-use crate::witness::{self, Asking, Counter, WitnessKey};
+use crate::witness::{self, Asking, Counter, PublicWindow, Window, WitnessKey};
 use crate::{VERSION, audit_epoch, config, files, hardening, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
@@ -300,7 +300,7 @@ async fn start_and_serve(
         witness: prepared.witness.as_ref().map(WitnessKey::public),
         mirror: None,
     };
-    let (window, counter) = prepared.witness.clone().map(witness::counter).unzip();
+    let (window, counter, public) = open_windows(prepared);
     let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), window);
     let epoch = parts.log.as_ref().map(Log::epoch);
     let (mesh, owner) = Mesh::start(
@@ -328,6 +328,7 @@ async fn start_and_serve(
             log: parts.log.clone(),
             listen_addr,
             witnessing,
+            witness: public,
             shutdown: shutdown.clone(),
         },
     );
@@ -360,6 +361,20 @@ async fn start_and_serve(
         () = mesh_ended(&mut parts.mesh) => Err(TaskFailure::Ended("mesh").into()),
         () = kernel_ended(&mut parts.kernel) => Err(TaskFailure::Ended("kernel").into()),
     }
+}
+
+/// Opens the window of the witness for the mesh, and for everybody where logs elsewhere are witnessed.
+fn open_windows(
+    prepared: &Prepared,
+) -> (Option<Window>, Option<Counter>, Option<Arc<PublicWindow>>) {
+    let logs = &prepared.config.audit.witness_logs;
+    let logs = witness::trusted(logs, &prepared.keys.node_id());
+    let Some(key) = prepared.witness.clone() else {
+        return (None, None, None);
+    };
+    let (window, counter) = witness::counter(key, logs.clone());
+    let public = (!logs.is_empty()).then(|| Arc::new(PublicWindow::new(window.clone(), &logs)));
+    (Some(window), Some(counter), public)
 }
 
 /// Starts to cosign for others, and to ask them to.

@@ -15,10 +15,12 @@ use crate::home::Home;
 mod answering;
 mod asking;
 mod generation;
+mod public;
 
 pub(crate) use answering::{Counter, Window, counter};
 pub(crate) use asking::{Asking, collect};
 pub(crate) use generation::WitnessKey;
+pub(crate) use public::{PublicWindow, trusted};
 
 /// Where a head is handed in.
 const ADD_CHECKPOINT: &str = "witness/add-checkpoint";

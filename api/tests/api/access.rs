@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::node::{ELSEWHERE, KEY, KEYED, KEYLESS, Setup, start};
 
 /// Every route that needs the key, with a method it takes.
-pub(crate) const PROTECTED: [(&str, &str); 20] = [
+pub(crate) const PROTECTED: [(&str, &str); 25] = [
     ("GET", "/api/status"),
     ("GET", "/api/version"),
     ("POST", "/api/shutdown"),
@@ -26,6 +26,11 @@ pub(crate) const PROTECTED: [(&str, &str); 20] = [
     ("GET", "/api/audit/verify"),
     ("GET", "/api/audit/checkpoint"),
     ("GET", "/api/audit/witnesses"),
+    ("GET", "/api/audit/tile/0/000"),
+    ("GET", "/api/audit/proof/0"),
+    ("GET", "/api/audit/consistency?from=1&to=2"),
+    ("GET", "/api/audit/evidence"),
+    ("GET", "/api/audit/peers"),
     ("GET", "/api/nothing"),
 ];
 

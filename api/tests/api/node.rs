@@ -139,6 +139,8 @@ pub(crate) async fn start(setup: Setup) -> Node {
         mesh: mesh.clone(),
         audit: log.clone(),
         witnessing: tokio::sync::watch::channel(Collector::new().status()).1,
+        witness: None,
+        evidence: dir.path().join("audit.d/evidence"),
         auth: AuthConfig {
             key: setup.key.then(|| ApiKey::parse(KEY).expect("a key")),
             require_local: setup.require_local,

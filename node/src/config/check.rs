@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use openfang_audit::note::Verifier;
 use openfang_id::{ApiKey, NodeName, PeerAddr, SecretError, SharedSecret};
 use openfang_kernel::provider;
 use zeroize::Zeroizing;
@@ -309,7 +310,25 @@ impl Check<'_> {
             Some(written) => self.path(home, "audit.log_path", written),
             None => home.audit_log(),
         };
-        Audit { enabled, log_path }
+        Audit {
+            enabled,
+            log_path,
+            witness_logs: self.witness_logs(raw),
+        }
+    }
+
+    fn witness_logs(&mut self, raw: &RawConfig) -> Vec<Verifier> {
+        let mut logs = Vec::new();
+        for written in raw.audit_witness_logs.iter().flat_map(|list| &list.value) {
+            match written.value.parse() {
+                Ok(log) => logs.push(log),
+                Err(why) => {
+                    let found = written.value.clone();
+                    self.problem(written.place, ProblemKind::WitnessLog { found, why });
+                }
+            }
+        }
+        logs
     }
 
     /// `~/` is the home folder of the user; what is relative is so to the home of the node.

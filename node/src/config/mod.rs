@@ -15,6 +15,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use openfang_audit::note::Verifier;
 use openfang_id::{ApiKey, NodeName, PeerAddr, SharedSecret};
 use openfang_ofp::gate::Epoch;
 use zeroize::Zeroizing;
@@ -97,6 +98,8 @@ pub struct Audit {
     pub enabled: bool,
     /// The file of the entries.
     pub log_path: PathBuf,
+    /// The logs that are not of the mesh and are witnessed for everybody.
+    pub witness_logs: Vec<Verifier>,
 }
 
 /// The model of agents that name none.

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use openfang_audit::note::VerifierError;
 use openfang_id::{AddrError, NameError, SecretError};
 use openfang_kernel::provider;
 
@@ -120,6 +121,15 @@ pub enum ProblemKind {
         /// Why it is none.
         #[source]
         why: AddrError,
+    },
+    /// Not the verifier key of a log.
+    #[error("{found:?} in `audit.witness_logs`: {why}")]
+    WitnessLog {
+        /// What was written.
+        found: String,
+        /// Why it is none.
+        #[source]
+        why: VerifierError,
     },
     /// A weak, damaged or copied secret.
     #[error("`{name}` is not usable: {why}")]
@@ -269,6 +279,9 @@ impl ProblemKind {
             }
             Self::NodeName(_why) => "node_name = \"node-1\"".to_owned(),
             Self::Peer { .. } => "bootstrap_peers = [\"192.0.2.7:4200\"]".to_owned(),
+            Self::WitnessLog { .. } => {
+                "witness_logs = [\"…\"], with what stands behind `log` in the policy of that log".to_owned()
+            }
             Self::Secret { name, why } => mend_secret(name, *why),
             Self::Unset { name, variable } => {
                 format!("export {variable}=…, or remove the line `{} = …`", last(name))

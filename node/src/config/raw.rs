@@ -41,6 +41,7 @@ pub(crate) struct RawConfig {
     pub(crate) audit_enabled: Option<Found<bool>>,
     pub(crate) audit_log_path: Option<Found<String>>,
     pub(crate) audit_hash_algorithm: Option<Found<String>>,
+    pub(crate) audit_witness_logs: Option<Texts>,
     pub(crate) model_provider: Option<Found<String>>,
     pub(crate) model_name: Option<Found<String>>,
     pub(crate) model_api_key_env: Option<Found<String>>,
@@ -69,7 +70,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of the format, with the table it stands in.
-static KEYS: [Key; 18] = [
+static KEYS: [Key; 19] = [
     key("api_key", Slot::Secret(|raw| &mut raw.api_key)),
     key("api_key_env", Slot::Text(|raw| &mut raw.api_key_env)),
     key("api_listen", Slot::Text(|raw| &mut raw.api_listen)),
@@ -104,6 +105,10 @@ static KEYS: [Key; 18] = [
     key(
         "audit.hash_algorithm",
         Slot::Text(|raw| &mut raw.audit_hash_algorithm),
+    ),
+    key(
+        "audit.witness_logs",
+        Slot::Texts(|raw| &mut raw.audit_witness_logs),
     ),
     key(
         "default_model.provider",

@@ -17,6 +17,7 @@ use crate::VERSION;
 use crate::clock::MachineClock;
 use crate::config::{Config, Network};
 use crate::run::Prepared;
+use crate::witness::PublicWindow;
 
 /// What runs, for those who answer for it.
 pub(crate) struct Handles {
@@ -27,6 +28,8 @@ pub(crate) struct Handles {
     pub(crate) listen_addr: SocketAddr,
     /// How it stands with the witnesses of the log.
     pub(crate) witnessing: watch::Receiver<Witnessing>,
+    /// Where heads of logs elsewhere are cosigned, if any are.
+    pub(crate) witness: Option<Arc<PublicWindow>>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -92,6 +95,10 @@ pub(crate) fn api_state(prepared: &Prepared, handles: Handles) -> State {
         mesh: handles.mesh,
         audit: handles.log,
         witnessing: handles.witnessing,
+        witness: handles
+            .witness
+            .map(|window| window as Arc<dyn openfang_api::PublicWitness>),
+        evidence: config.home.audit_dir().join("evidence"),
         auth: AuthConfig {
             key: config.api.key.clone(),
             require_local: config.api.require_auth_local,
