@@ -99,6 +99,7 @@ fn check_parameters(access: Access, route: &str, query: Option<&str>) -> Result<
     let known: &[&str] = match route {
         path::AGENTS => &["scope"],
         path::AUDIT_RECENT => &["n", "limit"],
+        path::AUDIT_CONSISTENCY => &["from", "to"],
         path::WS => &["key", "token"],
         _other => &[],
     };
@@ -114,13 +115,15 @@ fn check_parameters(access: Access, route: &str, query: Option<&str>) -> Result<
     }
 }
 
-/// Four routes are open to everyone, for reading only. Those that give the node or the mesh away, or
+/// Four routes are open to everyone, for reading only, and so is the witness, for logs elsewhere. Those that give the node or the mesh away, or
 /// decide what runs on it, have power.
 fn reach(method: &Method, route: &str) -> Reach {
     let reads = *method == Method::GET || *method == Method::HEAD;
     let posts = *method == Method::POST;
     match route {
         path::HEALTH | path::ROOT | path::LOGO | path::FAVICON if reads => Reach::Public,
+        path::WITNESS_ADD if posts => Reach::Public,
+        path::WITNESS_CHECKPOINT if reads => Reach::Public,
         path::WS => Reach::WebSocket,
         path::NETWORK_TICKET => Reach::Power,
         path::AGENTS | path::SHUTDOWN | path::RESTART | path::NETWORK_JOIN if posts => Reach::Power,

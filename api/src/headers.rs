@@ -13,6 +13,11 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 
+/// What a handler says of an answer that never changes, and that alone may be kept. It was shown to one
+/// who may see it: no cache that others share may keep it.
+pub(crate) const IMMUTABLE: HeaderValue =
+    HeaderValue::from_static("private, max-age=604800, immutable");
+
 /// The headers that do not depend on the request. Browsers heed the transport header only over
 /// TLS, as behind a proxy.
 const FIXED: [(HeaderName, HeaderValue); 7] = [
@@ -41,6 +46,9 @@ const FIXED: [(HeaderName, HeaderValue); 7] = [
 pub(crate) fn secure(headers: &mut HeaderMap) {
     headers.reserve(FIXED.len() + 4);
     for (name, value) in FIXED {
-        headers.insert(name, value);
+        let kept = name == CACHE_CONTROL && headers.get(CACHE_CONTROL) == Some(&IMMUTABLE);
+        if !kept {
+            headers.insert(name, value);
+        }
     }
 }

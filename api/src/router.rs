@@ -6,11 +6,13 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use openfang_audit::witness::REQUEST_BYTES_MAX;
 use openfang_schema::path;
 
 use crate::edge::edge;
 use crate::extract::{BODY_BYTES_MAX, MANIFEST_BODY_BYTES_MAX, MESSAGE_BODY_BYTES_MAX};
 use crate::routes::{agents, audit, fallback, message, network, node, page, socket};
+use crate::routes::{holdings, tlog, witness};
 use crate::state::{App, State};
 
 /// Makes the routes. Each request should carry the address of its peer as
@@ -46,9 +48,25 @@ pub fn router(state: State) -> Router {
         .route(path::AUDIT_CHECKPOINT, get(audit::checkpoint))
         .route(path::AUDIT_WITNESSES, get(audit::witnesses))
         .route(path::AUDIT_MIRRORS, get(audit::mirrors))
+        .merge(third_parties())
         .fallback(fallback::no_route)
         .method_not_allowed_fallback(fallback::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(&app), edge))
         .with_state(app)
+}
+
+/// What those ask who check the log of this node, or what it knows of others.
+fn third_parties() -> Router<Arc<App>> {
+    Router::new()
+        .route(path::AUDIT_TILE, get(tlog::tile))
+        .route(path::AUDIT_PROOF, get(tlog::proof))
+        .route(path::AUDIT_CONSISTENCY, get(tlog::consistency))
+        .route(path::AUDIT_EVIDENCE, get(holdings::evidence))
+        .route(path::AUDIT_PEERS, get(holdings::peers))
+        .route(
+            path::WITNESS_ADD,
+            post(witness::add).layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX)),
+        )
+        .route(path::WITNESS_CHECKPOINT, get(witness::checkpoint))
 }

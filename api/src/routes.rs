@@ -4,11 +4,14 @@
 pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod fallback;
+pub(crate) mod holdings;
 pub(crate) mod message;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod page;
 pub(crate) mod socket;
+pub(crate) mod tlog;
+pub(crate) mod witness;
 
 use std::sync::Arc;
 

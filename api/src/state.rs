@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::HeaderValue;
+use futures::future::BoxFuture;
 use openfang_audit::collect::Witnessing;
 use openfang_audit::feed::Mirroring;
 use openfang_audit::inquiry::Signing;
 use openfang_audit::{Event, Log};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
 use openfang_kernel::{Auditor, Kernel};
-use openfang_mesh::{Epoch, Mesh};
+use openfang_mesh::{Answer, Epoch, Mesh, Question};
 use openfang_schema::ws;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,6 +25,7 @@ use crate::auth::{AuthConfig, Denial};
 use crate::calls::Calls;
 use crate::error::{ApiError, not_logged};
 use crate::failures::{Client, Entry, Failures};
+use crate::rate::Rate;
 
 /// Everything the routes work with.
 #[derive(Clone)]
@@ -40,6 +42,10 @@ pub struct State {
     pub signing: watch::Receiver<Signing>,
     /// How it stands with the mirrors of the audit log.
     pub mirroring: watch::Receiver<Mirroring>,
+    /// Cosigns heads of logs that are not of the mesh; `None` when this node does not.
+    pub witness: Option<Arc<dyn PublicWitness>>,
+    /// The folder of what is known against logs and cosigners.
+    pub evidence: PathBuf,
     /// Who may make a request.
     pub auth: AuthConfig,
     /// What the node says of itself.
@@ -86,6 +92,14 @@ pub struct Membership {
     pub peers: Vec<PeerAddr>,
     /// The secret of the mesh, when the join brought one.
     pub secret: Option<(Epoch, SharedSecret)>,
+}
+
+/// A witness of logs that are not of the mesh.
+pub trait PublicWitness: Send + Sync + 'static {
+    /// Answers a question of whoever asks: `witness/add-checkpoint`, `witness/<id>/checkpoint`.
+    ///
+    /// Cancel safety: what was asked may be done all the same.
+    fn ask(&self, question: Question) -> BoxFuture<'static, Answer>;
 }
 
 /// Keeps what a join brought.
@@ -139,6 +153,8 @@ pub(crate) struct App {
     /// Held while the whole log is read: one verification at a time.
     pub(crate) verifying: tokio::sync::Mutex<()>,
     failures: Failures,
+    /// How often those may ask the witness who need no key.
+    pub(crate) strangers: Rate,
     started: Instant,
     /// End of the window in which failures are gathered, in milliseconds; 0 when none wait.
     flush_at_ms: AtomicU64,
@@ -159,6 +175,7 @@ impl App {
             calls: Arc::default(),
             verifying: tokio::sync::Mutex::new(()),
             failures: Failures::new(),
+            strangers: Rate::new(),
             started: Instant::now(),
             flush_at_ms: AtomicU64::new(0),
             users: Mutex::default(),

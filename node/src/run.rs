@@ -37,7 +37,7 @@ use crate::mirror::{self, Desk, Feeding};
 use crate::own_log::{Anew, Found, OwnLog};
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
-use crate::witness::{self, Announcing, Asking, Counter, Window};
+use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Window};
 use crate::{VERSION, audit_epoch, config, evidence, files, hardening, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
@@ -389,7 +389,9 @@ async fn start_and_serve(
     ));
     let kernel = open_kernel(prepared, parts, &auditor, &neighbours).await?;
     let about = (recorder, std::mem::take(&mut evidence.files));
-    let (mesh, counter, copies) = start_mesh(prepared, parts, &kernel, about).await?;
+    let windows = open_windows(prepared);
+    let public = windows.2.clone();
+    let (mesh, counter, copies) = start_mesh(prepared, parts, &kernel, (about, windows)).await?;
     neighbours.attach(mesh.clone(), kernel.list());
     let listen_at = prepared.listen_again.unwrap_or(config.api.listen);
     let listener = listen(listen_at).await?;
@@ -412,6 +414,7 @@ async fn start_and_serve(
             witnessing: shown.witnessing.subscribe(),
             mirroring: shown.mirroring.subscribe(),
             signing,
+            witness: public,
             shutdown: shutdown.clone(),
         },
     );
@@ -452,6 +455,23 @@ async fn start_and_serve(
     }
 }
 
+/// What takes note of others, and what is known against them.
+type Known = (Arc<wire::Recorder>, Vec<Vec<u8>>);
+/// Where this node cosigns: for the mesh, and for everybody.
+type Windows = (Option<Window>, Option<Counter>, Option<Arc<PublicWindow>>);
+
+/// Opens the window of the witness for the mesh, and for everybody where logs elsewhere are witnessed.
+fn open_windows(prepared: &Prepared) -> Windows {
+    let logs = &prepared.config.audit.witness_logs;
+    let logs = witness::trusted(logs, &prepared.keys.node_id());
+    let Some(key) = prepared.witness.clone() else {
+        return (None, None, None);
+    };
+    let (window, counter) = witness::counter(key, logs.clone());
+    let public = (!logs.is_empty()).then(|| Arc::new(PublicWindow::new(window.clone(), &logs)));
+    (Some(window), Some(counter), public)
+}
+
 /// Opens the kernel. The entry of the start is the first in the queue of the log; the database opens
 /// while it is being written.
 async fn open_kernel(
@@ -481,14 +501,13 @@ async fn start_mesh(
     prepared: &Prepared,
     parts: &mut Parts,
     kernel: &Kernel,
-    (recorder, evidence): (Arc<wire::Recorder>, Vec<Vec<u8>>),
+    ((recorder, evidence), (window, counter, _public)): (Known, Windows),
 ) -> Result<(Mesh, Option<(Window, Counter)>, Desk), RunError> {
     let Prepared { config, keys, .. } = prepared;
     let cosigners = Cosigners {
         witness: prepared.witness.as_ref().map(RoleKey::public),
         mirror: prepared.mirror.as_ref().map(RoleKey::public),
     };
-    let (window, counter) = prepared.witness.clone().map(witness::counter).unzip();
     let desk = Desk::new(
         prepared.mirror.clone(),
         config.audit.mirror_quota_bytes,

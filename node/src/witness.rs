@@ -16,10 +16,12 @@ use crate::home::Home;
 mod announcing;
 mod answering;
 mod asking;
+mod public;
 
 pub(crate) use announcing::{Announcing, announce};
 pub(crate) use answering::{Counter, Window, counter, trust_in};
 pub(crate) use asking::{Asking, WITNESSES, collect};
+pub(crate) use public::{PublicWindow, trusted};
 
 /// Where a head is handed in.
 const ADD_CHECKPOINT: &str = "witness/add-checkpoint";

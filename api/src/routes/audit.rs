@@ -14,7 +14,7 @@ use crate::extract::Params;
 use crate::state::State as Given;
 use crate::wire;
 
-const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(super) const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// Entries that are given when nobody says how many.
 const ENTRIES: usize = 50;
 /// The most entries of one answer.
@@ -103,7 +103,7 @@ pub(crate) async fn mirrors(State(app): AppState) -> Answer {
     ok(&wire::audit_mirrors(&app.state, status))
 }
 
-fn log(state: &Given) -> Result<Log, ApiError> {
+pub(super) fn log(state: &Given) -> Result<Log, ApiError> {
     state.audit.clone().ok_or_else(|| {
         ApiError::new(ErrorCode::Unprocessable, "This node keeps no audit log.")
             .reason("audit_off")
@@ -111,7 +111,7 @@ fn log(state: &Given) -> Result<Log, ApiError> {
     })
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(work)
@@ -122,12 +122,16 @@ async fn blocking<T: Send + 'static>(
 /// A damaged entry is a finding, not a fault of the API: it is told.
 fn unread(error: ReadError) -> ApiError {
     match error {
-        ReadError::Damaged { seq } => ApiError::new(
-            ErrorCode::Internal,
-            format!("Entry {seq} of the audit log is not what was written."),
-        )
-        .reason("audit_damaged")
-        .hint("GET /api/audit/verify says more."),
+        ReadError::Damaged { seq } => damaged(seq),
         ReadError::Io { .. } => ApiError::internal("Reading the audit log", &error),
     }
+}
+
+pub(super) fn damaged(seq: u64) -> ApiError {
+    ApiError::new(
+        ErrorCode::Internal,
+        format!("Entry {seq} of the audit log is not what was written."),
+    )
+    .reason("audit_damaged")
+    .hint("GET /api/audit/verify says more.")
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::node::{ELSEWHERE, KEY, KEYED, KEYLESS, Setup, start};
 
 /// Every route that needs the key, with a method it takes.
-pub(crate) const PROTECTED: [(&str, &str); 21] = [
+pub(crate) const PROTECTED: [(&str, &str); 26] = [
     ("GET", "/api/status"),
     ("GET", "/api/version"),
     ("POST", "/api/shutdown"),
@@ -27,6 +27,11 @@ pub(crate) const PROTECTED: [(&str, &str); 21] = [
     ("GET", "/api/audit/checkpoint"),
     ("GET", "/api/audit/witnesses"),
     ("GET", "/api/audit/mirrors"),
+    ("GET", "/api/audit/tile/0/000"),
+    ("GET", "/api/audit/proof/0"),
+    ("GET", "/api/audit/consistency?from=1&to=2"),
+    ("GET", "/api/audit/evidence"),
+    ("GET", "/api/audit/peers"),
     ("GET", "/api/nothing"),
 ];
 

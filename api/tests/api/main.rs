@@ -12,3 +12,4 @@ mod node;
 mod served;
 mod socket;
 mod surface;
+mod tlog;

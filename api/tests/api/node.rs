@@ -146,6 +146,8 @@ pub(crate) async fn start(setup: Setup) -> Node {
         witnessing: tokio::sync::watch::channel(Collector::new().status()).1,
         signing: tokio::sync::watch::channel(openfang_audit::inquiry::Signing::Free).1,
         mirroring: tokio::sync::watch::channel(Mirroring::none()).1,
+        witness: None,
+        evidence: dir.path().join("audit.d/evidence"),
         auth: AuthConfig {
             key: setup.key.then(|| ApiKey::parse(KEY).expect("a key")),
             require_local: setup.require_local,

@@ -70,6 +70,11 @@ fn alter(home: &Home) {
 fn a_node_without_peers_is_not_below_a_quorum() {
     let home = alone();
     verify(&home, 0, &["intact: ", "not witnessed: no peers"]);
+    let daemon = home.start();
+    let out = home.run(&["audit", "verify", "--peers"]);
+    assert_eq!(out.code, Some(0), "{out:?}");
+    assert!(out.stdout.contains("peers: none"), "{out:?}");
+    daemon.stop();
     let out = home.run(&["audit", "verify", "--peers"]);
     assert_eq!(out.code, Some(2), "not asked is not fine: {out:?}");
     assert!(
@@ -229,6 +234,9 @@ fn a_log_that_was_put_back_contradicts_its_witnesses() {
         let size = cosigned.lines().nth(1).and_then(|size| size.parse().ok());
         size.is_some_and(|size: usize| size >= entries().saturating_sub(1))
     });
+    let out = a.run(&["audit", "verify", "--peers"]);
+    assert_eq!(out.code, Some(0), "{out:?}");
+    assert!(out.stdout.contains("witness b ("), "{out:?}");
     daemon_a.stop();
     // Everything that this node says of its log, and nothing of what its witnesses say.
     put_back(&a, early.path());

@@ -4,15 +4,17 @@
 //! others hold does not: a head that a witness has cosigned, or a mirror has stored. One pass over the
 //! lines answers for any number of them.
 
+use std::io;
 use std::ops::ControlFlow;
 
+use crate::forest::Grow;
 use crate::heads::Heads;
 use crate::scan::Passing;
-use crate::storage::FsReader;
+use crate::storage::{FsReader, Part, Reader as _};
 use crate::tile::Progress;
-use crate::tree::{Compact, EMPTY_ROOT};
-use crate::verify::{Report, Source, VerifyError, judge};
-use crate::{Checkpoint, Line};
+use crate::tree::Compact;
+use crate::verify::{Report, Source, VerifyError, judge_onto};
+use crate::{Checkpoint, Hash, Line};
 
 /// How often progress is told, in entries.
 const PROGRESS_ENTRIES: u64 = 4096;
@@ -69,100 +71,130 @@ pub fn survey(
         }
     })?;
     let signed = own.top().map_or(0, |head| head.checkpoint.size);
-    let mut pass = Comparison::new(heads, signed);
-    let report = judge(&reader, source, 0, |passing| {
-        pass.see(&passing);
-        let done = pass.tree.size();
+    let mut by_size: Vec<usize> = (0..heads.len()).collect();
+    by_size.sort_by_key(|at| heads[*at].size);
+    let mut roots = Roots::new(heads, &by_size);
+    let mut times = Times::new(heads, &by_size, signed);
+    let report = judge_onto(&reader, source, 0, &mut roots, |passing| {
+        times.see(&passing);
+        let done = passing.seq + 1;
         if done.is_multiple_of(PROGRESS_ENTRIES) || done == signed {
             let total = signed.max(done);
             progress(Progress { done, total });
         }
         ControlFlow::Continue(())
     })?;
+    let last = times.last.and_then(|place| read_line(&reader, place).ok());
+    let compared = roots.fits.into_iter().zip(times.behind);
     Ok(Survey {
         report,
-        compared: pass.compared,
-        first_unsigned: pass.first_unsigned,
-        last_entry: time_in(&pass.last),
+        compared: compared
+            .map(|(fit, next_entry)| Compared { fit, next_entry })
+            .collect(),
+        first_unsigned: times.first_unsigned,
+        last_entry: last.and_then(|line| time_in(&line)),
     })
 }
 
-/// The state of the pass.
-struct Comparison<'a> {
+/// The tree that the lines are hashed onto, compared with each head when it has its size.
+struct Roots<'a> {
     heads: &'a [Checkpoint],
-    /// The places of the heads, those of the smallest size first.
-    by_size: Vec<usize>,
-    next: usize,
-    /// Those whose size was reached by the line before.
-    reached: Vec<usize>,
-    compared: Vec<Compared>,
+    /// The places of the heads that are not reached yet, those of the smallest size first.
+    left: &'a [usize],
+    fits: Vec<Fit>,
     tree: Compact,
-    signed: u64,
-    first_unsigned: Option<String>,
-    /// The line before.
-    last: Vec<u8>,
 }
 
-impl<'a> Comparison<'a> {
-    fn new(heads: &'a [Checkpoint], signed: u64) -> Self {
-        let mut by_size: Vec<usize> = (0..heads.len()).collect();
-        by_size.sort_by_key(|at| heads[*at].size);
-        let not_reached = Compared {
-            fit: Fit::Beyond,
-            next_entry: None,
-        };
-        let mut pass = Self {
+impl<'a> Roots<'a> {
+    fn new(heads: &'a [Checkpoint], by_size: &'a [usize]) -> Self {
+        let mut roots = Self {
             heads,
-            by_size,
-            next: 0,
-            reached: Vec::new(),
-            compared: vec![not_reached; heads.len()],
+            left: by_size,
+            fits: vec![Fit::Beyond; heads.len()],
             tree: Compact::default(),
-            signed,
-            first_unsigned: None,
-            last: Vec::new(),
         };
-        pass.compare();
-        pass
+        roots.compare();
+        roots
     }
 
-    fn see(&mut self, passing: &Passing<'_>) {
-        self.last.clear();
-        self.last.extend_from_slice(passing.bytes);
-        if !self.reached.is_empty() {
-            let time = time_in(passing.bytes);
-            for at in std::mem::take(&mut self.reached) {
-                self.compared[at].next_entry.clone_from(&time);
-            }
-        }
-        if passing.seq == self.signed {
-            self.first_unsigned = time_in(passing.bytes);
-        }
-        self.tree.push(passing.leaf);
-        self.compare();
-    }
-
-    /// Compares the heads of the size that the tree has now.
     fn compare(&mut self) {
-        while let Some(at) = self.by_size.get(self.next).copied() {
-            let head = &self.heads[at];
+        while let Some((at, rest)) = self.left.split_first() {
+            let head = &self.heads[*at];
             if head.size != self.tree.size() {
                 break;
             }
-            let root = if head.size == 0 {
-                EMPTY_ROOT
-            } else {
-                self.tree.root()
-            };
-            self.compared[at].fit = if head.root == root {
+            self.fits[*at] = if head.root == self.tree.root() {
                 Fit::Fits
             } else {
                 Fit::Differs
             };
-            self.reached.push(at);
-            self.next += 1;
+            self.left = rest;
         }
     }
+}
+
+impl Grow for Roots<'_> {
+    fn push(&mut self, leaf: Hash) {
+        self.tree.push(leaf);
+        self.compare();
+    }
+
+    fn root(&self) -> Hash {
+        self.tree.root()
+    }
+}
+
+/// When the entries were written that matter.
+struct Times<'a> {
+    heads: &'a [Checkpoint],
+    left: &'a [usize],
+    /// Of the entry behind each head.
+    behind: Vec<Option<String>>,
+    signed: u64,
+    first_unsigned: Option<String>,
+    /// Where the last line is.
+    last: Option<(u64, usize)>,
+}
+
+impl<'a> Times<'a> {
+    fn new(heads: &'a [Checkpoint], by_size: &'a [usize], signed: u64) -> Self {
+        Self {
+            heads,
+            left: by_size,
+            behind: vec![None; heads.len()],
+            signed,
+            first_unsigned: None,
+            last: None,
+        }
+    }
+
+    fn see(&mut self, passing: &Passing<'_>) {
+        self.last = Some((passing.offset, passing.bytes.len()));
+        while let Some((at, rest)) = self.left.split_first() {
+            if self.heads[*at].size != passing.seq {
+                break;
+            }
+            self.behind[*at] = time_in(passing.bytes);
+            self.left = rest;
+        }
+        if passing.seq == self.signed {
+            self.first_unsigned = time_in(passing.bytes);
+        }
+    }
+}
+
+/// Reads a line once more.
+fn read_line(reader: &FsReader, (offset, length): (u64, usize)) -> io::Result<Vec<u8>> {
+    let mut line = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        let read = reader.read_at(Part::Log, offset + filled as u64, &mut line[filled..])?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        filled += read;
+    }
+    Ok(line)
 }
 
 /// Returns when a line was written.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use openfang_id::VerifyingKey;
 
+use crate::forest::Grow;
 use crate::heads::Heads;
 use crate::scan::{Passing, Span, examine};
 use crate::storage::{FsReader, Reader};
@@ -163,6 +164,17 @@ pub(crate) fn judge<R: Reader + ?Sized>(
     at_least: u64,
     each: impl FnMut(Passing<'_>) -> ControlFlow<()>,
 ) -> Result<Report, VerifyError> {
+    judge_onto(reader, source, at_least, &mut Compact::default(), each)
+}
+
+/// The same, with every line hashed onto a tree of the caller, which must be empty.
+pub(crate) fn judge_onto<R: Reader + ?Sized, T: Grow>(
+    reader: &R,
+    source: Source<'_>,
+    at_least: u64,
+    tree: &mut T,
+    each: impl FnMut(Passing<'_>) -> ControlFlow<()>,
+) -> Result<Report, VerifyError> {
     let unreadable = |path: &Path| {
         let path = path.to_owned();
         move |source| VerifyError::Unreadable { path, source }
@@ -183,8 +195,7 @@ pub(crate) fn judge<R: Reader + ?Sized>(
         return Ok(tampered(damage, 0));
     }
     let top = heads.top();
-    let mut tree = Compact::default();
-    let examined = match examine(reader, Span::ALL, &heads.known(), &mut tree, each) {
+    let examined = match examine(reader, Span::ALL, &heads.known(), tree, each) {
         Ok(examined) => examined,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let damage = Damage {

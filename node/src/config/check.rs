@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use openfang_audit::note::Verifier;
 use openfang_id::{ApiKey, NodeId, NodeName, PeerAddr, SecretError, SharedSecret};
 use openfang_kernel::provider;
 use zeroize::Zeroizing;
@@ -325,6 +326,7 @@ impl Check<'_> {
             log_path,
             allow_convicted: self.allowed(raw),
             mirror_quota_bytes: mirror_quota_mb << 20,
+            witness_logs: self.witness_logs(raw),
             require_peer_floor: raw
                 .audit_require_peer_floor
                 .as_ref()
@@ -364,6 +366,20 @@ impl Check<'_> {
         };
         self.problem(written.place, kind);
         DEFAULT_MIRROR_QUOTA_MB
+    }
+
+    fn witness_logs(&mut self, raw: &RawConfig) -> Vec<Verifier> {
+        let mut logs = Vec::new();
+        for written in raw.audit_witness_logs.iter().flat_map(|list| &list.value) {
+            match written.value.parse() {
+                Ok(log) => logs.push(log),
+                Err(why) => {
+                    let found = written.value.clone();
+                    self.problem(written.place, ProblemKind::WitnessLog { found, why });
+                }
+            }
+        }
+        logs
     }
 
     /// `~/` is the home folder of the user; what is relative is so to the home of the node.

@@ -16,6 +16,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use openfang_audit::note::Verifier;
 use openfang_id::{ApiKey, NodeId, NodeName, PeerAddr, SharedSecret};
 use openfang_ofp::gate::Epoch;
 use zeroize::Zeroizing;
@@ -104,6 +105,8 @@ pub struct Audit {
     pub mirror_quota_bytes: u64,
     /// Whether nothing is signed after a start before enough peers have said what they know of the log.
     pub require_peer_floor: bool,
+    /// The logs that are not of the mesh and are witnessed for everybody.
+    pub witness_logs: Vec<Verifier>,
 }
 
 /// The model of agents that name none.

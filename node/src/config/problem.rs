@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use openfang_audit::note::VerifierError;
 use openfang_id::{AddrError, NameError, NodeIdError, SecretError};
 use openfang_kernel::provider;
 
@@ -138,11 +139,20 @@ pub enum ProblemKind {
     /// Not the id of a node.
     #[error("{found:?} in `audit.allow_convicted`: {why}")]
     Node {
+        /// What stands there.
+        found: String,
+        /// Why not.
+        #[source]
+        why: NodeIdError,
+    },
+    /// Not the verifier key of a log.
+    #[error("{found:?} in `audit.witness_logs`: {why}")]
+    WitnessLog {
         /// What was written.
         found: String,
         /// Why it is none.
         #[source]
-        why: NodeIdError,
+        why: VerifierError,
     },
     /// A weak, damaged or copied secret.
     #[error("`{name}` is not usable: {why}")]
@@ -294,6 +304,9 @@ impl ProblemKind {
             Self::NodeName(_why) => "node_name = \"node-1\"".to_owned(),
             Self::Peer { .. } => "bootstrap_peers = [\"192.0.2.7:4200\"]".to_owned(),
             Self::Node { .. } => "allow_convicted = [\"12D3KooW…\"] with an id that `openfang peers` shows".to_owned(),
+            Self::WitnessLog { .. } => {
+                "witness_logs = [\"…\"], with what stands behind `log` in the policy of that log".to_owned()
+            }
             Self::Secret { name, why } => mend_secret(name, *why),
             Self::Unset { name, variable } => {
                 format!("export {variable}=…, or remove the line `{} = …`", last(name))

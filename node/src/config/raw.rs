@@ -44,6 +44,7 @@ pub(crate) struct RawConfig {
     pub(crate) audit_hash_algorithm: Option<Found<String>>,
     pub(crate) audit_mirror_quota_mb: Option<Found<String>>,
     pub(crate) audit_require_peer_floor: Option<Found<bool>>,
+    pub(crate) audit_witness_logs: Option<Texts>,
     pub(crate) model_provider: Option<Found<String>>,
     pub(crate) model_name: Option<Found<String>>,
     pub(crate) model_api_key_env: Option<Found<String>>,
@@ -74,7 +75,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of the format, with the table it stands in.
-static KEYS: [Key; 21] = [
+static KEYS: [Key; 22] = [
     key("api_key", Slot::Secret(|raw| &mut raw.api_key)),
     key("api_key_env", Slot::Text(|raw| &mut raw.api_key_env)),
     key("api_listen", Slot::Text(|raw| &mut raw.api_listen)),
@@ -121,6 +122,10 @@ static KEYS: [Key; 21] = [
     key(
         "audit.require_peer_floor",
         Slot::Flag(|raw| &mut raw.audit_require_peer_floor),
+    ),
+    key(
+        "audit.witness_logs",
+        Slot::Texts(|raw| &mut raw.audit_witness_logs),
     ),
     key(
         "default_model.provider",

@@ -107,6 +107,7 @@ fn every_key_is_read() {
         allow_convicted = ["12D3KooWFMRJk5pQnyvkFyf7J5q8rRHAEJkqU5gTifeJCjZaEicf"]
         mirror_quota_mb = 2_048
         require_peer_floor = true
+        witness_logs = ["example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"]
         [default_model]
         provider = "openai"
         model = "small"
@@ -146,6 +147,7 @@ fn every_key_is_read() {
         config.audit.log_path,
         PathBuf::from("/home/u/logs/audit.jsonl")
     );
+    assert_eq!(config.audit.witness_logs[0].name(), "example.com/foo");
     assert_eq!(config.model.provider.as_deref(), Some("openai"));
     assert_eq!(config.model.model.as_deref(), Some("small"));
     assert_eq!(config.model.api_key.as_ref().map(|k| k.as_str()), Some("k"));
@@ -236,6 +238,10 @@ const WRONG: &[(&str, &str)] = &[
     (
         "[audit]\nlog_path = \"~/a\"",
         "config.toml:2:12: `audit.log_path` starts with ~, and HOME is not set",
+    ),
+    (
+        "[audit]\nwitness_logs = [\"example.com\"]",
+        "config.toml:2:17: \"example.com\" in `audit.witness_logs`: not a verifier key: expected NAME+KEYID+BASE64",
     ),
     (
         "[audit]\nhash_algorithm = \"md5\"",

@@ -19,6 +19,7 @@ use crate::VERSION;
 use crate::clock::MachineClock;
 use crate::config::{Config, Network};
 use crate::run::Prepared;
+use crate::witness::PublicWindow;
 
 /// What runs, for those who answer for it.
 pub(crate) struct Handles {
@@ -33,6 +34,8 @@ pub(crate) struct Handles {
     pub(crate) signing: watch::Receiver<Signing>,
     /// How it stands with its mirrors.
     pub(crate) mirroring: watch::Receiver<Mirroring>,
+    /// Where heads of logs elsewhere are cosigned, if any are.
+    pub(crate) witness: Option<Arc<PublicWindow>>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -102,6 +105,10 @@ pub(crate) fn api_state(prepared: &Prepared, handles: Handles) -> State {
         witnessing: handles.witnessing,
         signing: handles.signing,
         mirroring: handles.mirroring,
+        witness: handles
+            .witness
+            .map(|window| window as Arc<dyn openfang_api::PublicWitness>),
+        evidence: config.home.audit_dir().join("evidence"),
         auth: AuthConfig {
             key: config.api.key.clone(),
             require_local: config.api.require_auth_local,

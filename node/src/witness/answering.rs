@@ -28,7 +28,7 @@ const QUEUE: usize = 64;
 const TEXT: &str = "text/plain; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
 /// Come back later: the status of HTTP.
-const UNAVAILABLE: u16 = 503;
+pub(super) const UNAVAILABLE: u16 = 503;
 
 /// Where questions are handed in.
 #[derive(Debug, Clone)]
@@ -41,17 +41,20 @@ pub(crate) struct Window {
 pub(crate) struct Counter {
     queue: mpsc::Receiver<Asked>,
     key: RoleKey,
+    /// The logs that anyone may hand in heads of.
+    public: Arc<BTreeMap<String, Trust>>,
 }
 
 #[derive(Debug)]
 struct Asked {
-    from: NodeId,
+    /// The member of the mesh that asks; `None` for anybody else.
+    from: Option<NodeId>,
     what: What,
     answer: oneshot::Sender<Answer>,
 }
 
 #[derive(Debug)]
-enum What {
+pub(super) enum What {
     /// Cosign this.
     Add(Vec<u8>),
     /// Show the last head of a log that was cosigned.
@@ -60,31 +63,35 @@ enum What {
     ShowOwn,
 }
 
-/// Opens a window with a counter behind it.
-pub(crate) fn counter(key: RoleKey) -> (Window, Counter) {
+/// Opens a window with a counter behind it, which takes heads of these logs from anyone.
+pub(crate) fn counter(key: RoleKey, public: BTreeMap<String, Trust>) -> (Window, Counter) {
     let (sender, queue) = mpsc::channel(QUEUE);
-    (Window { queue: sender }, Counter { queue, key })
+    let public = Arc::new(public);
+    (Window { queue: sender }, Counter { queue, key, public })
 }
 
 impl Window {
     /// Answers a question of a peer; `None` when it is not one for a witness.
     pub(crate) async fn ask(&self, from: NodeId, question: Question) -> Option<Answer> {
         let what = what_of(question)?;
+        Some(self.hand_in(Some(from), what).await)
+    }
+
+    /// Hands a question in and waits for the answer.
+    pub(super) async fn hand_in(&self, from: Option<NodeId>, what: What) -> Answer {
         let (answer, answered) = oneshot::channel();
         let asked = Asked { from, what, answer };
         if self.queue.send(asked).await.is_err() {
-            return Some(Answer::status(UNAVAILABLE));
+            return Answer::status(UNAVAILABLE);
         }
         // The counter drops what it cannot answer when the node ends.
-        Some(
-            answered
-                .await
-                .unwrap_or_else(|_dropped| Answer::status(UNAVAILABLE)),
-        )
+        answered
+            .await
+            .unwrap_or_else(|_dropped| Answer::status(UNAVAILABLE))
     }
 }
 
-fn what_of(question: Question) -> Option<What> {
+pub(super) fn what_of(question: Question) -> Option<What> {
     let Question { verb, path, body } = question;
     match verb {
         Verb::Post => (path == ADD_CHECKPOINT).then_some(What::Add(body)),
@@ -111,15 +118,20 @@ impl Counter {
                 return;
             }
             let asked = std::mem::take(&mut batch);
-            let peers = asked.iter().map(|asked| asked.from);
+            let peers = asked.iter().filter_map(|asked| asked.from);
             let trusted = trusted(&mesh.view(), peers, &quarantine);
             let (key, opened) = (self.key.clone(), witness.clone());
+            let public = Arc::clone(&self.public);
             let answered = tokio::task::spawn_blocking(move || {
                 let witness = match opened {
                     Some(opened) => opened,
                     None => Arc::new(key.open()?),
                 };
-                let found = answer(&witness, asked, &trusted);
+                // Nobody gets by what another may have.
+                let is_member = |asked: &Asked| asked.from.is_some();
+                let (members, others) = asked.into_iter().partition(is_member);
+                let mut found = answer(&witness, members, &trusted);
+                found.extend(answer(&witness, others, &public));
                 Ok::<_, StoreOpenError>((witness, found))
             });
             match answered.await {
@@ -179,7 +191,11 @@ fn answer(
                 waiting.push((from, answer));
             }
             What::Show(id) => drop(answer.send(show(witness, &id))),
-            What::ShowOwn => drop(answer.send(show_all_of(witness, &from))),
+            What::ShowOwn => {
+                let shown =
+                    from.map_or_else(|| Answer::status(404), |from| show_all_of(witness, &from));
+                drop(answer.send(shown));
+            }
         }
     }
     let trust = |name: &LogName| {
@@ -196,7 +212,8 @@ fn answer(
         let answer = match answer {
             Ok(accepted) => text(200, TEXT, accepted.to_string()),
             Err(refusal) => {
-                tracing::debug!(from = %from.fmt_short(), why = %refusal.reason, "a head was not cosigned");
+                let from = from.map_or_else(|| "elsewhere".to_owned(), |node| node.fmt_short());
+                tracing::debug!(from, why = %refusal.reason, "a head was not cosigned");
                 let answer = text(refusal.status(), refusal.content_type(), refusal.body());
                 found.extend(refusal.evidence.map(|evidence| *evidence));
                 answer

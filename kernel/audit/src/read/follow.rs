@@ -8,7 +8,7 @@ use crate::heads::Heads;
 use crate::scan::{Known, Span, examine};
 use crate::storage::{FsReader, Part, Reader as _};
 use crate::tree::Compact;
-use crate::verify::{Damage, DamageKind, Source, VerifyError, verify_each};
+use crate::verify::{Damage, DamageKind, Source, VerifyError, judge_onto};
 use crate::{Line, SignedHead};
 
 /// A place in a log up to which everything was read, and what is wanted of what comes.
@@ -48,10 +48,12 @@ pub fn select_and_follow(
         tree: Compact::default(),
         offset: 0,
     };
-    let report = verify_each(source, |passing| {
-        follow.choice.see(&passing);
-        follow.tree.push(passing.leaf);
-        follow.offset = passing.offset + passing.bytes.len() as u64 + 1;
+    let reader = FsReader::open(source.log_path, source.dir)
+        .map_err(|(path, source)| VerifyError::Unreadable { path, source })?;
+    let (choice, offset) = (&mut follow.choice, &mut follow.offset);
+    let report = judge_onto(&reader, source, 0, &mut follow.tree, |passing| {
+        choice.see(&passing);
+        *offset = passing.offset + passing.bytes.len() as u64 + 1;
         ControlFlow::Continue(())
     })?;
     let (matched, before) = (follow.choice.matched, follow.choice.unreadable);

@@ -1,0 +1,109 @@
+//! This node as a witness of logs elsewhere: C2SP tlog-witness, open to everyone.
+//!
+//! Which logs are cosigned, and whether a head is good, is decided behind [`PublicWitness`](crate::PublicWitness);
+//! here bodies are bounded and callers slowed down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{FromRequest as _, Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use openfang_mesh::{Question, Verb};
+use openfang_schema::ErrorCode;
+
+use super::audit::PLAIN;
+use super::{Answer, AppState};
+use crate::edge::Peer;
+use crate::error::ApiError;
+use crate::failures::Client;
+use crate::state::App;
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// `POST /witness/add-checkpoint`
+pub(crate) async fn add(
+    State(app): AppState,
+    Extension(Peer(client)): Extension<Peer>,
+    request: Request,
+) -> Answer {
+    allow(&app, client)?;
+    let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await;
+    let body = body.map_err(|_late| {
+        ApiError::new(ErrorCode::BodyTimeout, "The body did not arrive in time.")
+    })?;
+    // A body that is too long is malformed for a witness, and told so (C2SP tlog-witness).
+    let body = body.map_err(|_rejection| {
+        ApiError::new(
+            ErrorCode::InvalidBody,
+            "The body broke off, or is longer than a request to a witness can be.",
+        )
+    })?;
+    ask(
+        &app,
+        Verb::Post,
+        "witness/add-checkpoint".to_owned(),
+        body.to_vec(),
+    )
+    .await
+}
+
+/// `GET /witness/{id}/checkpoint`: `id` is the SHA-256 of the name of the log, in lower-case hex.
+pub(crate) async fn checkpoint(
+    State(app): AppState,
+    Extension(Peer(client)): Extension<Peer>,
+    Path(id): Path<String>,
+) -> Answer {
+    allow(&app, client)?;
+    let plain = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if id.len() != 64 || !id.bytes().all(plain) {
+        return Err(unknown());
+    }
+    ask(
+        &app,
+        Verb::Get,
+        format!("witness/{id}/checkpoint"),
+        Vec::new(),
+    )
+    .await
+}
+
+fn allow(app: &App, client: Client) -> Result<(), ApiError> {
+    app.strangers.charge(client).map_err(|wait| {
+        ApiError::new(
+            ErrorCode::RateLimited,
+            "This address asks the witness too often.",
+        )
+        .retry_after(wait)
+    })
+}
+
+async fn ask(app: &Arc<App>, verb: Verb, path: String, body: Vec<u8>) -> Answer {
+    let Some(witness) = &app.state.witness else {
+        return Err(unknown());
+    };
+    let answer = witness.ask(Question { verb, path, body }).await;
+    if answer.status == 404 {
+        return Err(unknown());
+    }
+    Ok(relayed(answer))
+}
+
+fn unknown() -> ApiError {
+    ApiError::new(
+        ErrorCode::NoRoute,
+        "This node is no witness of such a log, or has not cosigned it yet.",
+    )
+}
+
+/// Hands on what a witness has answered, which has the statuses of HTTP already.
+fn relayed(answer: openfang_mesh::Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let kind = HeaderValue::from_str(&answer.content_type).ok();
+    let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or(PLAIN);
+    (status, [(CONTENT_TYPE, kind)], answer.body).into_response()
+}
