@@ -8,6 +8,7 @@
 mod answering;
 mod copies;
 mod feeding;
+mod mending;
 mod packing;
 mod peer_tiles;
 mod receiving;
@@ -17,6 +18,7 @@ pub use peer_tiles::{Holds, NoTile, PeerTiles, PeerTilesError};
 
 pub(crate) use answering::Desk;
 pub(crate) use feeding::{Feeding, feed};
+pub(crate) use mending::Mender;
 
 /// Where a head is handed in.
 const ADD_CHECKPOINT: &str = "mirror/add-checkpoint";

@@ -30,7 +30,7 @@ use crate::cosigner::RoleKey;
 use crate::daemon::Daemon;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
-use crate::mirror::{self, Desk, Feeding};
+use crate::mirror::{self, Desk, Feeding, Mender};
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
 use crate::witness::{self, Asking, Counter};
@@ -294,7 +294,7 @@ async fn start_and_serve(
         config.network.name.clone(),
     ));
     let kernel = open_kernel(prepared, parts, &neighbours).await?;
-    let (mesh, counter) = start_mesh(prepared, parts, &kernel).await?;
+    let (mesh, answering) = start_mesh(prepared, parts, &kernel).await?;
     neighbours.attach(mesh.clone(), kernel.list());
     if let Some(log) = &parts.log {
         wire::announce_heads(log, &mesh);
@@ -319,9 +319,7 @@ async fn start_and_serve(
         },
     );
     let mut tasks = Tasks::new();
-    if let Some(counter) = counter {
-        tasks.start("witness", counter.run(mesh.clone(), tasks.token()));
-    }
+    answering.start(&mut tasks, &mesh);
     if let Some(log) = &parts.log {
         start_cosigners(&mut tasks, prepared, (log, &mesh), shown);
     }
@@ -377,14 +375,14 @@ async fn start_mesh(
     prepared: &Prepared,
     parts: &mut Parts,
     kernel: &Kernel,
-) -> Result<(Mesh, Option<Counter>), RunError> {
+) -> Result<(Mesh, Answering), RunError> {
     let Prepared { config, keys, .. } = prepared;
     let cosigners = Cosigners {
         witness: prepared.witness.as_ref().map(RoleKey::public),
         mirror: prepared.mirror.as_ref().map(RoleKey::public),
     };
     let (window, counter) = prepared.witness.clone().map(witness::counter).unzip();
-    let desk = Desk::new(
+    let (desk, mender) = Desk::new(
         prepared.mirror.clone(),
         config.audit.mirror_quota_bytes,
         parts.log.clone(),
@@ -398,7 +396,22 @@ async fn start_mesh(
     .await?;
     parts.mesh = Some(owner);
     desk.attach(mesh.clone());
-    Ok((mesh, counter))
+    Ok((mesh, Answering { counter, mender }))
+}
+
+/// Those who work on what peers ask.
+struct Answering {
+    counter: Option<Counter>,
+    mender: Mender,
+}
+
+impl Answering {
+    fn start(self, tasks: &mut Tasks, mesh: &Mesh) {
+        if let Some(counter) = self.counter {
+            tasks.start("witness", counter.run(mesh.clone(), tasks.token()));
+        }
+        tasks.start("mender", self.mender.run(mesh.clone(), tasks.token()));
+    }
 }
 
 /// How it stands with those who cosign the log, for whoever asks.

@@ -124,7 +124,7 @@ impl Plan {
             .expect("a generation");
         let log = self.peer.log.clone();
         let public = key.public();
-        let desk = Desk::new(Some(key), quota_bytes, Some(log.clone()));
+        let (desk, mender) = Desk::new(Some(key), quota_bytes, Some(log.clone()));
         let host = DeskHost {
             desk: desk.clone(),
             log: log.clone(),
@@ -144,6 +144,7 @@ impl Plan {
             shown,
         };
         tasks.start("copies", feed(feeding, tasks.token()));
+        tasks.start("mender", mender.run(mesh.clone(), tasks.token()));
         Member {
             plan: self,
             mesh,
@@ -461,7 +462,7 @@ async fn liars_and_strangers_are_refused_over_the_mesh() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mirror_that_lost_an_entry_fails_its_challenge() {
+async fn a_mirror_that_lost_entries_fails_its_challenge_and_mends_itself() {
     let (a, b) = pair(300, QUOTA).await;
     let proven = |wanted| {
         a.mirror(b.id())
@@ -484,11 +485,12 @@ async fn a_mirror_that_lost_an_entry_fails_its_challenge() {
         a.mirror(b.id()).expect("a mirror").standing,
         Standing::Holding
     );
-    write_over(&entries, &good);
-    eventually("it is cleared by the same entries", || {
+    eventually("it fetches them again and is cleared", || {
         proven(Proven::Shown)
     })
     .await;
+    let mended = std::fs::read(&entries).expect("a file");
+    assert!(mended.starts_with(&good), "bit by bit");
     // One that does not answer is unproven, not failed.
     let id = b.id();
     drop(b.kill().await);

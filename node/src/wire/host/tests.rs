@@ -62,7 +62,7 @@ async fn node() -> Node {
         .expect("spawned");
     Node {
         _folder: folder,
-        host: NodeHost::new(kernel, Some(log.clone()), None, Desk::new(None, 0, None)),
+        host: NodeHost::new(kernel, Some(log.clone()), None, Desk::new(None, 0, None).0),
         owner,
         log,
     }
@@ -219,7 +219,7 @@ async fn proofs_come_from_the_log() {
         node.host.kernel.clone(),
         None,
         None,
-        Desk::new(None, 0, None),
+        Desk::new(None, 0, None).0,
     );
     assert_eq!(silent.prove(1, 2).await, Err(CannotProve::Range));
 }
