@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use openfang_audit::collect::Witnessing;
 use openfang_audit::feed::Mirroring;
+use openfang_audit::inquiry::Signing;
 use openfang_audit::{Event, Log};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
 use openfang_kernel::{Auditor, Kernel};
@@ -35,6 +36,8 @@ pub struct State {
     pub audit: Option<Log>,
     /// How it stands with the witnesses of the audit log.
     pub witnessing: watch::Receiver<Witnessing>,
+    /// Whether the audit log is signed, and what keeps it from that.
+    pub signing: watch::Receiver<Signing>,
     /// How it stands with the mirrors of the audit log.
     pub mirroring: watch::Receiver<Mirroring>,
     /// Who may make a request.

@@ -3,6 +3,7 @@
 mod mirrors;
 
 use openfang_audit::collect::{Standing, Witnessing};
+use openfang_audit::inquiry::Signing;
 use openfang_audit::policy::Strength;
 use openfang_audit::verify::{DamageKind, Verdict};
 use openfang_audit::{Line, rfc3339};
@@ -424,7 +425,43 @@ pub(crate) fn audit_witnesses(state: &State, status: Witnessing) -> schema::Audi
             timestamp: rfc3339(head.by.values().max().map_or(0, |time| time * 1_000_000)),
             checkpoint: head.note.to_string(),
         }),
+        signing: signing(&state.signing.borrow(), name_of),
     }
+}
+
+fn signing(signing: &Signing, name_of: impl Fn(&NodeId) -> String) -> schema::AuditSigning {
+    let (state, reason) = match signing {
+        Signing::Free => (schema::SigningState::Free, None),
+        Signing::Asking { answered, needed } => {
+            let reason = format!(
+                "Peers are asked what they know of this log: {answered} of the {needed} that are needed have answered."
+            );
+            (schema::SigningState::Asking, Some(reason))
+        }
+        Signing::Behind { size, silent } => {
+            let silent: Vec<String> = silent.iter().map(name_of).collect();
+            let reason = format!(
+                "Peers know a head of {size} entries. None that can be reached has them; not heard of: {}.",
+                if silent.is_empty() {
+                    "none".to_owned()
+                } else {
+                    silent.join(", ")
+                }
+            );
+            (schema::SigningState::Behind, Some(reason))
+        }
+        Signing::Restoring { done, total } => {
+            let reason = format!("{done} of {total} entries are back from copies of peers.");
+            (schema::SigningState::Restoring, Some(reason))
+        }
+        Signing::Contradicted { size } => {
+            let reason = format!(
+                "Peers hold a head of {size} entries that this log has signed and does not lead to: it has two histories."
+            );
+            (schema::SigningState::Contradicted, Some(reason))
+        }
+    };
+    schema::AuditSigning { state, reason }
 }
 
 fn standing(standing: Standing) -> (&'static str, Option<String>) {

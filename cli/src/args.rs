@@ -1,9 +1,16 @@
 //! What can be typed.
 
+mod audit;
+
 use std::path::PathBuf;
 
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap::{Args as Group, Parser, Subcommand};
 use openfang_id::NodeName;
+
+pub(crate) use audit::{
+    Audit, Check, Evidence, EvidenceFile, EvidenceVerify, Export, Format, Prove, Repair, Show,
+    Verify,
+};
 
 /// Turns this machine into a node of an agent mesh.
 #[derive(Debug, Parser)]
@@ -11,8 +18,9 @@ use openfang_id::NodeName;
     name = "openfang",
     version = openfang_node::VERSION,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 ok, 1 failure (audit: tampered), 2 usage (audit: unreadable), 3 not found, 4 denied,\n\
-                  5 daemon or node unreachable, 6 timeout, 64 bad configuration.\n\
+    after_help = "Exit codes: 0 ok, 1 failure (audit: tampered), 2 usage (audit: unreadable), 3 not found (audit\n\
+                  verify: stale), 4 denied (audit verify: evidence), 5 daemon or node unreachable, 6 timeout,\n\
+                  64 bad configuration.\n\
                   Which answer of a node ends with which of them: docs/CONFIG.md.\n\
                   The home is OPENFANG_HOME, or ~/.openfang. Configuration: docs/CONFIG.md."
 )]
@@ -50,7 +58,7 @@ pub(crate) enum Command {
     Agent(Agent),
     /// Send a message to an agent anywhere in the mesh and print the answer.
     Message(Message),
-    /// The audit log of this node, read from its files.
+    /// The audit log of this node: verify, show, export, prove; read from its files.
     #[command(subcommand)]
     Audit(Audit),
     /// The configuration.
@@ -178,50 +186,9 @@ pub(crate) struct Message {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Audit {
-    /// Check the whole log: exit code 0 intact, 1 tampered, 2 unreadable.
-    Verify(Json),
-    /// Print entries, the newest last.
-    Show(Show),
-    /// Print the whole log in one piece.
-    Export {
-        /// One JSON array, or the lines as they are.
-        #[arg(long, value_enum, default_value_t = Format::Jsonl)]
-        format: Format,
-    },
-    /// The peers that cosign the heads of this log, and those that keep copies of it.
-    #[command(subcommand)]
-    Witness(Witness),
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum Witness {
     /// Print who cosigns the heads of this log and who keeps copies of it, and how far they are.
     Status(Json),
-}
-
-#[derive(Debug, Group)]
-pub(crate) struct Show {
-    /// Only entries about this agent: id or name.
-    #[arg(long)]
-    pub(crate) agent: Option<String>,
-    /// Only entries of this kind, such as auth_failed.
-    #[arg(long, value_name = "EVENT")]
-    pub(crate) filter: Option<String>,
-    /// At most so many, the newest.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) limit: u64,
-    /// Print the lines as they are in the log.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// One JSON array.
-    Json,
-    /// The lines as they are, which is what was hashed.
-    Jsonl,
 }
 
 #[derive(Debug, Subcommand)]

@@ -32,6 +32,13 @@ pub(crate) enum Exit {
     Config = 64,
 }
 
+impl Exit {
+    /// For `audit verify`: the log is intact, and stale or below the quorum of its witnesses.
+    pub(crate) const STALE: Self = Self::NotFound;
+    /// For `audit verify`: there is evidence that a log or a cosigner has contradicted itself.
+    pub(crate) const EVIDENCE: Self = Self::Denied;
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

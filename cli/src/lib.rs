@@ -32,7 +32,10 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(args) => args,
         Err(why) => return usage(&why),
     };
-    match Context::new().and_then(|context| commands::run(args.command, &context)) {
+    let done = commands::run_anywhere(&args.command).unwrap_or_else(|| {
+        Context::new().and_then(|context| commands::run(args.command, &context))
+    });
+    match done {
         Ok(exit) => exit.into(),
         Err(failure) if failure.is_closed_pipe() => Exit::Ok.into(),
         Err(failure) => {

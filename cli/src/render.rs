@@ -1,5 +1,7 @@
 //! The only place that prints: tables and JSON to stdout, messages to stderr.
 
+pub(crate) mod progress;
+
 use std::io::{self, Write};
 
 use serde::Serialize;

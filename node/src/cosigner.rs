@@ -95,6 +95,18 @@ impl RoleKey {
         Ok(Witness::new(self.cosigner.clone(), store))
     }
 
+    /// Retires this generation: what it has promised elsewhere or earlier is not known here. Its state
+    /// must not be open.
+    ///
+    /// # Errors
+    /// When its files cannot be written.
+    pub(crate) fn forget(&self) -> io::Result<()> {
+        // What was used and has no state is retired.
+        drop(self.open().map_err(io::Error::other)?);
+        let state = self.home.cosigner_state(self.role, self.generation);
+        move_aside(&state.join(HEADS), &state.join(RETIRED))
+    }
+
     /// Makes it last that the earlier generations are retired: their state is moved aside first, the
     /// damaged heads of copies that were the reason after it.
     fn retire_earlier(&self) -> io::Result<()> {
@@ -173,6 +185,9 @@ mod tests {
             drop(first.open().expect("a new state"));
             assert_eq!(node.choose(role).public(), first.public());
             drop(node.choose(role).open().expect("the same state"));
+            let other = Node::new();
+            other.choose(role).forget().expect("retired");
+            assert_eq!(other.choose(role).generation, 1);
         }
     }
 

@@ -290,10 +290,28 @@ impl Home {
         self.audit_dir().join("cosigned")
     }
 
+    /// By whose keys the cosigned head of the audit log is checked.
+    #[must_use]
+    pub fn audit_policy(&self) -> PathBuf {
+        self.audit_dir().join("policy")
+    }
+
     /// The number of the audit log.
     #[must_use]
     pub fn audit_epoch(&self) -> PathBuf {
         self.0.join("audit.epoch")
+    }
+
+    /// The number of the next audit log, while the one before is being put aside.
+    #[must_use]
+    pub(crate) fn audit_turn(&self) -> PathBuf {
+        self.0.join("audit.epoch.next")
+    }
+
+    /// The last head that is known of the audit log before this one.
+    #[must_use]
+    pub(crate) fn audit_last_head(&self) -> PathBuf {
+        self.audit_dir().join("last-head")
     }
 
     /// The kernel's database.

@@ -17,6 +17,8 @@ pub mod keys;
 pub mod mirror;
 pub mod network_state;
 pub mod notify;
+mod own_log;
+pub mod repair;
 mod run;
 pub mod signal;
 pub mod tasks;
@@ -26,6 +28,7 @@ mod witness;
 
 pub use openfang_kernel::manifest::MODULES;
 pub use run::{GRACE, Prepared, Ready, RunError, prepare, run};
+pub use witness::own_key as witness_key;
 
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -15,13 +15,15 @@ use std::time::Duration;
 use openfang_audit::collect::{Collector, Witnessing};
 use openfang_audit::cosign::Role;
 use openfang_audit::feed::{Mirroring, Pace};
-use openfang_audit::{Event, Log};
+use openfang_audit::inquiry::Signing;
+use openfang_audit::{Event, Log, Origin};
 use openfang_id::{Keys, NodeId, NodeName};
 use openfang_kernel::ports::Neighbours;
 use openfang_kernel::{Auditor, Kernel};
 use openfang_mesh::{Cosigners, Mesh, StartError, Status};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, MachineClock, NoRandom};
@@ -31,6 +33,7 @@ use crate::daemon::Daemon;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
 use crate::mirror::{self, Desk, Feeding, Mender};
+use crate::own_log::{Anew, Found, OwnLog};
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
 use crate::witness::{self, Asking, Counter};
@@ -55,6 +58,10 @@ pub struct Prepared {
     mirror: Option<RoleKey>,
     model_keys: openfang_kernel::ModelKeys,
     notify_socket: Option<zeroize::Zeroizing<String>>,
+    /// Where the API listens when the node starts anew.
+    listen_again: Option<SocketAddr>,
+    /// What was found of the audit log before the node started anew.
+    found_before: Option<Found>,
     lock: Lock,
 }
 
@@ -212,6 +219,8 @@ pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prep
         mirror,
         model_keys,
         notify_socket: environment(notify::VARIABLE)?,
+        listen_again: None,
+        found_before: None,
         lock,
     })
 }
@@ -221,6 +230,52 @@ impl Prepared {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Prepares for another start, with another audit log or the one that peers know.
+    fn begin_anew(&mut self, anew: &Anew, listen: Option<SocketAddr>) -> Result<(), RunError> {
+        let epoch = |why| RunError::Epoch { why };
+        let now = audit_epoch::current(&self.config.home).map_err(epoch)?;
+        let (to, last) = match anew {
+            Anew::Next { last } => (audit_epoch::next(now).map_err(epoch)?, last.as_ref()),
+            Anew::Follow { epoch } => (*epoch, None),
+        };
+        audit_epoch::turn(&self.config, to, last).map_err(epoch)?;
+        self.listen_again = listen;
+        self.found_before = match anew {
+            Anew::Next { .. } => None,
+            // Whoever forgot its log has forgotten what it has cosigned.
+            Anew::Follow { .. } => {
+                self.forget_cosigners()?;
+                Some(Found::Gone)
+            }
+        };
+        Ok(())
+    }
+
+    /// Retires the keys with which this node cosigns.
+    fn forget_cosigners(&mut self) -> Result<(), RunError> {
+        let seed = keys::load(&self.config.home.node_key())?;
+        for (key, role) in [
+            (&mut self.witness, Role::Witness),
+            (&mut self.mirror, Role::Mirror),
+        ] {
+            if let Some(forgotten) = key.take() {
+                let failed = |why| RunError::Write {
+                    path: self.config.home.audit_dir(),
+                    why,
+                };
+                forgotten.forget().map_err(failed)?;
+                *key = RoleKey::choose(&self.config.home, &seed, &self.keys.node_id(), role)
+                    .map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the keys of the node.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Returns who the node is.
@@ -238,30 +293,47 @@ impl Prepared {
 /// # Errors
 /// Why it did not start, which part of it failed, or that it was ended at once.
 pub async fn run(
-    prepared: Prepared,
+    mut prepared: Prepared,
     mut signals: Signals,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), RunError> {
     for warning in &prepared.config.warnings {
         tracing::warn!("{warning}");
     }
-    let mut parts = Parts::default();
-    let ended = tokio::select! {
-        ended = start_and_serve(&prepared, &mut parts, on_ready) => ended,
-        wish = signals.next() => Ok(wish),
+    let mut on_ready = Some(on_ready);
+    let ended = loop {
+        let mut parts = Parts::default();
+        let ended = tokio::select! {
+            ended = start_and_serve(&prepared, &mut parts, &mut on_ready) => ended,
+            wish = signals.next() => Ok(Ended::Wish(wish)),
+        };
+        let reason = match &ended {
+            Ok(Ended::Wish(wish)) => (*wish).to_owned(),
+            Ok(Ended::Anew(_)) => "the audit log begins anew".to_owned(),
+            Err(why) => first_line(&why.to_string()),
+        };
+        tracing::info!(reason, "stopping");
+        tokio::select! {
+            () = parts.stop(&prepared, &reason) => {}
+            _wish = signals.next() => return Err(RunError::Interrupted),
+        }
+        match ended {
+            Ok(Ended::Anew(anew)) => prepared.begin_anew(&anew, parts.listen_addr)?,
+            Ok(Ended::Wish(_)) => break Ok(()),
+            Err(why) => break Err(why),
+        }
     };
-    let reason = match &ended {
-        Ok(wish) => (*wish).to_owned(),
-        Err(why) => first_line(&why.to_string()),
-    };
-    tracing::info!(reason, "stopping");
-    tokio::select! {
-        () = parts.stop(&prepared, &reason) => {}
-        _wish = signals.next() => return Err(RunError::Interrupted),
-    }
     tracing::info!("stopped");
     drop(prepared.lock);
-    ended.map(|_wish| ())
+    ended
+}
+
+/// Why a node does not run any more.
+enum Ended {
+    /// Someone wants it.
+    Wish(&'static str),
+    /// Its audit log cannot go on as it is.
+    Anew(Anew),
 }
 
 fn first_line(text: &str) -> String {
@@ -280,14 +352,20 @@ struct Parts {
     /// connections and lets running requests end.
     shutdown: CancellationToken,
     announced: bool,
+    /// What asks the peers about the audit log before it is signed.
+    settling: JoinSet<Option<Anew>>,
+    /// What was found of the audit log.
+    found: Option<Found>,
+    /// Where the API listens.
+    listen_addr: Option<SocketAddr>,
 }
 
 /// Starts everything, then waits for the first reason to stop.
 async fn start_and_serve(
     prepared: &Prepared,
     parts: &mut Parts,
-    on_ready: impl FnOnce(&Ready),
-) -> Result<&'static str, RunError> {
+    on_ready: &mut Option<impl FnOnce(&Ready)>,
+) -> Result<Ended, RunError> {
     let Prepared { config, keys, .. } = prepared;
     let neighbours = Arc::new(wire::MeshNeighbours::new(
         keys.node_id(),
@@ -299,11 +377,14 @@ async fn start_and_serve(
     if let Some(log) = &parts.log {
         wire::announce_heads(log, &mesh);
     }
-    let listener = listen(config.api.listen).await?;
+    let listen_at = prepared.listen_again.unwrap_or(config.api.listen);
+    let listener = listen(listen_at).await?;
     let listen_addr = listener.local_addr().map_err(|why| RunError::ApiListen {
-        listen: config.api.listen,
+        listen: listen_at,
         why,
     })?;
+    parts.listen_addr = Some(listen_addr);
+    let signing = start_settling(prepared, parts, &mesh);
     let shutdown = parts.shutdown.clone();
     let shown = Shown::new();
     let state = wire::api_state(
@@ -315,6 +396,7 @@ async fn start_and_serve(
             listen_addr,
             witnessing: shown.witnessing.subscribe(),
             mirroring: shown.mirroring.subscribe(),
+            signing,
             shutdown: shutdown.clone(),
         },
     );
@@ -333,14 +415,17 @@ async fn start_and_serve(
     let ready = ready(prepared, &mesh, listen_addr)?;
     parts.announced = true;
     announce(prepared, "READY=1");
-    on_ready(&ready);
+    if let Some(on_ready) = on_ready.take() {
+        on_ready(&ready);
+    }
     tracing::info!(
         api.listen = %listen_addr, node.id = %ready.node_id, node.name = %ready.node_name,
         network = ready.network, "ready"
     );
     tokio::select! {
         biased;
-        () = shutdown.cancelled() => Ok("POST /api/shutdown"),
+        () = shutdown.cancelled() => Ok(Ended::Wish("POST /api/shutdown")),
+        anew = anew(&mut parts.settling) => Ok(Ended::Anew(anew)),
         failure = tasks.failure() => Err(failure.into()),
         () = mesh_ended(&mut parts.mesh) => Err(TaskFailure::Ended("mesh").into()),
         () = kernel_ended(&mut parts.kernel) => Err(TaskFailure::Ended("kernel").into()),
@@ -365,7 +450,8 @@ async fn open_kernel(
         .await
         .map_err(RunError::from)
     };
-    let ((), (kernel, owner)) = futures::try_join!(log_start(config, &auditor), opening)?;
+    let ((), (kernel, owner)) =
+        futures::try_join!(log_start(prepared, &auditor, parts.log.as_ref()), opening)?;
     parts.kernel = Some(owner);
     Ok(kernel)
 }
@@ -414,6 +500,42 @@ impl Answering {
     }
 }
 
+/// Starts to ask the peers what they know of the audit log of this node.
+fn start_settling(prepared: &Prepared, parts: &mut Parts, mesh: &Mesh) -> watch::Receiver<Signing> {
+    let (shown, signing) = watch::channel(Signing::Free);
+    let (Some(log), Some(found)) = (&parts.log, parts.found) else {
+        return signing;
+    };
+    let Prepared { config, keys, .. } = prepared;
+    let own = OwnLog {
+        log: log.clone(),
+        mesh: mesh.clone(),
+        me: (keys.node_id(), keys.log.verifying_key()),
+        log_path: config.audit.log_path.clone(),
+        found,
+        strict: config.audit.require_peer_floor,
+        expects_peers: !config.network.bootstrap.is_empty(),
+        shown,
+    };
+    let stop = parts.shutdown.clone();
+    parts.settling.spawn(own.settle(stop));
+    signing
+}
+
+/// Waits for the audit log to need a new beginning.
+async fn anew(settling: &mut JoinSet<Option<Anew>>) -> Anew {
+    while let Some(settled) = settling.join_next().await {
+        match settled {
+            Ok(Some(anew)) => return anew,
+            Ok(None) => {}
+            Err(why) => {
+                tracing::error!(error = %why, "asking the peers about the audit log failed: it is not signed")
+            }
+        }
+    }
+    std::future::pending().await
+}
+
 /// How it stands with those who cosign the log, for whoever asks.
 struct Shown {
     witnessing: watch::Sender<Witnessing>,
@@ -441,6 +563,8 @@ fn start_cosigners(
         log: log.clone(),
         mesh: mesh.clone(),
         path: home.cosigned_head(),
+        policy: home.audit_policy(),
+        key: prepared.keys.log.verifying_key(),
         shown: shown.witnessing,
     };
     tasks.start("cosignatures", witness::collect(asking, tasks.token()));
@@ -456,7 +580,20 @@ fn start_cosigners(
 }
 
 /// Logs the start, and what of the configuration changed since the last one.
-async fn log_start(config: &Config, auditor: &Auditor) -> Result<(), RunError> {
+async fn log_start(
+    prepared: &Prepared,
+    auditor: &Auditor,
+    log: Option<&Log>,
+) -> Result<(), RunError> {
+    let config = &prepared.config;
+    if let Some(log) = log.filter(|log| log.size() == 0 && log.epoch() > audit_epoch::FIRST) {
+        let before = Origin::of(&prepared.node_id(), log.epoch() - 1);
+        let last = audit_epoch::last_head(&config.home);
+        let last = last.map_err(|why| RunError::Epoch { why })?;
+        let last = last.filter(|last| last.origin == before);
+        let began = Event::epoch_start(&before, last.as_ref());
+        auditor.record(began).await.map_err(RunError::NotLogged)?;
+    }
     auditor
         .record(Event::node_start(VERSION))
         .await
@@ -501,7 +638,10 @@ fn open_audit(prepared: &Prepared, parts: &mut Parts) -> Result<Auditor, RunErro
         parts.auditor = Some(Auditor::disabled());
         return Ok(Auditor::disabled());
     }
-    let epoch = audit_epoch::of_start(config).map_err(|why| RunError::Epoch { why })?;
+    // Without a mesh there is nobody to ask.
+    let asks = config.network.enabled && config.network.secret.is_some();
+    let start = audit_epoch::of_start(config, asks).map_err(|why| RunError::Epoch { why })?;
+    let (epoch, mut found) = (start.epoch, prepared.found_before.unwrap_or(start.found));
     let options = openfang_audit::Options {
         log_path: config.audit.log_path.clone(),
         dir: config.home.audit_dir(),
@@ -509,9 +649,14 @@ fn open_audit(prepared: &Prepared, parts: &mut Parts) -> Result<Auditor, RunErro
         key: keys.log.clone(),
         boot: u64::from_be_bytes(clock::random()?),
         epoch,
+        held: asks,
     };
     let (log, opened) = Log::open(options, Arc::new(MachineClock))?;
     tracing::info!(audit.entries = opened.size, "audit log opened");
+    if opened.floor_was_missing {
+        found = Found::NoFloor;
+    }
+    parts.found = asks.then_some(found);
     for recovered in &opened.recovered {
         tracing::warn!(
             bytes = recovered.bytes, kept = %recovered.kept.display(),

@@ -76,6 +76,34 @@ pub struct AuditWitnesses {
     pub witnesses: Vec<AuditWitness>,
     /// The newest head that enough have cosigned.
     pub complete: Option<CosignedHead>,
+    /// Whether heads are signed, and what keeps them from that.
+    pub signing: AuditSigning,
+}
+
+/// Whether the heads of the log are signed. After a start, peers are asked first what they know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditSigning {
+    /// Which of all states.
+    pub state: SigningState,
+    /// One sentence, unless they are signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The states of signing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SigningState {
+    /// They are signed.
+    Free,
+    /// Peers are being asked.
+    Asking,
+    /// Peers know a longer log, and its entries cannot be had.
+    Behind,
+    /// Lost entries are being fetched from peers.
+    Restoring,
+    /// The log has two histories.
+    Contradicted,
 }
 
 /// How far the cosignatures of a head are.
@@ -128,5 +156,90 @@ pub struct CosignedHead {
     /// The latest of the times at which it was cosigned.
     pub timestamp: String,
     /// The head with all its signatures, a C2SP checkpoint.
+    pub checkpoint: String,
+}
+
+/// The body of `GET /api/audit/consistency`: that the log of `to` entries begins with that of `from`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditConsistency {
+    /// The name of the log.
+    pub origin: String,
+    /// The smaller size.
+    pub from: u64,
+    /// The larger size.
+    pub to: u64,
+    /// The hashes of the proof of RFC 6962, section 2.1.2, in base64.
+    pub proof: Vec<String>,
+}
+
+/// The body of `GET /api/audit/evidence`: proofs that a log or a cosigner has contradicted itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEvidence {
+    /// Each that holds.
+    pub evidence: Vec<EvidenceFile>,
+    /// Files among them that prove nothing.
+    pub worthless: usize,
+}
+
+/// One proof that a log or a cosigner has contradicted itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceFile {
+    /// The name of the file: the SHA-256 of its bytes, and `.json`.
+    pub file: String,
+    /// `equivocation`, `fork` or `cosigner`.
+    pub kind: String,
+    /// The key that has signed both heads, as a C2SP verifier key.
+    pub accused: String,
+    /// The log that the heads are of.
+    pub origin: String,
+    /// The two heads.
+    pub heads: Vec<EvidenceHead>,
+    /// The file itself, byte for byte: `openfang audit evidence verify` checks it.
+    pub content: String,
+}
+
+/// A head of an evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceHead {
+    /// How many entries.
+    pub size: u64,
+    /// The root, 64 characters of lower-case hex.
+    pub root: String,
+}
+
+/// The body of `GET /api/audit/peers`: what the peers say they hold of this node's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPeers {
+    /// The name of the log.
+    pub origin: String,
+    /// How many entries the log has here.
+    pub size: u64,
+    /// Each peer that witnesses or mirrors logs.
+    pub peers: Vec<AuditPeer>,
+}
+
+/// What one peer says it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPeer {
+    /// Its id.
+    pub node_id: String,
+    /// What it is called.
+    pub node_name: String,
+    /// Whether it has answered.
+    pub answered: bool,
+    /// The last head that it has cosigned as a witness.
+    pub witness: Option<HeldHead>,
+    /// The head of the copy that it holds as a mirror.
+    pub mirror: Option<HeldHead>,
+}
+
+/// A head that a peer shows. Its signature was not checked here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldHead {
+    /// How many entries it is about.
+    pub size: u64,
+    /// Whether it is larger than the log is here.
+    pub ahead: bool,
+    /// The head with its signatures, a C2SP checkpoint.
     pub checkpoint: String,
 }

@@ -25,8 +25,9 @@ pub use agent::{
     NodeRef, SpawnRequest, Spawned, Warning,
 };
 pub use audit::{
-    AuditEntry, AuditRecent, AuditVerify, AuditWitness, AuditWitnesses, CosignState,
-    CosignStrength, CosignedHead,
+    AuditConsistency, AuditEntry, AuditEvidence, AuditPeer, AuditPeers, AuditRecent, AuditSigning,
+    AuditVerify, AuditWitness, AuditWitnesses, CosignState, CosignStrength, CosignedHead,
+    EvidenceFile, EvidenceHead, HeldHead, SigningState,
 };
 pub use audit_mirrors::{AuditMirror, AuditMirrors};
 pub use error::{ErrorBody, ErrorCode};

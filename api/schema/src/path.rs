@@ -47,6 +47,20 @@ pub const AUDIT_CHECKPOINT: &str = "/api/audit/checkpoint";
 pub const AUDIT_WITNESSES: &str = "/api/audit/witnesses";
 /// [`AuditMirrors`](crate::AuditMirrors).
 pub const AUDIT_MIRRORS: &str = "/api/audit/mirrors";
+/// A tile or a bundle of entries of the log: C2SP tlog-tiles.
+pub const AUDIT_TILE: &str = "/api/audit/tile/{*path}";
+/// A proof that an entry is in the log, as text: C2SP tlog-proof.
+pub const AUDIT_PROOF: &str = "/api/audit/proof/{seq}";
+/// [`AuditConsistency`](crate::AuditConsistency).
+pub const AUDIT_CONSISTENCY: &str = "/api/audit/consistency";
+/// [`AuditEvidence`](crate::AuditEvidence).
+pub const AUDIT_EVIDENCE: &str = "/api/audit/evidence";
+/// [`AuditPeers`](crate::AuditPeers).
+pub const AUDIT_PEERS: &str = "/api/audit/peers";
+/// POST a head of a log to be cosigned: C2SP tlog-witness; public.
+pub const WITNESS_ADD: &str = "/witness/add-checkpoint";
+/// The last head of a log that was cosigned: C2SP tlog-witness; public.
+pub const WITNESS_CHECKPOINT: &str = "/witness/{id}/checkpoint";
 
 /// Fills the `{id}` of one of the templates above.
 #[must_use]

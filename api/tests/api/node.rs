@@ -78,6 +78,10 @@ impl Clock for Counter {
     fn unix_micros(&self) -> u64 {
         1_800_000_000_000_000 + self.0.fetch_add(1, Ordering::Relaxed)
     }
+
+    fn monotonic_micros(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What joins stored.
@@ -140,6 +144,7 @@ pub(crate) async fn start(setup: Setup) -> Node {
         mesh: mesh.clone(),
         audit: log.clone(),
         witnessing: tokio::sync::watch::channel(Collector::new().status()).1,
+        signing: tokio::sync::watch::channel(openfang_audit::inquiry::Signing::Free).1,
         mirroring: tokio::sync::watch::channel(Mirroring::none()).1,
         auth: AuthConfig {
             key: setup.key.then(|| ApiKey::parse(KEY).expect("a key")),
@@ -171,6 +176,7 @@ fn open_log(dir: &TempDir, keys: &Keys) -> Log {
         key: keys.log.clone(),
         boot: 1,
         epoch: 0,
+        held: false,
     };
     let (log, _opened) = Log::open(options, Arc::new(Counter(AtomicU64::new(0)))).expect("a log");
     log

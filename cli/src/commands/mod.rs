@@ -18,6 +18,14 @@ use crate::args::Command;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 
+/// Runs a command that needs no home; `None` when it does.
+pub(crate) fn run_anywhere(command: &Command) -> Option<Result<Exit, Failure>> {
+    if let Command::Audit(command) = command {
+        return audit::run_anywhere(command);
+    }
+    None
+}
+
 /// Runs a command.
 pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {

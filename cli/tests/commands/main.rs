@@ -2,8 +2,12 @@
 
 mod audit;
 mod daemon;
+mod exports;
 mod files;
 mod harness;
 mod manifests;
 mod mesh;
+mod proofs;
 mod talk;
+mod verdicts;
+mod watching;

@@ -3,7 +3,7 @@
 use crate::harness::{Daemon, Home, eventually};
 
 /// A node whose mesh listens at a free port.
-fn node(name: &str, network: bool) -> Home {
+pub(crate) fn node(name: &str, network: bool) -> Home {
     let home = Home::empty();
     if network {
         home.ok(&["init", "--quick", "--network"]);

@@ -101,6 +101,13 @@ impl Origin {
         &self.0
     }
 
+    /// Returns the number at its end, which grows when a log cannot be continued.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        let end = self.0.rfind('/').map_or(0, |at| at + 1);
+        self.0[end..].parse().unwrap_or_default()
+    }
+
     /// Tells whether this is the log of the node, in whichever epoch.
     #[must_use]
     pub fn belongs_to(&self, node: &NodeId) -> bool {

@@ -11,10 +11,35 @@ const MICROS_MAX: u64 = 253_402_300_799_999_999;
 /// The part of the hybrid clock that holds milliseconds.
 const HYBRID_MILLIS_BITS: u32 = 48;
 
-/// The wall clock.
+/// The clocks of the machine.
 pub trait Clock: Send + Sync {
-    /// Returns the time since 1970-01-01T00:00:00Z, in microseconds.
+    /// Returns the time since 1970-01-01T00:00:00Z, in microseconds: it can be set, and can step.
     fn unix_micros(&self) -> u64;
+
+    /// Returns the time since some fixed moment, in microseconds: it never steps.
+    fn monotonic_micros(&self) -> u64;
+}
+
+/// A step of the wall clock that is shorter is none: it is how clocks are corrected.
+const STEP_MICROS_MIN: u64 = 500_000;
+
+/// Notices when the wall clock was set.
+#[derive(Debug, Default)]
+pub(crate) struct StepWatch {
+    /// The last wall clock and monotonic time.
+    last: Option<(u64, u64)>,
+}
+
+impl StepWatch {
+    /// Returns by how much the wall clock has stepped since the last look, in microseconds, when it has.
+    pub(crate) fn look(&mut self, clock: &dyn Clock) -> Option<i64> {
+        let now = (clock.unix_micros(), clock.monotonic_micros());
+        let (wall, steady) = self.last.replace(now)?;
+        let expected = wall.saturating_add(now.1.saturating_sub(steady));
+        let step = i128::from(now.0) - i128::from(expected);
+        let large = step.unsigned_abs() >= u128::from(STEP_MICROS_MIN);
+        large.then(|| i64::try_from(step).unwrap_or(i64::MAX))
+    }
 }
 
 /// A point of the hybrid clock (Kulkarni et al., 2014): 48 bits of milliseconds and 16 of a counter.
@@ -98,6 +123,36 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct At(u64, u64);
+
+    impl Clock for At {
+        fn unix_micros(&self) -> u64 {
+            self.0
+        }
+
+        fn monotonic_micros(&self) -> u64 {
+            self.1
+        }
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_is_noticed_and_one_that_runs_is_not() {
+        let mut watch = StepWatch::default();
+        for (wall, steady, expected) in [
+            (1_000_000, 5, None),
+            (2_000_000, 1_000_005, None),
+            // A correction of less than half a second.
+            (3_400_000, 2_000_005, None),
+            (13_400_000, 2_000_005, Some(10_000_000)),
+            (3_900_000, 2_500_005, Some(-10_000_000)),
+            (4_900_000, 3_500_005, None),
+            // An hour of sleep, by both clocks.
+            (3_604_900_000, 3_603_500_005, None),
+        ] {
+            assert_eq!(watch.look(&At(wall, steady)), expected, "at {wall}");
+        }
+    }
 
     #[test]
     fn times_are_written_in_rfc_3339() {

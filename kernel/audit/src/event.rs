@@ -5,13 +5,14 @@
 //! and message bodies have no field to go into.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
 use openfang_id::{AgentId, AgentName, NodeId};
 
 use crate::checkpoint::parse_decimal;
-use crate::{Hash, Origin, OriginError};
+use crate::{Checkpoint, Hash, Origin, OriginError};
 
 /// The longest text of a field, in bytes. Longer ones are cut at a character.
 pub const TEXT_BYTES_MAX: usize = 256;
@@ -139,14 +140,30 @@ kinds! {
     PeerConnect = "peer_connect",
     /// A peer was turned away.
     PeerRefused = "peer_refused",
+    /// An agent read or changed a file.
+    FileAccess = "file_access",
+    /// An agent reached out to the network.
+    NetRequest = "net_request",
+    /// Someone proved who they are.
+    AuthOk = "auth_ok",
+    /// Someone asked too often.
+    RateLimit = "rate_limit",
     /// The configuration changed.
     ConfigChange = "config_change",
+    /// A key or secret was replaced.
+    KeyRotate = "key_rotate",
+    /// The wall clock was set.
+    ClockStep = "clock_step",
+    /// The opening of a commitment was erased.
+    Redact = "redact",
     /// The head of another log was seen.
     HeadObserved = "head_observed",
     /// Another log was found out.
     PeerEvidence = "peer_evidence",
-    /// The end of this log was repaired.
+    /// This log was repaired, or got lost entries back.
     LogRecovered = "log_recovered",
+    /// This log begins, after one that could not be continued.
+    EpochStart = "epoch_start",
 }
 
 /// Why a text names no kind of event.
@@ -269,6 +286,51 @@ impl Event {
         Self::new(Kind::ConfigChange).target(what)
     }
 
+    /// An agent reads or changes a file.
+    #[must_use]
+    pub fn file_access(call: Call<'_>, act: &str) -> Self {
+        Self::call(Kind::FileAccess, call).act(act)
+    }
+
+    /// An agent reaches out to the network: to which host, with which method.
+    #[must_use]
+    pub fn net_request(call: Call<'_>, act: &str) -> Self {
+        Self::call(Kind::NetRequest, call).act(act)
+    }
+
+    /// Someone proved who they are: at which surface (`api`, `ofp`), from where, as whom.
+    #[must_use]
+    pub fn auth_ok(surface: &str, from: &str, user: &str) -> Self {
+        Self::new(Kind::AuthOk).act(surface).target(from).user(user)
+    }
+
+    /// Someone asked too often: at which surface, from where.
+    #[must_use]
+    pub fn rate_limit(surface: &str, from: &str) -> Self {
+        Self::new(Kind::RateLimit)
+            .act(surface)
+            .target(from)
+            .outcome(Outcome::Denied("too often"))
+    }
+
+    /// A key or secret was replaced: which, never its value.
+    #[must_use]
+    pub fn key_rotate(what: &str) -> Self {
+        Self::new(Kind::KeyRotate).target(what)
+    }
+
+    /// The wall clock was set: by how many microseconds, against the clock that never steps.
+    #[must_use]
+    pub fn clock_step(micros: i64) -> Self {
+        Self::new(Kind::ClockStep).act(&format!("{micros:+} us"))
+    }
+
+    /// What some entries commit to was erased, and why. The entries and their proofs stay.
+    #[must_use]
+    pub fn redact(seqs: &str, reason: &str, user: &str) -> Self {
+        Self::new(Kind::Redact).act(reason).target(seqs).user(user)
+    }
+
     /// The head of another log was seen and accepted.
     #[must_use]
     pub fn head_observed(origin: &Origin, size: u64, root: &Hash) -> Self {
@@ -298,6 +360,42 @@ impl Event {
     #[must_use]
     pub fn log_adopted(entries: u64) -> Self {
         Self::new(Kind::LogRecovered).act(&format!("kept {entries} unsigned entries"))
+    }
+
+    /// Entries that were never signed stood in the place of lost ones and were set aside: how many
+    /// bytes, and the SHA-256 under which they are kept.
+    #[must_use]
+    pub fn log_set_aside(bytes: u64, sha256: &str) -> Self {
+        Self::new(Kind::LogRecovered)
+            .act(&format!("set {bytes} bytes of unsigned entries aside"))
+            .target(&format!("sha256:{sha256}"))
+    }
+
+    /// This log begins because the one before could not be continued: its name, and the last head of it
+    /// that is known.
+    #[must_use]
+    pub fn epoch_start(before: &Origin, last: Option<&Checkpoint>) -> Self {
+        let event = Self::new(Kind::EpochStart).target(before.as_str());
+        match last {
+            Some(Checkpoint { size, root, .. }) => event.act(&format!("size {size} root {root}")),
+            None => event,
+        }
+    }
+
+    /// Damaged lines were replaced by the signed ones, from a copy: how many bytes were bad, and the
+    /// SHA-256 under which they are kept.
+    #[must_use]
+    pub fn log_mended(bytes: u64, sha256: &str) -> Self {
+        Self::new(Kind::LogRecovered)
+            .act(&format!("replaced {bytes} damaged bytes"))
+            .target(&format!("sha256:{sha256}"))
+    }
+
+    /// Entries that were signed and lost are back, from copies of the log: which.
+    #[must_use]
+    pub fn log_restored(seqs: &Range<u64>) -> Self {
+        let Range { start, end } = seqs;
+        Self::new(Kind::LogRecovered).act(&format!("restored entries {start} to {end}"))
     }
 
     /// Returns the kind.

@@ -4,8 +4,10 @@
 //!   [`SignedHead`] (C2SP tlog-checkpoint), [`Event`] and [`Line`] (one JSON object a line).
 //! - Copies: [`tile`] (C2SP tlog-tiles), [`mirror`] and [`feed`] (C2SP tlog-mirror), [`challenge`].
 //! - For others than the log: [`cosign`] (C2SP tlog-cosignature), [`witness`] (C2SP tlog-witness),
-//!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof), [`collect`] and [`evidence`].
-//! - The store: [`Log`] appends and signs; [`verify`], [`read`] and [`export`] work on the files alone.
+//!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof), [`collect`], [`inquiry`] and
+//!   [`evidence`].
+//! - The store: [`Log`] appends and signs; [`verify`], [`survey`], [`read`] and [`export`] work on the
+//!   files alone.
 //!
 //! It holds no network, no HTTP and no thread pool; the clock and every random number are handed in.
 //! A leaf is the exact bytes of a line, so that anyone can check one by hand:
@@ -24,6 +26,7 @@ pub mod feed;
 mod forest;
 mod hash;
 mod heads;
+pub mod inquiry;
 mod line;
 mod log;
 pub mod mirror;
@@ -35,6 +38,7 @@ pub mod repair;
 pub mod restore;
 mod scan;
 pub mod storage;
+pub mod survey;
 #[cfg(test)]
 mod testing;
 pub mod tile;
@@ -53,7 +57,8 @@ pub use event::{
 pub use hash::{Hash, HashAlgorithm, HashTextError, UnknownAlgorithm};
 pub use line::{LINE_BYTES_MAX, Line, LineError};
 pub use log::{
-    Ack, AppendError, CloseError, FloorProblem, HeadListener, Health, Log, LogTiles, OpenError,
-    Opened, Options, Poison, ProveError, Recovered, ServeError,
+    Ack, AgreeError, AppendError, CloseError, FloorProblem, HeadListener, Health, Log, LogTiles,
+    OpenError, Opened, Options, Poison, ProveError, Recovered, ServeError, TakeBackError,
+    TakenBack,
 };
 pub use read::ReadError;

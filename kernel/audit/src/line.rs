@@ -326,6 +326,14 @@ mod tests {
             Event::head_observed(&origin, 9, &Hash::from_bytes([7; 32])),
             Event::peer_evidence(&origin, "two roots for size 9"),
             Event::log_recovered(13, "00ff"),
+            Event::epoch_start(&origin, None),
+            Event::file_access(call, "read"),
+            Event::net_request(call, "GET"),
+            Event::auth_ok("api", "192.0.2.7:4200", "ada"),
+            Event::rate_limit("api", "192.0.2.7"),
+            Event::key_rotate("network.shared_secret"),
+            Event::clock_step(-1_500_000),
+            Event::redact("3,7", "asked by the subject", "cli"),
         ]
     }
 
@@ -349,6 +357,14 @@ mod tests {
 {"act":"size 9 root ROOT","boot":"0000000000000abc","ev":"head_observed","hlc":"HLC","node":"NODE","outcome":"ok","seq":14,"target":"ORIGIN","ts":"TS","v":1}
 {"act":"two roots for size 9","boot":"0000000000000abc","ev":"peer_evidence","hlc":"HLC","node":"NODE","outcome":"ok","seq":15,"target":"ORIGIN","ts":"TS","v":1}
 {"act":"cut 13 bytes","boot":"0000000000000abc","ev":"log_recovered","hlc":"HLC","node":"NODE","outcome":"ok","seq":16,"target":"sha256:00ff","ts":"TS","v":1}
+{"boot":"0000000000000abc","ev":"epoch_start","hlc":"HLC","node":"NODE","outcome":"ok","seq":17,"target":"ORIGIN","ts":"TS","v":1}
+{"act":"read","agent":"AGENT","boot":"0000000000000abc","dur_us":1500,"ev":"file_access","hlc":"HLC","node":"NODE","outcome":"failed: no space","seq":18,"target":"memory_store","ts":"TS","user":"cli","v":1}
+{"act":"GET","agent":"AGENT","boot":"0000000000000abc","dur_us":1500,"ev":"net_request","hlc":"HLC","node":"NODE","outcome":"failed: no space","seq":19,"target":"memory_store","ts":"TS","user":"cli","v":1}
+{"act":"api","boot":"0000000000000abc","ev":"auth_ok","hlc":"HLC","node":"NODE","outcome":"ok","seq":20,"target":"192.0.2.7:4200","ts":"TS","user":"ada","v":1}
+{"act":"api","boot":"0000000000000abc","ev":"rate_limit","hlc":"HLC","node":"NODE","outcome":"denied: too often","seq":21,"target":"192.0.2.7","ts":"TS","v":1}
+{"boot":"0000000000000abc","ev":"key_rotate","hlc":"HLC","node":"NODE","outcome":"ok","seq":22,"target":"network.shared_secret","ts":"TS","v":1}
+{"act":"-1500000 us","boot":"0000000000000abc","ev":"clock_step","hlc":"HLC","node":"NODE","outcome":"ok","seq":23,"ts":"TS","v":1}
+{"act":"asked by the subject","boot":"0000000000000abc","ev":"redact","hlc":"HLC","node":"NODE","outcome":"ok","seq":24,"target":"3,7","ts":"TS","user":"cli","v":1}
 "#;
 
     #[test]

@@ -10,6 +10,7 @@ mod index;
 mod nodes;
 mod open;
 mod shared;
+mod take_back;
 mod tiles;
 mod writer;
 
@@ -26,6 +27,7 @@ use crate::{Clock, Event, Hash, Line, Origin, ReadError, Seq, SignedHead};
 
 pub use error::{AppendError, CloseError, FloorProblem, OpenError, Poison, ProveError};
 use shared::{Shared, lock};
+pub use take_back::{AgreeError, TakeBackError, TakenBack};
 pub use tiles::ServeError;
 use writer::{Command, Entry, Thread};
 
@@ -44,6 +46,9 @@ pub struct Options {
     pub boot: u64,
     /// The epoch of the log: part of its name. It grows when a log cannot be continued.
     pub epoch: u32,
+    /// Whether entries are taken, and no head is signed or shown before [`Log::release`]: others may
+    /// know a longer log of this name.
+    pub held: bool,
 }
 
 /// What was found when the log was opened.
@@ -57,6 +62,9 @@ pub struct Opened {
     pub recovered: Vec<Recovered>,
     /// Whether the leaf hashes were missing or stale and had to be computed again.
     pub hashes_rebuilt: bool,
+    /// Whether the signing floor was missing and the published head took its place: only when the log
+    /// is held.
+    pub floor_was_missing: bool,
 }
 
 /// An end of the log that was never finished, cut off and kept.
@@ -189,6 +197,18 @@ impl Log {
         lock(&self.inner.shared.head).clone()
     }
 
+    /// Tells whether heads wait for [`Log::release`].
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.inner.shared.held.load(Ordering::Acquire)
+    }
+
+    /// Shows the last head and signs further ones from now on. Later calls do nothing.
+    pub fn release(&self) {
+        // When the writer has ended, no head is signed any more.
+        drop(self.inner.sender.send(Command::Release));
+    }
+
     /// Returns the name of the log.
     #[must_use]
     pub fn origin(&self) -> &Origin {
@@ -285,6 +305,10 @@ mod tests {
         fn unix_micros(&self) -> u64 {
             0
         }
+
+        fn monotonic_micros(&self) -> u64 {
+            0
+        }
     }
 
     #[test]
@@ -298,6 +322,7 @@ mod tests {
             key: keys.log,
             boot: 1,
             epoch: 1,
+            held: false,
         };
         let (log, _) = Log::open(options, Arc::new(Zero)).expect("a log");
         let append = |event| {

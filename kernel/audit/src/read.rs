@@ -1,4 +1,6 @@
-//! Selection of entries from the file of a log.
+//! Selection of entries from the file of a log, once or as they are written.
+
+mod follow;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -6,12 +8,14 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use openfang_id::{AgentId, AgentKey};
+use openfang_id::{AgentId, AgentKey, NodeId};
+
+pub use follow::{Follow, FollowError, select_and_follow};
 
 use crate::clock::rfc3339;
 use crate::scan::Passing;
 use crate::verify::{Report, Source, VerifyError, verify_each};
-use crate::{Kind, Line, UnknownKind};
+use crate::{Kind, Line, Origin, UnknownKind};
 
 /// Which entries are wanted. The default wants all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct Filter {
     pub agent: Option<AgentKey>,
     /// Only of these kinds; empty for all.
     pub kinds: Kinds,
+    /// Only what names this node: by its id, or by its log.
+    pub node: Option<NodeId>,
     /// Only from this time on, in microseconds since 1970.
     pub since_unix_micros: Option<u64>,
     /// Only the last so many of them.
@@ -35,6 +41,8 @@ pub struct Kinds(Vec<Kind>);
 pub struct Selection {
     /// Oldest first.
     pub lines: Vec<Line>,
+    /// How many were wanted in all, whatever the limit.
+    pub matched: u64,
     /// How many lines could not be read as entries of this version, and were left out.
     pub unreadable: u64,
     /// They are worth what this says.
@@ -82,40 +90,64 @@ pub fn select(source: Source<'_>, filter: &Filter) -> Result<Selection, VerifyEr
         choice.see(&passing);
         ControlFlow::Continue(())
     })?;
-    let parsed = choice.kept.iter().map(|bytes| Line::parse(bytes));
-    let lines: Vec<_> = parsed.filter_map(Result::ok).collect();
-    Ok(Selection {
-        unreadable: choice.unreadable + (choice.kept.len() - lines.len()) as u64,
-        lines,
-        report,
-    })
+    Ok(choice.into_selection(report))
 }
 
 /// The entries that were wanted so far.
-struct Choice<'a> {
-    filter: &'a Filter,
+#[derive(Debug)]
+struct Choice {
+    filter: Filter,
     since: Option<String>,
+    /// The id of the wanted node, and the beginning of the name of its log.
+    node: Option<[String; 2]>,
     /// The ids of the agents that were created under the wanted name.
     named: BTreeSet<AgentId>,
     kept: VecDeque<Vec<u8>>,
+    matched: u64,
     unreadable: u64,
 }
 
-impl<'a> Choice<'a> {
-    fn new(filter: &'a Filter) -> Self {
+impl Choice {
+    fn new(filter: &Filter) -> Self {
         Self {
-            filter,
             since: filter.since_unix_micros.map(rfc3339),
+            node: filter.node.as_ref().map(names_of),
+            filter: filter.clone(),
             named: BTreeSet::new(),
             kept: VecDeque::new(),
+            matched: 0,
             unreadable: 0,
         }
     }
 
+    fn into_selection(mut self, report: Report) -> Selection {
+        let (matched, before) = (self.matched, self.unreadable);
+        let lines = self.take();
+        Selection {
+            lines,
+            matched,
+            unreadable: before + self.unreadable,
+            report,
+        }
+    }
+
+    /// Gives what was kept away, and begins anew.
+    fn take(&mut self) -> Vec<Line> {
+        let kept = std::mem::take(&mut self.kept);
+        let parsed = kept.iter().map(|bytes| Line::parse(bytes));
+        let lines: Vec<_> = parsed.filter_map(Result::ok).collect();
+        self.unreadable = (kept.len() - lines.len()) as u64;
+        self.matched = 0;
+        lines
+    }
+
+    fn wants_all(&self) -> bool {
+        let Filter { agent, kinds, .. } = &self.filter;
+        agent.is_none() && kinds.0.is_empty() && self.since.is_none() && self.node.is_none()
+    }
+
     fn see(&mut self, passing: &Passing<'_>) {
-        let all =
-            self.filter.agent.is_none() && self.filter.kinds.0.is_empty() && self.since.is_none();
-        if !all {
+        if !self.wants_all() {
             match Line::parse(passing.bytes) {
                 Ok(line) if self.wants(&line) => {}
                 Ok(_) => return,
@@ -125,6 +157,7 @@ impl<'a> Choice<'a> {
                 }
             }
         }
+        self.matched += 1;
         self.kept.push_back(passing.bytes.to_vec());
         if self
             .filter
@@ -151,6 +184,16 @@ impl<'a> Choice<'a> {
         let kind_fits = kinds.is_empty() || kinds.iter().any(|kind| kind.as_str() == line.ev);
         // Times all have the same length, so that their order as texts is their order in time.
         let time_fits = self.since.as_ref().is_none_or(|since| line.ts >= *since);
-        agent_fits && kind_fits && time_fits
+        let node_fits = self.node.as_ref().is_none_or(|names| {
+            // Both are plain letters and digits, which stand in the line as they are.
+            names.iter().any(|name| line.raw.contains(name.as_str()))
+        });
+        agent_fits && kind_fits && time_fits && node_fits
     }
+}
+
+fn names_of(node: &NodeId) -> [String; 2] {
+    let log = Origin::of(node, 0);
+    let stem = log.as_str().rsplit_once('/').map(|(stem, _epoch)| stem);
+    [node.to_string(), stem.unwrap_or(log.as_str()).to_owned()]
 }

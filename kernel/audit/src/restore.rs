@@ -1,10 +1,11 @@
-//! A wiped or lost log, written again from a copy of it.
+//! Entries of a log that were lost, fetched again from a copy of it.
 //!
 //! Every bundle is checked against the trusted head before it is written, so that a bad source is
 //! noticed at once and another one can go on: [`restore`] begins where the file of the last try ends,
-//! after checking that part again. Nothing stands in the log's place before all of it is there.
+//! after checking that part again. The file stands beside the log, and is no part of it before
+//! [`Log::take_back`](crate::Log::take_back) has copied it behind the entries that are left.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -16,29 +17,27 @@ use crate::{Checkpoint, Hash};
 
 /// How many bundles are asked for at once: about 5 MiB of usual lines.
 const BUNDLES_AT_ONCE: u64 = 64;
-/// What the name of the file ends in while it is written.
+/// What stands behind the name of the log in that of the file.
 const UNFINISHED_SUFFIX: &str = ".restoring";
 
-/// What was restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Entries that were fetched again: a file of lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
-    /// How many entries.
-    pub entries: u64,
+    /// Where the lines are.
+    pub path: PathBuf,
+    /// The number of the first of them: the begin of a bundle.
+    pub first: u64,
+    /// The number of the entry behind the last of them.
+    pub end: u64,
     /// How many bytes of lines.
     pub bytes: u64,
     /// How many of the entries were there from an earlier try.
     pub resumed: u64,
 }
 
-/// Why a log was not restored. What was written stays beside the place of the log, for the next try.
+/// Why entries were not fetched. What was written stays, for the next try.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError<E> {
-    /// There is a log already. Nothing was changed.
-    #[error("{path} is there and not empty")]
-    Exists {
-        /// The file of lines.
-        path: PathBuf,
-    },
     /// The source cannot be read, or does not have what the head covers: try another one.
     #[error("the copy of the log: {0}")]
     Source(#[source] TileError<E>),
@@ -59,45 +58,41 @@ pub enum RestoreError<E> {
     },
 }
 
-/// Writes the lines under a trusted head to `log_path`, where there must be no log or an empty one.
-/// The head is one that this node signed, with a quorum of cosignatures; it becomes the signing floor, which
-/// is not written here. The caller holds the lock of the log.
+/// Writes the lines of a log under a trusted head, from the bundle of entry `from` on, to the file
+/// `path`, and makes them durable.
 ///
 /// # Errors
-/// When there is a log, the source fails, or a file cannot be written.
+/// When the source fails, or the file cannot be written.
 pub fn restore<S: TileSource>(
     source: S,
     head: &Checkpoint,
-    log_path: &Path,
+    (from, path): (u64, &Path),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Restored, RestoreError<S::Error>> {
-    refuse_existing(log_path)?;
     let nodes = TileNodes::open(source, head.size, head.root).map_err(RestoreError::Source)?;
-    let mut unfinished = log_path.as_os_str().to_owned();
-    unfinished.push(UNFINISHED_SUFFIX);
-    let unfinished = PathBuf::from(unfinished);
-    let failed = io_error(&unfinished);
+    let failed = io_error(path);
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(&unfinished)
+        .open(path)
         .map_err(&failed)?;
-    let (resumed, offset) = find_good(&file, &nodes, &failed)?;
+    let width = u64::from(TILE_WIDTH);
+    let first = from.min(head.size) / width * width;
+    let (resumed, offset) = find_good(&file, &nodes, first, &failed)?;
     file.set_len(offset).map_err(&failed)?;
     let mut out = BufWriter::with_capacity(1 << 20, &file);
     out.seek(SeekFrom::Start(offset)).map_err(&failed)?;
     let mut bytes = offset;
     let total = head.size;
-    let width = u64::from(TILE_WIDTH);
-    let mut done = resumed;
+    let mut done = first + resumed;
     progress(Progress { done, total });
     while done < total {
-        let first = done / width;
-        let last = (first + BUNDLES_AT_ONCE).min(total.div_ceil(width));
-        for bundle in nodes.bundles(first..last).map_err(RestoreError::Source)? {
+        let bundle = done / width;
+        let last = (bundle + BUNDLES_AT_ONCE).min(total.div_ceil(width));
+        for bundle in nodes.bundles(bundle..last).map_err(RestoreError::Source)? {
             bytes += write_lines(&mut out, done, &bundle, &failed)?;
             done += u64::from(bundle.len());
         }
@@ -106,29 +101,27 @@ pub fn restore<S: TileSource>(
     out.flush().map_err(&failed)?;
     drop(out);
     file.sync_all().map_err(&failed)?;
-    put_in_place(&unfinished, log_path).map_err(io_error(log_path))?;
     Ok(Restored {
-        entries: total,
+        path: path.to_owned(),
+        first,
+        end: total,
         bytes,
         resumed,
     })
+}
+
+/// Returns where the file of restored lines stands: beside the log.
+#[must_use]
+pub fn restoring_path(log_path: &Path) -> PathBuf {
+    let mut path = log_path.as_os_str().to_owned();
+    path.push(UNFINISHED_SUFFIX);
+    path.into()
 }
 
 fn io_error<E>(path: &Path) -> impl Fn(io::Error) -> RestoreError<E> {
     move |source| RestoreError::Io {
         path: path.to_owned(),
         source,
-    }
-}
-
-fn refuse_existing<E>(log_path: &Path) -> Result<(), RestoreError<E>> {
-    match fs::metadata(log_path) {
-        Ok(there) if there.len() > 0 => Err(RestoreError::Exists {
-            path: log_path.to_owned(),
-        }),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io_error(log_path)(error)),
     }
 }
 
@@ -150,23 +143,18 @@ fn write_lines<E>(
     Ok(bytes)
 }
 
-fn put_in_place(unfinished: &Path, log_path: &Path) -> io::Result<()> {
-    fs::rename(unfinished, log_path)?;
-    let parent = log_path.parent().filter(|path| *path != Path::new(""));
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-}
-
 /// Returns how many full bundles an earlier try left that are right, in entries, and where they end.
 fn find_good<S: TileSource>(
     file: &File,
     nodes: &TileNodes<S>,
+    first: u64,
     failed: &impl Fn(io::Error) -> RestoreError<S::Error>,
 ) -> Result<(u64, u64), RestoreError<S::Error>> {
     let mut reader = BufReader::with_capacity(1 << 18, file);
     let width = u64::from(TILE_WIDTH);
     let (mut entries, mut end) = (0, 0);
     let mut line = Vec::new();
-    while entries + width <= nodes.size() {
+    while first + entries + width <= nodes.size() {
         let mut leaves: Vec<Hash> = Vec::with_capacity(usize::from(TILE_WIDTH));
         let mut at = end;
         while leaves.len() < usize::from(TILE_WIDTH) {
@@ -180,7 +168,7 @@ fn find_good<S: TileSource>(
             leaves.push(leaf_hash(text));
         }
         let expected = nodes
-            .hash(1, entries / width)
+            .hash(1, (first + entries) / width)
             .map_err(RestoreError::Source)?;
         if root_of(&leaves) != expected {
             break;

@@ -11,6 +11,7 @@
 //! - `evidence/`: what was cut off when the log was recovered.
 
 pub(crate) mod fs;
+pub(crate) mod rewrite;
 mod segments;
 
 use std::fmt;

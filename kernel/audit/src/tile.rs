@@ -19,8 +19,8 @@ use crate::proof::Nodes;
 use crate::tree::root_of;
 
 pub use builder::{BuiltTile, TileBuilder};
-pub(crate) use bundle::split_entry;
-pub use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleError, ENTRY_BYTES_MAX};
+
+pub use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleError, ENTRY_BYTES_MAX, split_entry};
 pub use dir::DirSource;
 pub(crate) use dir::read_some;
 pub use nodes::{TileError, TileNodes};

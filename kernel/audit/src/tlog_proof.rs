@@ -10,12 +10,17 @@
 //! ```
 //!
 //! [`check`] needs the file, the entry and a policy, and nothing else. The file extension is
-//! `.tlog-proof`.
+//! `.tlog-proof`. [`prove_entry`] makes one from the files of a log, with the line of the entry as the
+//! extra data, so that the one file is all that has to be handed on.
+
+mod files;
 
 use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::BASE64;
+
+pub use files::{ProveFileError, Proved, prove_entry};
 
 use crate::Hash;
 use crate::base64;
@@ -24,6 +29,7 @@ use crate::cosign::{TreeHead, TreeHeadError, parse_proof_lines, write_proof_line
 use crate::note::{Note, NoteError};
 use crate::policy::{EvaluateError, Evaluation, Policy};
 use crate::proof::{PROOF_HASHES_MAX, ProofError, verify_inclusion};
+use crate::tile::ENTRY_BYTES_MAX;
 use crate::tree::{SIZE_MAX, leaf_hash};
 
 /// The longest proof file that is parsed.
@@ -125,6 +131,15 @@ impl TlogProof {
             head,
             note,
         })
+    }
+
+    /// Puts extra data into the file, at most an entry; none when there is none. Nobody signs it, and
+    /// [`Self::check`] does not look at it.
+    #[must_use]
+    pub fn with_extra(mut self, extra: &[u8]) -> Self {
+        let fits = (1..=ENTRY_BYTES_MAX).contains(&extra.len());
+        self.extra = fits.then(|| extra.to_vec());
+        self
     }
 
     /// Reads a proof file.

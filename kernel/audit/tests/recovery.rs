@@ -92,6 +92,10 @@ fn time_as_the_log_writes_it_never_goes_back_over_restarts() {
         fn unix_micros(&self) -> u64 {
             1_000_000
         }
+
+        fn monotonic_micros(&self) -> u64 {
+            0
+        }
     }
     let root = TempDir::new().expect("a directory");
     fill(root.path(), 0..3);
@@ -295,6 +299,7 @@ fn a_doubtful_floor_is_refused() {
     let root = copy_of(&origin_root);
     let next_epoch = Options {
         epoch: 2,
+        held: false,
         ..options(root.path())
     };
     match Log::open(next_epoch, TestClock::fast()) {
@@ -387,4 +392,34 @@ fn the_files_are_for_their_owner_only() {
     ] {
         assert_eq!(mode(file), 0o600, "{file}");
     }
+}
+
+#[test]
+fn a_clock_that_was_set_is_written_about_before_what_comes_after() {
+    let root = TempDir::new().expect("a directory");
+    let clock = TestClock::frozen();
+    let (log, _) =
+        Log::open(options(root.path()), Arc::clone(&clock) as Arc<dyn Clock>).expect("a log");
+    append(&log, event(1)).expect("appended");
+    clock.set_forward(400_000);
+    append(&log, event(2)).expect("appended");
+    clock.set_forward(3_600_000_000);
+    assert_eq!(
+        append(&log, event(3)).expect("appended").0,
+        3,
+        "one before it"
+    );
+    let lines = log.recent(10).expect("readable");
+    log.close().expect("closed");
+    let kinds: Vec<&str> = lines.iter().map(|line| line.ev.as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "config_change",
+            "config_change",
+            "clock_step",
+            "config_change"
+        ]
+    );
+    assert_eq!(lines[2].act.as_deref(), Some("+3600000000 us"));
 }

@@ -27,7 +27,7 @@ fn restore_all(
     head: &Checkpoint,
     path: &Path,
 ) -> Result<u64, RestoreError<OutOfReach>> {
-    restore(source, head, path, &mut |_| ()).map(|restored| restored.resumed)
+    restore(source, head, (0, path), &mut |_| ()).map(|restored| restored.resumed)
 }
 
 #[test]
@@ -51,13 +51,16 @@ fn a_restored_log_is_the_lost_one_byte_for_byte() {
         let restored = restore(
             &mirror,
             &files.head.checkpoint,
-            &files.log_path,
+            (0, &files.log_path),
             &mut |progress| {
                 seen.push(progress);
             },
         );
         let restored = restored.expect("restored");
-        assert_eq!((restored.entries, restored.resumed), (size, 0));
+        assert_eq!(
+            (restored.first, restored.end, restored.resumed),
+            (0, size, 0)
+        );
         assert_eq!(restored.bytes, original.len() as u64);
         assert_eq!(
             seen.last(),
@@ -98,10 +101,23 @@ fn only_what_the_head_covers_is_restored() {
     let mut mirror = new_mirror();
     mirror.offer(log.head(700)).expect("a head");
     upload(&mut mirror, &log, 700);
-    restore(&mirror, &head(&all[..300]), &path, &mut |_| ()).expect("restored");
+    let head = head(&all[..300]);
+    restore(&mirror, &head, (0, &path), &mut |_| ()).expect("restored");
     assert!(fs::read(&path).expect("readable") == text(&all[..300]));
-    let refused = restore(&mirror, &head(&all[..300]), &path, &mut |_| ());
-    assert!(matches!(refused, Err(RestoreError::Exists { path: there }) if there == path));
+    let end = root.path().join("end");
+    for (from, first) in [
+        (0, 0),
+        (255, 0),
+        (256, 256),
+        (299, 256),
+        (300, 256),
+        (400, 256),
+    ] {
+        let restored = restore(&mirror, &head, (from, &end), &mut |_| ()).expect("restored");
+        assert_eq!((restored.first, restored.end), (first, 300));
+        let begin = usize::try_from(first).expect("small");
+        assert!(fs::read(&end).expect("readable") == text(&all[begin..300]));
+    }
 }
 
 #[test]
@@ -110,14 +126,12 @@ fn a_lying_source_is_noticed_and_another_one_goes_on() {
     let head = head(&all);
     let root = TempDir::new().expect("a directory");
     let path = root.path().join("audit.jsonl");
-    fs::write(&path, "").expect("an empty log is no obstacle");
     let good = Tiles::of(&all);
     let bad = TilePath::at(TileKind::Entries, 100, 40_000).expect("a path");
     let mut lying = good.clone();
     lying.files.get_mut(&bad).expect("it is there")[77] ^= 1;
     let refused = restore_all(&lying, &head, &path);
     assert!(matches!(refused, Err(RestoreError::Source(TileError::Foreign(path))) if path == bad));
-    assert_eq!(fs::read(&path).expect("readable"), b"");
     let mut holed = good.clone();
     let missing = TilePath::at(TileKind::Entries, 130, 40_000).expect("a path");
     holed.files.remove(&missing);
@@ -140,7 +154,6 @@ fn a_lying_source_is_noticed_and_another_one_goes_on() {
     let fetched = good.asked_for(TileKind::Entries);
     assert_eq!(fetched.first(), Some(&128));
     assert!(fs::read(&path).expect("readable") == text(&all));
-    assert!(!root.path().join("audit.jsonl.restoring").exists());
 }
 
 #[test]
@@ -150,16 +163,14 @@ fn whatever_an_ended_restore_left_is_checked_again() {
     let whole = text(&all);
     let root = TempDir::new().expect("a directory");
     let path = root.path().join("audit.jsonl");
-    let unfinished = root.path().join("audit.jsonl.restoring");
     let check = |left: &[u8], resumed_max: u64| {
-        fs::write(&unfinished, left).expect("written");
+        fs::write(&path, left).expect("written");
         let resumed = restore_all(&source, &head, &path).expect("restored");
         assert!(
             resumed <= resumed_max && resumed.is_multiple_of(256),
             "{resumed} of {resumed_max}"
         );
         assert!(fs::read(&path).expect("readable") == whole);
-        fs::remove_file(&path).expect("removed");
         resumed
     };
     assert_eq!(check(&whole, 768), 768);
@@ -186,7 +197,6 @@ fn a_log_that_is_not_one_of_lines_is_refused() {
         restore_all(&source, &head, &path),
         Err(RestoreError::NotALine { seq: 280 })
     ));
-    assert!(!path.exists());
     fs::write(&path, text(&all[..256])).expect("written");
     let reader = FsReader::open(&path, root.path()).expect("readable");
     let refused = repair(&reader, &source, &head, &mut |_| ());

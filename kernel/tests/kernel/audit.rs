@@ -180,6 +180,10 @@ impl Clock for Frozen {
     fn unix_micros(&self) -> u64 {
         1_795_294_798_000_000
     }
+
+    fn monotonic_micros(&self) -> u64 {
+        0
+    }
 }
 
 fn open_log(home: &std::path::Path) -> Log {
@@ -191,6 +195,7 @@ fn open_log(home: &std::path::Path) -> Log {
         key: keys.log,
         boot: 1,
         epoch: 1,
+        held: false,
     };
     Log::open(options, Arc::new(Frozen))
         .expect("the log opens")

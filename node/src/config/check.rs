@@ -323,6 +323,10 @@ impl Check<'_> {
             enabled,
             log_path,
             mirror_quota_bytes: mirror_quota_mb << 20,
+            require_peer_floor: raw
+                .audit_require_peer_floor
+                .as_ref()
+                .is_some_and(|flag| flag.value),
         }
     }
 

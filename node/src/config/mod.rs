@@ -99,6 +99,8 @@ pub struct Audit {
     pub log_path: PathBuf,
     /// How many bytes the copy of one log of a peer may take; 0 keeps no copies.
     pub mirror_quota_bytes: u64,
+    /// Whether nothing is signed after a start before enough peers have said what they know of the log.
+    pub require_peer_floor: bool,
 }
 
 /// The model of agents that name none.

@@ -42,6 +42,7 @@ pub(crate) struct RawConfig {
     pub(crate) audit_log_path: Option<Found<String>>,
     pub(crate) audit_hash_algorithm: Option<Found<String>>,
     pub(crate) audit_mirror_quota_mb: Option<Found<String>>,
+    pub(crate) audit_require_peer_floor: Option<Found<bool>>,
     pub(crate) model_provider: Option<Found<String>>,
     pub(crate) model_name: Option<Found<String>>,
     pub(crate) model_api_key_env: Option<Found<String>>,
@@ -72,7 +73,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of the format, with the table it stands in.
-static KEYS: [Key; 19] = [
+static KEYS: [Key; 20] = [
     key("api_key", Slot::Secret(|raw| &mut raw.api_key)),
     key("api_key_env", Slot::Text(|raw| &mut raw.api_key_env)),
     key("api_listen", Slot::Text(|raw| &mut raw.api_listen)),
@@ -111,6 +112,10 @@ static KEYS: [Key; 19] = [
     key(
         "audit.mirror_quota_mb",
         Slot::Number(|raw| &mut raw.audit_mirror_quota_mb),
+    ),
+    key(
+        "audit.require_peer_floor",
+        Slot::Flag(|raw| &mut raw.audit_require_peer_floor),
     ),
     key(
         "default_model.provider",

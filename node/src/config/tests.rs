@@ -69,6 +69,7 @@ fn an_empty_file_is_a_safe_node() {
     assert!(config.audit.enabled);
     assert_eq!(config.audit.log_path, config.home.audit_log());
     assert_eq!(config.audit.mirror_quota_bytes, 1 << 30);
+    assert!(!config.audit.require_peer_floor);
     assert_eq!(config.log_level, LogLevel::Info);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
@@ -104,6 +105,7 @@ fn every_key_is_read() {
         log_path = "~/logs/audit.jsonl"
         hash_algorithm = "sha256"
         mirror_quota_mb = 2_048
+        require_peer_floor = true
         [default_model]
         provider = "openai"
         model = "small"
@@ -137,6 +139,7 @@ fn every_key_is_read() {
     assert_eq!(config.network.name.as_str(), "laptop");
     assert!(!config.audit.enabled);
     assert_eq!(config.audit.mirror_quota_bytes, 2 << 30);
+    assert!(config.audit.require_peer_floor);
     assert_eq!(
         config.audit.log_path,
         PathBuf::from("/home/u/logs/audit.jsonl")

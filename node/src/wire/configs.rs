@@ -7,6 +7,7 @@ use openfang_api::{AuthConfig, NodeInfo, State};
 use openfang_audit::Log;
 use openfang_audit::collect::Witnessing;
 use openfang_audit::feed::Mirroring;
+use openfang_audit::inquiry::Signing;
 use openfang_id::{Keys, Transport};
 use openfang_kernel::{Kernel, Limits, ModelConfig, ModelKeys};
 use openfang_mesh::{Cosigners, Listen, Mesh};
@@ -28,6 +29,8 @@ pub(crate) struct Handles {
     pub(crate) listen_addr: SocketAddr,
     /// How it stands with the witnesses of the log.
     pub(crate) witnessing: watch::Receiver<Witnessing>,
+    /// Whether the log is signed.
+    pub(crate) signing: watch::Receiver<Signing>,
     /// How it stands with its mirrors.
     pub(crate) mirroring: watch::Receiver<Mirroring>,
     pub(crate) shutdown: CancellationToken,
@@ -95,6 +98,7 @@ pub(crate) fn api_state(prepared: &Prepared, handles: Handles) -> State {
         mesh: handles.mesh,
         audit: handles.log,
         witnessing: handles.witnessing,
+        signing: handles.signing,
         mirroring: handles.mirroring,
         auth: AuthConfig {
             key: config.api.key.clone(),

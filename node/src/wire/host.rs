@@ -71,6 +71,10 @@ impl Host for NodeHost {
         let Some(log) = self.log.clone() else {
             return std::future::ready(Err(CannotProve::Range)).boxed();
         };
+        if log.is_held() {
+            // What is missing may come back.
+            return std::future::ready(Err(CannotProve::Later)).boxed();
+        }
         async move {
             // The proof is computed from the file.
             let proved = tokio::task::spawn_blocking(move || log.consistency(from, to)).await;

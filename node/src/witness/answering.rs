@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openfang_audit::cosign::LogName;
+use openfang_audit::inquiry::NOTES_MAX;
 use openfang_audit::note::Verifier;
+use openfang_audit::tile::Bundle;
 use openfang_audit::witness::{FileStore, StoreOpenError, Trust, Witness};
 use openfang_audit::{Hash, Origin};
 use openfang_id::{NodeId, VerifyingKey};
@@ -15,13 +17,14 @@ use openfang_mesh::{Answer, HeadView, Mesh, NodeView, Question, Verb, View};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::ADD_CHECKPOINT;
+use super::{ADD_CHECKPOINT, HEADS_OF_ASKER};
 use crate::clock::MachineClock;
 use crate::cosigner::RoleKey;
 
 /// Questions that wait; the mesh asks fewer at once.
 const QUEUE: usize = 64;
 const TEXT: &str = "text/plain; charset=utf-8";
+const BYTES: &str = "application/octet-stream";
 /// Come back later: the status of HTTP.
 const UNAVAILABLE: u16 = 503;
 
@@ -51,6 +54,8 @@ enum What {
     Add(Vec<u8>),
     /// Show the last head of a log that was cosigned.
     Show(Hash),
+    /// Show the last heads of all logs of the node that asks.
+    ShowOwn,
 }
 
 /// Opens a window with a counter behind it.
@@ -81,6 +86,7 @@ fn what_of(question: Question) -> Option<What> {
     let Question { verb, path, body } = question;
     match verb {
         Verb::Post => (path == ADD_CHECKPOINT).then_some(What::Add(body)),
+        Verb::Get if path == HEADS_OF_ASKER => Some(What::ShowOwn),
         Verb::Get => {
             let id = path.strip_prefix("witness/")?.strip_suffix("/checkpoint")?;
             id.parse().ok().map(What::Show)
@@ -153,6 +159,7 @@ fn answer(witness: &Witness<FileStore>, asked: Vec<Asked>, trusted: &BTreeMap<St
                 waiting.push((from, answer));
             }
             What::Show(id) => drop(answer.send(show(witness, &id))),
+            What::ShowOwn => drop(answer.send(show_all_of(witness, &from))),
         }
     }
     let trust = |name: &LogName| {
@@ -185,6 +192,36 @@ fn show(witness: &Witness<FileStore>, id: &Hash) -> Answer {
             tracing::error!(error = %why, "the state of the witness cannot be read");
             Answer::status(UNAVAILABLE)
         }
+    }
+}
+
+/// Shows a node what is known of its logs: those of its last epochs.
+fn show_all_of(witness: &Witness<FileStore>, node: &NodeId) -> Answer {
+    let origin_of = |name: &LogName| name.as_str().parse::<Origin>().ok();
+    let logs = witness.store().logs();
+    let mut own: Vec<Origin> = logs.iter().filter_map(origin_of).collect();
+    own.retain(|origin| origin.belongs_to(node));
+    own.sort_by_key(|origin| std::cmp::Reverse(origin.epoch()));
+    let mut notes = Bundle::default();
+    for origin in own.iter().take(NOTES_MAX) {
+        match witness.checkpoint(&LogName::from(origin).id()) {
+            Ok(Some(note)) => {
+                // A note is never as long as an entry may be.
+                if let Err(why) = notes.push(note.to_string().as_bytes()) {
+                    tracing::error!(error = %why, %origin, "the head of a log cannot be shown");
+                }
+            }
+            Ok(None) => {}
+            Err(why) => {
+                tracing::error!(error = %why, "the state of the witness cannot be read");
+                return Answer::status(UNAVAILABLE);
+            }
+        }
+    }
+    Answer {
+        status: 200,
+        content_type: BYTES.to_owned(),
+        body: notes.into_bytes(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openfang_audit::collect::{Collector, Offer, Step, Witnessing};
 use openfang_audit::cosign::{CosignerKey, Role};
-use openfang_audit::policy::assign;
+use openfang_audit::policy::{Policy, assign, quorum_for};
 use openfang_audit::witness::AddCheckpoint;
 use openfang_audit::{Log, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
@@ -19,7 +19,7 @@ use super::ADD_CHECKPOINT;
 use crate::files;
 
 /// How many witnesses a log has, where there are enough peers: one may be away, or lie.
-const WITNESSES: usize = 4;
+pub(crate) const WITNESSES: usize = 4;
 /// How long a witness may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Between two writes of the cosigned head: it is also at the witnesses.
@@ -31,6 +31,10 @@ pub(crate) struct Asking {
     pub(crate) mesh: Mesh,
     /// Where the cosigned head is kept.
     pub(crate) path: PathBuf,
+    /// Where it is kept who has to cosign.
+    pub(crate) policy: PathBuf,
+    /// The key of the log.
+    pub(crate) key: VerifyingKey,
     /// Who wants to know how it stands.
     pub(crate) shown: watch::Sender<Witnessing>,
 }
@@ -48,6 +52,8 @@ pub(crate) async fn collect(asking: Asking, stop: CancellationToken) {
         log,
         mesh,
         path,
+        policy,
+        key,
         shown,
     } = asking;
     let (head, mut heads) = watch::channel(log.head());
@@ -64,6 +70,13 @@ pub(crate) async fn collect(asking: Asking, stop: CancellationToken) {
         log,
         mesh,
         path,
+        policy: Kept {
+            path: policy,
+            key,
+            now: None,
+            wanted: None,
+            known: false,
+        },
     };
     task.on_head(heads.borrow_and_update().as_ref());
     task.on_view(&views.borrow_and_update().clone());
@@ -109,6 +122,35 @@ struct Task {
     log: Log,
     mesh: Mesh,
     path: PathBuf,
+    policy: Kept,
+}
+
+/// The policy that others check the log with, and its file.
+struct Kept {
+    path: PathBuf,
+    key: VerifyingKey,
+    /// The one of the witnesses of now.
+    now: Option<Policy>,
+    /// The one that the newest cosigned head fulfils, until it is written.
+    wanted: Option<Policy>,
+    /// Whether the file is there. The first one is written before any head is cosigned, so that a log
+    /// that never finds its quorum does not pass for one without witnesses.
+    known: bool,
+}
+
+impl Kept {
+    fn on_witnesses(&mut self, origin: &Origin, witnesses: &[(NodeId, CosignerKey)]) {
+        let keys: Vec<_> = witnesses
+            .iter()
+            .map(|(id, key)| (*id, *key.key()))
+            .collect();
+        self.now = match keys.len() {
+            0 => None,
+            n => Policy::of_log(origin, self.key, &keys, quorum_for(n))
+                .inspect_err(|why| tracing::error!(error = %why, "no policy can be written for the audit log"))
+                .ok(),
+        };
+    }
 }
 
 impl Task {
@@ -120,6 +162,13 @@ impl Task {
 
     fn on_view(&mut self, view: &View) {
         let witnesses = witnesses(view, self.log.origin());
+        self.policy.on_witnesses(self.log.origin(), &witnesses);
+        if !self.policy.known
+            && let Some(first) = self.policy.now.clone()
+        {
+            self.policy.known = true;
+            keep_policy(self.policy.path.clone(), first, false);
+        }
         self.collector.set_witnesses(witnesses);
     }
 
@@ -143,6 +192,7 @@ impl Task {
         {
             Step::None => {}
             Step::Quorum => {
+                self.policy.wanted.clone_from(&self.policy.now);
                 let after = self.saved.map(|saved| saved + SAVE_EVERY);
                 let at = after.unwrap_or_else(Instant::now);
                 self.save_at.get_or_insert(at);
@@ -174,6 +224,9 @@ impl Task {
         let Some(cosigned) = self.collector.status().quorum else {
             return;
         };
+        if let Some(policy) = self.policy.wanted.take() {
+            keep_policy(self.policy.path.clone(), policy, true);
+        }
         let path = self.path.clone();
         // Nobody waits for it: it is a copy of what the witnesses have.
         drop(tokio::task::spawn_blocking(move || {
@@ -182,6 +235,24 @@ impl Task {
             }
         }));
     }
+}
+
+/// Writes the policy, unless it stands there already; over another one of the same log only when told to.
+fn keep_policy(path: PathBuf, policy: Policy, replace: bool) {
+    // Nobody waits for it: it is written again with the next cosigned head.
+    drop(tokio::task::spawn_blocking(move || {
+        let of_this_log = |there: &Policy| there.logs() == policy.logs();
+        let stays = std::fs::read(&path).is_ok_and(|there| {
+            let other = Policy::parse(&there).is_ok_and(|there| of_this_log(&there));
+            there == policy.as_bytes() || (other && !replace)
+        });
+        if stays {
+            return;
+        }
+        if let Err(why) = files::replace(&path, policy.as_bytes()) {
+            tracing::warn!(path = %path.display(), error = %why, "the policy of the audit log cannot be written");
+        }
+    }));
 }
 
 /// Chooses who witnesses a log, of those in the mesh who do.

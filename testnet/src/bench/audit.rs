@@ -62,6 +62,7 @@ pub(super) fn open(folder: &Path, keys: &Keys) -> Result<Log, BenchError> {
         key: keys.log.clone(),
         boot: 1,
         epoch: 1,
+        held: false,
     };
     Ok(Log::open(options, Arc::new(Wall))?.0)
 }
@@ -136,5 +137,9 @@ impl Clock for Wall {
         since.map_or(0, |since| {
             u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
         })
+    }
+
+    fn monotonic_micros(&self) -> u64 {
+        openfang_node::clock::MachineClock.monotonic_micros()
     }
 }

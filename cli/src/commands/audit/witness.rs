@@ -81,8 +81,10 @@ fn mirror_row(mirror: &AuditMirror) -> Vec<String> {
 }
 
 fn summary(reply: &AuditWitnesses) -> String {
+    let signing = reply.signing.reason.as_ref();
+    let signing = signing.map_or_else(String::new, |why| format!("signing   not now. {why}\n"));
     let Some(size) = reply.size else {
-        return "head      none yet".to_owned();
+        return format!("{signing}head      none yet");
     };
     let of = reply.witnesses.len();
     let state = match reply.state {
@@ -108,7 +110,7 @@ fn summary(reply: &AuditWitnesses) -> String {
         || "none".to_owned(),
         |head| format!("{} entries, {}", head.size, head.timestamp),
     );
-    format!("head      {size} entries, {state}\nneeded    {needed}\ncomplete  {complete}")
+    format!("{signing}head      {size} entries, {state}\nneeded    {needed}\ncomplete  {complete}")
 }
 
 fn row(witness: &AuditWitness) -> Vec<String> {

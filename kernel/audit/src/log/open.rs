@@ -6,7 +6,7 @@
 //! and an entry says so. Otherwise it is damage that someone must look at.
 
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -23,6 +23,7 @@ use crate::forest::BLOCK_LEAVES;
 use crate::heads::{Found, Heads};
 use crate::line::LINE_BYTES_MAX;
 use crate::scan::{Examined, LeafCursor, Span, examine};
+use crate::storage::rewrite::BAD_PREFIX;
 use crate::storage::{LockError, Part, Sealed, Small, Storage};
 use crate::tree::{Compact, EMPTY_ROOT};
 use crate::verify::{Damage, DamageKind};
@@ -32,6 +33,8 @@ use crate::{Checkpoint, Clock, Event, HeadError, Hybrid, Line, Origin, SignedHea
 const TORN_BYTES_MAX: u64 = 64 << 20;
 /// What the names of pieces that were cut off begin with.
 const TORN_PREFIX: &str = "torn-";
+/// The same of pieces that were never signed and stood in the place of lost entries.
+const UNSIGNED_PREFIX: &str = "unsigned-";
 
 /// Recovers the log and makes its writer, which is not running yet.
 pub(super) fn recover(
@@ -67,6 +70,7 @@ pub(super) fn recover(
         size: AtomicU64::new(survey.index.forest.size()),
         in_flight: AtomicUsize::new(0),
         closing: AtomicBool::new(false),
+        held: AtomicBool::new(options.held),
         index: RwLock::new(survey.index),
         head: Mutex::new(None),
         listeners: Mutex::new(Vec::new()),
@@ -89,6 +93,13 @@ pub(super) fn recover(
         Some(floor) => floor,
         None => sign_first_floor(&shared)?,
     };
+    let floor_was_missing = heads.floor == Found::Absent && floor.checkpoint.size > 0;
+    if floor_was_missing {
+        shared
+            .storage
+            .replace(Small::Floor, floor.note.as_bytes())
+            .map_err(|source| io_error("write", &shared.options.dir, source))?;
+    }
     let mut writer = Writer::new(Arc::clone(&shared), survey.hybrid, &floor);
     if survey.from_blocks {
         writer.scrub_soon();
@@ -108,13 +119,14 @@ pub(super) fn recover(
         head: Some(floor).filter(|floor| floor.checkpoint.size > 0),
         recovered,
         hashes_rebuilt: !survey.hashes_fit && good > 0,
+        floor_was_missing,
     };
     Ok((shared, writer, opened))
 }
 
 /// Writes the hashes and blocks that are missing on the disk. They are derived: without them the log
 /// is as good, and they are tried again when needed.
-fn complete_derived(storage: &dyn Storage, survey: &Survey, origin: &Origin) {
+pub(super) fn complete_derived(storage: &dyn Storage, survey: &Survey, origin: &Origin) {
     if !survey.hashes_fit
         && let Err(error) = write_hashes(storage, survey.examined.good_bytes)
     {
@@ -155,6 +167,10 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
 fn check_heads(heads: &Heads, options: &Options) -> Result<Option<SignedHead>, OpenError> {
     let problem = match (&heads.floor, &heads.checkpoint) {
         (Found::Absent, Found::Absent) => return Ok(None),
+        // A backup has no floor. What may have been signed since, others are asked before the next.
+        (Found::Absent, Found::Head(published)) if options.held => {
+            return Ok(Some(published.clone()));
+        }
         (Found::Absent, Found::Head(_) | Found::Bad(_)) => FloorProblem::Missing,
         (Found::Bad(HeadError::OtherOrigin), _) => FloorProblem::OtherLog,
         (Found::Bad(_), _) => FloorProblem::Damaged,
@@ -221,21 +237,25 @@ fn refuse_damage(
 }
 
 /// What one pass over the file brought.
-struct Survey {
-    examined: Examined,
-    index: Index,
+pub(super) struct Survey {
+    pub(super) examined: Examined,
+    pub(super) index: Index,
     /// The tree over what is sealed.
-    base: Compact,
-    signed: Compact,
-    signed_len: u64,
+    pub(super) base: Compact,
+    pub(super) signed: Compact,
+    pub(super) signed_len: u64,
     hashes_fit: bool,
-    hybrid: Hybrid,
+    pub(super) hybrid: Hybrid,
     /// Whether the sealed lines were not read: their blocks lead to the floor.
     from_blocks: bool,
 }
 
 /// Reads what is not sealed, when the blocks of the rest lead to the floor; otherwise everything.
-fn survey(storage: &dyn Storage, heads: &Heads, floor: Option<&SignedHead>) -> io::Result<Survey> {
+pub(super) fn survey(
+    storage: &dyn Storage,
+    heads: &Heads,
+    floor: Option<&SignedHead>,
+) -> io::Result<Survey> {
     let sealed = storage.sealed();
     let lines = sealed.lines.unwrap_or_default();
     if lines > 0
@@ -315,10 +335,28 @@ fn last_line(storage: &dyn Storage, end: u64) -> io::Result<Vec<u8>> {
 
 /// Keeps the unfinished end of the log, then cuts it off. A crash in between leaves both.
 fn cut_torn_end(storage: &dyn Storage, examined: &Examined) -> io::Result<()> {
-    let mut bytes = vec![0; usize::try_from(examined.torn_bytes).unwrap_or_default()];
+    let end = examined.good_bytes..examined.good_bytes + examined.torn_bytes;
+    keep_end(storage, (TORN_PREFIX, examined.lines), end.clone())?;
+    storage.cut_log(end.start)
+}
+
+/// Keeps entries that were never signed, from one on, which is about to be cut off with all behind it.
+pub(super) fn keep_unsigned(storage: &dyn Storage, seq: u64, bytes: Range<u64>) -> io::Result<()> {
+    if bytes.end - bytes.start > TORN_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    keep_end(storage, (UNSIGNED_PREFIX, seq), bytes)
+}
+
+fn keep_end(
+    storage: &dyn Storage,
+    (prefix, seq): (&str, u64),
+    range: Range<u64>,
+) -> io::Result<()> {
+    let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or_default()];
     let mut filled = 0;
     while filled < bytes.len() {
-        let at = examined.good_bytes + filled as u64;
+        let at = range.start + filled as u64;
         match storage.read_at(Part::Log, at, &mut bytes[filled..])? {
             0 => break,
             read => filled += read,
@@ -326,13 +364,11 @@ fn cut_torn_end(storage: &dyn Storage, examined: &Examined) -> io::Result<()> {
     }
     bytes.truncate(filled);
     let sha256 = HEXLOWER.encode(&Sha256::digest(&bytes));
-    let name = format!("{TORN_PREFIX}{}-{sha256}", examined.lines);
-    storage.keep(&name, &bytes)?;
-    storage.cut_log(examined.good_bytes)
+    storage.keep(&format!("{prefix}{seq}-{sha256}"), &bytes)
 }
 
 /// Writes an entry about each piece that was cut off, now or by a run that did not get that far.
-fn write_about_recovery(
+pub(super) fn write_about_recovery(
     shared: &Shared,
     writer: &mut Writer,
     adopted: u64,
@@ -352,14 +388,17 @@ fn write_about_recovery(
         .map_err(|source| io_error("read", &evidence, source))?;
     let mut recovered = Vec::new();
     for piece in pending {
-        let Some((_seq, sha256)) = piece
-            .name
-            .strip_prefix(TORN_PREFIX)
-            .and_then(|rest| rest.split_once('-'))
-        else {
+        let part_of = |prefix| piece.name.strip_prefix(prefix)?.split_once('-');
+        let (event, sha256) = if let Some((_seq, sha256)) = part_of(TORN_PREFIX) {
+            (Event::log_recovered(piece.bytes, sha256), sha256)
+        } else if let Some((_seq, sha256)) = part_of(UNSIGNED_PREFIX) {
+            (Event::log_set_aside(piece.bytes, sha256), sha256)
+        } else if let Some((_seq, sha256)) = part_of(BAD_PREFIX) {
+            (Event::log_mended(piece.bytes, sha256), sha256)
+        } else {
             continue;
         };
-        append(shared, writer, Event::log_recovered(piece.bytes, sha256))?;
+        append(shared, writer, event)?;
         shared
             .storage
             .settle(&piece.name)
@@ -367,7 +406,7 @@ fn write_about_recovery(
         tracing::warn!(
             log.origin = %shared.origin,
             bytes = piece.bytes,
-            "an unfinished line at the end of the audit log was cut off and kept"
+            "lines that are no part of the audit log any more were cut off and kept"
         );
         recovered.push(Recovered {
             bytes: piece.bytes,

@@ -34,6 +34,8 @@ pub(super) struct Shared {
     /// Entries that were queued and not yet answered.
     pub(super) in_flight: AtomicUsize,
     pub(super) closing: AtomicBool,
+    /// No head is signed or shown.
+    pub(super) held: AtomicBool,
     pub(super) index: RwLock<Index>,
     pub(super) head: Mutex<Option<SignedHead>>,
     pub(super) listeners: Mutex<Vec<HeadListener>>,
@@ -327,7 +329,7 @@ impl Shared {
         self.prove(size, |nodes| build_inclusion(nodes, seq, size))
     }
 
-    fn nodes(&self, level: u32, span: Range<u64>) -> Result<Vec<Hash>, ProveError> {
+    pub(super) fn nodes(&self, level: u32, span: Range<u64>) -> Result<Vec<Hash>, ProveError> {
         let end = span.end.checked_shl(level).filter(|_end| level < 63);
         let end = end.ok_or(ProveError::Range)?;
         if span.is_empty() || span.end - span.start > NODES_MAX {

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::open::write_checkpoint;
 use super::shared::{Rest, Shared, lock};
+use super::take_back::Lost;
 use super::{Ack, AppendError, CloseError, Poison};
+use crate::clock::StepWatch;
 use crate::forest::BLOCK_LEAVES;
 use crate::heads::Found;
 use crate::line::{Context, LINE_BYTES_MAX, render};
@@ -48,6 +50,8 @@ const GATHER_SKIP_MAX: u32 = 64;
 /// What the handles tell the writer.
 pub(super) enum Command {
     Append(Entry),
+    Release,
+    TakeBack(Box<Lost>),
     Close,
 }
 
@@ -64,6 +68,15 @@ impl Entry {
             event,
             unix_micros,
             ack: Some(ack),
+        }
+    }
+
+    /// An entry of the log itself: nobody waits for it.
+    fn own(event: Event, unix_micros: u64) -> Self {
+        Self {
+            event,
+            unix_micros,
+            ack: None,
         }
     }
 
@@ -88,9 +101,14 @@ impl Drop for Entry {
 }
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     node: String,
-    hybrid: Hybrid,
+    pub(super) hybrid: Hybrid,
+    /// What is to be done besides writing entries, in the order in which it came.
+    jobs: VecDeque<Job>,
+    steps: StepWatch,
+    /// The last head, as long as it is not shown.
+    unshown: Option<SignedHead>,
     /// What may stand in the floor: the last one written, and any whose writing failed half-way.
     floors: Vec<Option<Vec<u8>>>,
     head_micros: u64,
@@ -114,6 +132,12 @@ struct Gather {
     penalty: u32,
 }
 
+/// What a handle asks for that is no entry.
+enum Job {
+    Release,
+    TakeBack(Box<Lost>),
+}
+
 /// The thread of a writer; it ends with the answer to [`Log::close`](super::Log::close).
 pub(super) type Thread = JoinHandle<Result<(), CloseError>>;
 
@@ -132,6 +156,9 @@ impl Writer {
             node: shared.options.node.to_string(),
             shared,
             hybrid,
+            jobs: VecDeque::new(),
+            steps: StepWatch::default(),
+            unshown: None,
             floors: vec![Some(floor.note.clone().into_bytes())],
             head_micros: 0,
             reread_micros: 0,
@@ -156,7 +183,19 @@ impl Writer {
         if *published != Found::Head(floor.clone()) {
             write_checkpoint(&self.shared, &floor);
         }
-        *lock(&self.shared.head) = Some(floor);
+        self.show(floor);
+    }
+
+    /// Makes a head the one that others see; once the log is not held any more.
+    pub(super) fn show(&mut self, head: SignedHead) {
+        if self.shared.held.load(Ordering::Acquire) {
+            self.unshown = Some(head);
+            return;
+        }
+        *lock(&self.shared.head) = Some(head.clone());
+        for listener in lock(&self.shared.listeners).iter() {
+            listener(head.clone());
+        }
     }
 
     /// Writes one entry before the thread runs.
@@ -179,8 +218,8 @@ impl Writer {
         while open {
             let mut idle = false;
             match receiver.recv_timeout(self.patience()) {
-                Ok(Command::Append(entry)) => self.waiting.push_back(entry),
-                Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => open = false,
+                Ok(command) => open = self.accept(command),
+                Err(RecvTimeoutError::Disconnected) => open = false,
                 Err(RecvTimeoutError::Timeout) => idle = true,
             }
             open &= self.drain(receiver);
@@ -188,6 +227,7 @@ impl Writer {
                 open &= self.gather(receiver);
             }
             self.commit();
+            self.work();
             if open && (idle || self.head_is_due()) {
                 // The reason is in the log; the entries stay, and it is tried again.
                 drop(self.publish(idle));
@@ -199,6 +239,36 @@ impl Writer {
         }
         self.commit();
         self.close()
+    }
+
+    /// Takes what a handle sent. Returns false when the log is to be closed.
+    fn accept(&mut self, command: Command) -> bool {
+        match command {
+            Command::Append(entry) => self.waiting.push_back(entry),
+            Command::Release => self.jobs.push_back(Job::Release),
+            Command::TakeBack(lost) => self.jobs.push_back(Job::TakeBack(lost)),
+            Command::Close => return false,
+        }
+        true
+    }
+
+    /// Does what is to be done besides writing entries.
+    fn work(&mut self) {
+        while let Some(job) = self.jobs.pop_front() {
+            match job {
+                Job::Release => self.release(),
+                Job::TakeBack(lost) => self.answer_take_back(*lost),
+            }
+        }
+    }
+
+    /// Shows the last head, and signs from now on.
+    pub(super) fn release(&mut self) {
+        self.shared.held.store(false, Ordering::Release);
+        self.head_micros = 0;
+        if let Some(head) = self.unshown.take() {
+            self.show(head);
+        }
     }
 
     fn close(&mut self) -> Result<(), CloseError> {
@@ -257,7 +327,8 @@ impl Writer {
 
     /// How many entries wait for a head; none when the log has stopped.
     fn unsigned(&self) -> u64 {
-        if lock(&self.shared.condition).poison.is_some() {
+        let held = self.shared.held.load(Ordering::Acquire);
+        if held || lock(&self.shared.condition).poison.is_some() {
             return 0;
         }
         let signed = lock(&self.shared.rest).signed.size();
@@ -268,8 +339,12 @@ impl Writer {
     fn drain(&mut self, receiver: &Receiver<Command>) -> bool {
         while self.waiting.len() < BATCH_ENTRIES_MAX {
             match receiver.try_recv() {
-                Ok(Command::Append(entry)) => self.waiting.push_back(entry),
-                Ok(Command::Close) | Err(TryRecvError::Disconnected) => return false,
+                Ok(command) => {
+                    if !self.accept(command) {
+                        return false;
+                    }
+                }
+                Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => break,
             }
         }
@@ -294,8 +369,12 @@ impl Writer {
                 break;
             }
             match receiver.recv_timeout(GATHER_PAUSE) {
-                Ok(Command::Append(entry)) => self.waiting.push_back(entry),
-                Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(command) => {
+                    if !self.accept(command) {
+                        return false;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => break,
             }
         }
@@ -358,6 +437,7 @@ impl Writer {
             self.batch.extend(self.waiting.drain(..));
             return Err(AppendError::Disk { kind: error.kind() });
         }
+        self.note_clock_step();
         self.render_batch(first);
         if self.leaves.is_empty() {
             return Ok(first);
@@ -391,7 +471,9 @@ impl Writer {
         let Some(first) = sealed.filter(|first| *first <= size) else {
             return Ok(());
         };
-        if size - first < SEGMENT_LINES || !size.is_multiple_of(BLOCK_LEAVES as u64) {
+        // What may have to make room for lost entries is not sealed.
+        let held = shared.held.load(Ordering::Acquire);
+        if held || size - first < SEGMENT_LINES || !size.is_multiple_of(BLOCK_LEAVES as u64) {
             return Ok(());
         }
         if rest.doubt {
@@ -429,6 +511,16 @@ impl Writer {
                 %error,
                 "leaf hashes were not written; they are computed again when needed"
             );
+        }
+    }
+
+    /// Has an entry written first when the wall clock was set.
+    fn note_clock_step(&mut self) {
+        if let Some(step) = self.steps.look(&*self.shared.clock) {
+            let now = self.shared.clock.unix_micros();
+            self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+            self.waiting
+                .push_front(Entry::own(Event::clock_step(step), now));
         }
     }
 
@@ -483,8 +575,9 @@ impl Writer {
             self.reread_micros = self.head_micros;
         }
         let stopped = lock(&shared.condition).poison.is_some();
+        let held = shared.held.load(Ordering::Acquire);
         let known = shared.known();
-        if stopped || known.size == rest.signed.size() {
+        if held || stopped || known.size == rest.signed.size() {
             return Ok(());
         }
         // A bit that flipped in memory between hashing and signing would be in the head for ever.
@@ -527,15 +620,12 @@ impl Writer {
         rest.signed_len = signed_len;
         drop(rest);
         write_checkpoint(&shared, &head);
-        *lock(&shared.head) = Some(head.clone());
-        for listener in lock(&shared.listeners).iter() {
-            listener(head.clone());
-        }
+        self.show(head);
         Ok(())
     }
 
     /// Makes the head the signing floor, if the floor is still the one this process wrote.
-    fn raise_floor(&mut self, head: &SignedHead) -> io::Result<()> {
+    pub(super) fn raise_floor(&mut self, head: &SignedHead) -> io::Result<()> {
         let found = self.shared.storage.load(Small::Floor)?;
         if !self.floors.contains(&found) {
             self.shared.poison(Poison::FloorChanged);
@@ -569,7 +659,7 @@ impl Writer {
     }
 }
 
-fn write_all(shared: &Shared, text: &[u8]) -> io::Result<()> {
+pub(super) fn write_all(shared: &Shared, text: &[u8]) -> io::Result<()> {
     let mut rest = text;
     while !rest.is_empty() {
         match shared.storage.write_log(rest) {

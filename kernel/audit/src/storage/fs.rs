@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, Open
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::rewrite::{LinesFile, with_gaps};
 use super::segments::{Segments, folder_of};
 use super::{Part, Pending, Reader, Sealed, Small, Stamp, Storage};
 
@@ -196,6 +197,15 @@ impl FsStorage {
             // Lines come from nothing else.
             Part::Log => Err(io::ErrorKind::InvalidInput.into()),
         }
+    }
+
+    /// Lists all files that hold lines, or should.
+    pub(super) fn files_of_lines(&self) -> io::Result<Vec<LinesFile>> {
+        let lines = self.lines();
+        let path_of = |seqs: &Range<u64>| lines.segments.path(seqs);
+        let len = lines.active.metadata()?.len();
+        let sealed = lines.segments.files();
+        Ok(with_gaps(sealed, path_of, &self.log_path, len))
     }
 
     fn evidence(&self, name: &str) -> PathBuf {

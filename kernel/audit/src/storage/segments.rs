@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use super::fs::read_some;
+use super::rewrite::LinesFile;
 
 /// How many lines a segment has: one full tile of level 1.
 pub const SEGMENT_LINES: u64 = 1 << 16;
@@ -105,6 +106,20 @@ impl Segments {
     pub(super) fn path(&self, seqs: &Range<u64>) -> PathBuf {
         let Range { start, end } = seqs;
         self.dir.join(format!("{start:012}-{end:012}{SUFFIX}"))
+    }
+
+    /// Lists the files.
+    pub(super) fn files(&self) -> Vec<LinesFile> {
+        let files = self.list.iter().map(|segment| {
+            let seqs = segment.first..segment.end;
+            LinesFile {
+                path: self.path(&seqs),
+                seqs,
+                start: segment.start,
+                len: segment.len,
+            }
+        });
+        files.collect()
     }
 
     pub(super) fn dir(&self) -> &Path {

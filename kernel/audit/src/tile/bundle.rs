@@ -137,7 +137,7 @@ impl Bundle {
 }
 
 /// Splits off the first entry; `None` when there is no whole one.
-pub(crate) fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }

@@ -30,6 +30,8 @@ pub const START_MICROS: u64 = 1_795_294_798_000_000;
 pub struct TestClock {
     now: AtomicU64,
     step: u64,
+    /// By how much it was set forward.
+    set: AtomicU64,
 }
 
 impl TestClock {
@@ -47,13 +49,24 @@ impl TestClock {
         Arc::new(Self {
             now: AtomicU64::new(START_MICROS),
             step,
+            set: AtomicU64::new(0),
         })
+    }
+
+    /// Sets the wall clock forward.
+    pub fn set_forward(&self, micros: u64) {
+        self.set.fetch_add(micros, Ordering::Relaxed);
+        self.now.fetch_add(micros, Ordering::Relaxed);
     }
 }
 
 impl Clock for TestClock {
     fn unix_micros(&self) -> u64 {
         self.now.fetch_add(self.step, Ordering::Relaxed)
+    }
+
+    fn monotonic_micros(&self) -> u64 {
+        self.now.load(Ordering::Relaxed) - self.set.load(Ordering::Relaxed)
     }
 }
 
@@ -77,6 +90,7 @@ pub fn options(root: &std::path::Path) -> Options {
         key: keys().log,
         boot: 7,
         epoch: 1,
+        held: false,
     }
 }
 
@@ -191,6 +205,13 @@ impl Memory {
 
     pub fn open(&self, clock: Arc<dyn Clock>) -> Result<(Log, Opened), OpenError> {
         let options = options(&PathBuf::from("/memory"));
+        Log::open_on(Arc::new(self.clone()), options, clock)
+    }
+
+    /// Opens the log so that it signs nothing.
+    pub fn open_held(&self, clock: Arc<dyn Clock>) -> Result<(Log, Opened), OpenError> {
+        let mut options = options(&PathBuf::from("/memory"));
+        options.held = true;
         Log::open_on(Arc::new(self.clone()), options, clock)
     }
 

@@ -45,6 +45,7 @@ impl Peer {
             key: keys.log.clone(),
             boot: 1,
             epoch: 1,
+            held: false,
         };
         let (log, _opened) = Log::open(options, Arc::new(MachineClock)).expect("opened");
         let peer = Self {

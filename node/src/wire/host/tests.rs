@@ -36,6 +36,7 @@ async fn node() -> Node {
         key: keys.log.clone(),
         boot: 1,
         epoch: crate::audit_epoch::FIRST,
+        held: false,
     };
     let (log, _opened) = Log::open(options, Arc::new(MachineClock)).expect("opened");
     let config = openfang_kernel::Config {

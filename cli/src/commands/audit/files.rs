@@ -1,0 +1,211 @@
+//! The files of the own log, what they are checked against, and other files that are handed in.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use openfang_audit::policy::Policy;
+use openfang_audit::verify::{DamageKind, Report, Source, Verdict};
+use openfang_audit::{HEAD_BYTES_MAX, Origin, SignedHead};
+use openfang_id::VerifyingKey;
+
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::render;
+
+/// Stands for stdin.
+const STDIN: &str = "-";
+
+/// The files of the log and what they are checked against.
+pub(super) struct Files {
+    pub(super) log_path: PathBuf,
+    pub(super) dir: PathBuf,
+    pub(super) key: VerifyingKey,
+    pub(super) origin: Origin,
+    /// Where the head is that the witnesses have cosigned, and by whose keys it is checked.
+    cosigned: PathBuf,
+    policy: PathBuf,
+    /// Whether this node can have peers.
+    pub(super) network_on: bool,
+    /// Whether a log was ever begun.
+    begun: bool,
+}
+
+/// What stands where a head should be.
+pub(super) enum Kept {
+    /// A head of this log.
+    Head(SignedHead),
+    /// Nothing, or the head of an earlier log.
+    Nothing,
+    /// Something else; why it is no head.
+    Bad(String),
+}
+
+impl Files {
+    pub(super) fn of(context: &Context) -> Result<Self, Failure> {
+        let config = context.config()?;
+        let keys = openfang_node::keys::load(&context.home.node_key())
+            .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?
+            .keys();
+        let number = |why| {
+            let path = context.home.audit_epoch();
+            let what = format!("cannot read {}: {why}", path.display());
+            Failure::new(Exit::Usage, what)
+        };
+        let epoch = openfang_node::audit_epoch::current(&context.home).map_err(number)?;
+        let begun = openfang_node::audit_epoch::is_begun(&context.home).map_err(number)?;
+        Ok(Self {
+            log_path: config.audit.log_path,
+            dir: context.home.audit_dir(),
+            key: keys.log.verifying_key(),
+            origin: Origin::of(&keys.node_id(), epoch),
+            cosigned: context.home.cosigned_head(),
+            policy: context.home.audit_policy(),
+            network_on: config.network.enabled && config.network.secret.is_some(),
+            begun,
+        })
+    }
+
+    pub(super) fn source(&self) -> Source<'_> {
+        Source {
+            log_path: &self.log_path,
+            dir: &self.dir,
+            key: &self.key,
+            origin: &self.origin,
+        }
+    }
+
+    /// About how many bytes of lines there are.
+    pub(super) fn bytes(&self) -> u64 {
+        let sealed = std::fs::read_dir(self.log_path.with_extension("d").join("seg"));
+        let sealed = sealed.into_iter().flatten().flatten();
+        let sealed = sealed.filter_map(|entry| entry.metadata().ok());
+        let active = std::fs::metadata(&self.log_path).ok();
+        sealed.chain(active).map(|found| found.len()).sum()
+    }
+
+    /// Judges what the files alone cannot tell: an empty log that was begun has been removed.
+    pub(super) fn judge(&self, mut report: Report) -> Report {
+        if report.verdict == Verdict::Empty && self.begun {
+            report.verdict = Verdict::Tampered {
+                first_bad_seq: None,
+                kind: DamageKind::Missing,
+            };
+        }
+        report
+    }
+
+    pub(super) fn unreadable(&self, why: &dyn std::error::Error) -> Failure {
+        let mut what = why.to_string();
+        if let Some(source) = why.source() {
+            what = format!("{what}: {source}");
+        }
+        Failure::new(Exit::Usage, what).mend(format!(
+            "ls -l {} {}",
+            self.log_path.display(),
+            self.dir.display()
+        ))
+    }
+
+    /// Returns the newest head that enough witnesses have cosigned, as far as it was kept.
+    pub(super) fn cosigned(&self) -> Result<Kept, Failure> {
+        self.head(&self.cosigned)
+    }
+
+    /// Returns the newest head that was published.
+    pub(super) fn published(&self) -> Result<Kept, Failure> {
+        self.head(&self.dir.join("checkpoint"))
+    }
+
+    fn head(&self, path: &Path) -> Result<Kept, Failure> {
+        let Some(bytes) = read_if_there(path, HEAD_BYTES_MAX)? else {
+            return Ok(Kept::Nothing);
+        };
+        let note = String::from_utf8_lossy(&bytes);
+        let name = note.lines().next().unwrap_or_default();
+        if name != self.origin.as_str() && name.parse::<Origin>().is_ok() {
+            return Ok(Kept::Nothing);
+        }
+        Ok(match SignedHead::open(&note, &self.origin, &self.key) {
+            Ok(head) => Kept::Head(head),
+            Err(why) => Kept::Bad(format!("{}: {why}", path.display())),
+        })
+    }
+
+    /// Returns whose keys are asked for under a head of this log: the witnesses that were kept, or nobody
+    /// where there were never any.
+    pub(super) fn policy(&self) -> Result<Policy, Failure> {
+        Ok(match self.kept_policy()? {
+            Some(policy) => policy,
+            None => self.unwitnessed()?,
+        })
+    }
+
+    /// Returns the policy that was kept, if it is one of this log.
+    pub(super) fn kept_policy(&self) -> Result<Option<Policy>, Failure> {
+        let Some(bytes) = read_if_there(&self.policy, openfang_audit::policy::POLICY_BYTES_MAX)?
+        else {
+            return Ok(None);
+        };
+        let policy = parse_policy(&self.policy, &bytes)?;
+        let own = |log: &openfang_audit::policy::KnownLog| {
+            log.key.name() == self.origin.as_str() && *log.key.key() == self.key
+        };
+        Ok(policy.logs().iter().any(own).then_some(policy))
+    }
+
+    fn unwitnessed(&self) -> Result<Policy, Failure> {
+        Policy::of_log(&self.origin, self.key, &[], 0)
+            .map_err(|why| Failure::new(Exit::Failure, format!("no policy: {why}")))
+    }
+}
+
+/// Reads a policy that was handed in.
+pub(super) fn read_policy(path: &Path) -> Result<Policy, Failure> {
+    let bytes = read(path, openfang_audit::policy::POLICY_BYTES_MAX)?;
+    parse_policy(path, &bytes)
+}
+
+fn parse_policy(path: &Path, bytes: &[u8]) -> Result<Policy, Failure> {
+    Policy::parse(bytes).map_err(|why| {
+        Failure::new(Exit::Usage, format!("{}: {why}", path.display()))
+            .mend("openfang audit policy, on the node whose log it is")
+    })
+}
+
+/// Reads a file that was handed in, or stdin; of one that is longer than `bytes_max`, a byte more.
+pub(super) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+    let read = if path.as_os_str() == STDIN {
+        take(io::stdin().lock(), bytes_max)
+    } else {
+        File::open(path).and_then(|file| take(file, bytes_max))
+    };
+    read.map_err(|why| cannot_read(path, &why))
+}
+
+fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, Failure> {
+    match File::open(path).and_then(|file| take(file, bytes_max)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(cannot_read(path, &why)),
+    }
+}
+
+fn take(file: impl io::Read, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn cannot_read(path: &Path, why: &io::Error) -> Failure {
+    let what = format!("cannot read {}: {why}", path.display());
+    Failure::new(Exit::Usage, what).mend(format!("ls -l {}", path.display()))
+}
+
+/// Names a head in a sentence, and says what is not known of it.
+pub(super) fn note_missing_quorum(kept: &Kept) {
+    if let Kept::Bad(why) = kept {
+        render::message(&format!("the cosigned head is damaged and not used: {why}"));
+    }
+}

@@ -1,0 +1,116 @@
+//! `openfang audit prove`: a file that shows anyone that an entry is in this log.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use openfang_audit::SignedHead;
+use openfang_audit::tlog_proof::{ProveFileError, Proved, prove_entry};
+use openfang_audit::verify::Verdict;
+
+use super::files::{Files, Kept, note_missing_quorum};
+use crate::args::Prove;
+use crate::error::{Exit, Failure};
+use crate::render;
+use crate::render::progress::Bar;
+
+pub(super) fn run(files: &Files, args: &Prove) -> Result<Exit, Failure> {
+    let head = choose_head(files, args.seq)?;
+    let mut bar = Bar::new("proving", "entries", false);
+    let proved = prove_entry(files.source(), &head, args.seq, &mut |at| {
+        bar.show(at.done, at.total);
+    });
+    bar.finish();
+    let proved = proved.map_err(|why| refused(files, &why))?;
+    warn_behind(files, &proved, &head);
+    let mut proof = proved.proof;
+    if args.without_line {
+        proof = proof.with_extra(&[]);
+    }
+    let text = proof.to_string();
+    match &args.out {
+        None => render::piece(&text)?,
+        Some(path) => write_new(path, &text)?,
+    }
+    Ok(Exit::Ok)
+}
+
+/// The newest cosigned head where it covers the entry, else the newest that is signed, which is said.
+fn choose_head(files: &Files, seq: u64) -> Result<SignedHead, Failure> {
+    let covers = |head: &SignedHead| head.checkpoint.size > seq;
+    let cosigned = files.cosigned()?;
+    note_missing_quorum(&cosigned);
+    let cosigned_size = match cosigned {
+        Kept::Head(head) if covers(&head) => return Ok(head),
+        Kept::Head(head) => Some(head.checkpoint.size),
+        Kept::Nothing | Kept::Bad(_) => None,
+    };
+    match files.published()? {
+        Kept::Head(head) if covers(&head) => {
+            render::message(&match cosigned_size {
+                None => {
+                    "signed by this node alone: no witness has cosigned a head of this log, so \
+                         that the proof says nothing against this node itself"
+                        .to_owned()
+                }
+                Some(size) => format!(
+                    "signed by this node alone: the newest cosigned head has {size} entries, and does not \
+                     cover entry {seq} yet"
+                ),
+            });
+            Ok(head)
+        }
+        Kept::Head(head) => Err(not_covered(seq, head.checkpoint.size)),
+        Kept::Nothing => Err(Failure::new(
+            Exit::NotFound,
+            "no head of this log is signed yet, and nothing can be proved",
+        )
+        .mend("openfang start: the first head is signed within a second")),
+        Kept::Bad(why) => Err(Failure::new(
+            Exit::Failure,
+            format!("the published head is not one of this log: {why}"),
+        )
+        .mend("openfang audit verify")),
+    }
+}
+
+fn not_covered(seq: u64, size: u64) -> Failure {
+    let what = format!(
+        "entry {seq} is not under a signed head: the newest has {size} entries, the first of them is 0"
+    );
+    let mend =
+        "openfang audit show --limit 1 for the last number; a new entry is covered within a second";
+    Failure::new(Exit::NotFound, what).mend(mend)
+}
+
+fn refused(files: &Files, why: &ProveFileError) -> Failure {
+    match why {
+        ProveFileError::Read(why) => files.unreadable(why),
+        ProveFileError::NotCovered { .. } => Failure::new(Exit::NotFound, why.to_string()),
+        ProveFileError::Tampered { .. } | ProveFileError::Head => {
+            Failure::new(Exit::Failure, why.to_string()).mend("openfang audit verify")
+        }
+    }
+}
+
+fn warn_behind(files: &Files, proved: &Proved, head: &SignedHead) {
+    let report = files.judge(proved.report.clone());
+    if let Verdict::Tampered { kind, .. } = report.verdict {
+        render::message(&format!(
+            "the proof holds, and the log is TAMPERED behind its first {} entries: {kind} (openfang audit verify)",
+            head.checkpoint.size
+        ));
+    }
+}
+
+fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|why| {
+        let what = format!("cannot write {}: {why}", path.display());
+        Failure::new(Exit::Usage, what).mend("--out with the name of a file that does not exist")
+    })
+}

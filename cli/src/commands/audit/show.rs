@@ -1,0 +1,219 @@
+//! `openfang audit show`: entries, read from the verified lines.
+
+use std::io;
+
+use openfang_audit::read::{self, Filter, Follow, FollowError, Kinds, Selection};
+use openfang_audit::{Kind, Line};
+use openfang_id::{AgentKey, NodeId, NodeKey};
+use openfang_schema::{PeersReply, path};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::files::Files;
+use super::since;
+use super::verify::{exit_of, warn_if_tampered};
+use crate::args::Show;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::render;
+
+/// Between two looks for new entries: a head is signed as often.
+const LOOK_EVERY: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 250_000_000,
+};
+
+pub(super) fn run(files: &Files, args: &Show, context: &Context) -> Result<Exit, Failure> {
+    let filter = filter(args, context)?;
+    let (mut selection, follow) = if args.follow {
+        let (selection, follow) = read::select_and_follow(files.source(), &filter)
+            .map_err(|why| files.unreadable(&why))?;
+        (selection, Some(follow))
+    } else {
+        let selection =
+            read::select(files.source(), &filter).map_err(|why| files.unreadable(&why))?;
+        (selection, None)
+    };
+    selection.report = files.judge(selection.report);
+    print(&selection.lines, args.json)?;
+    warn_if_tampered(files, &selection.report);
+    note_left_out(&selection);
+    let exit = exit_of(&selection.report);
+    if exit != Exit::Ok {
+        return Ok(exit);
+    }
+    match (&filter.agent, follow) {
+        (_, Some(follow)) => go_on(files, follow, args.json),
+        (Some(agent), None) if selection.lines.is_empty() => {
+            must_exist(files, agent, context)?;
+            Ok(exit)
+        }
+        (_, None) => Ok(exit),
+    }
+}
+
+fn filter(args: &Show, context: &Context) -> Result<Filter, Failure> {
+    let kinds = args.filter.as_deref().map(kinds_of).transpose()?;
+    let node = args.node.as_deref().map(|text| node_id(text, context));
+    Ok(Filter {
+        agent: args.agent.as_deref().map(agent_key).transpose()?,
+        kinds: kinds.unwrap_or_default(),
+        node: node.transpose()?,
+        since_unix_micros: args.since.as_deref().map(since::parse).transpose()?,
+        limit: Some(usize::try_from(args.limit).unwrap_or(usize::MAX)),
+    })
+}
+
+fn print(lines: &[Line], as_json: bool) -> io::Result<()> {
+    for line in lines {
+        if as_json {
+            render::line(&line.raw)?;
+        } else {
+            render::line(&render::cell(&shown(line)))?;
+        }
+    }
+    Ok(())
+}
+
+/// An answer that is not complete says so.
+fn note_left_out(selection: &Selection) {
+    let shown = u64::try_from(selection.lines.len()).unwrap_or(u64::MAX);
+    let older = selection.matched.saturating_sub(shown);
+    if older > 0 && shown > 0 {
+        render::message(&format!(
+            "{older} older entries are left out: --limit {} shows them",
+            selection.matched
+        ));
+    }
+    if selection.unreadable > 0 {
+        render::message(&format!(
+            "{} lines are of another version of the format and were not looked at",
+            selection.unreadable
+        ));
+    }
+}
+
+/// Prints what is written, until nobody reads it any more, the log is no continuation, or a signal comes.
+fn go_on(files: &Files, mut follow: Follow, as_json: bool) -> Result<Exit, Failure> {
+    loop {
+        if is_unread()? {
+            return Ok(Exit::Ok);
+        }
+        match follow.poll(files.source()) {
+            Ok(lines) => print(&lines, as_json)?,
+            Err(FollowError::Read(why)) => return Err(files.unreadable(&why)),
+            Err(why @ FollowError::Tampered(_)) => {
+                return Err(
+                    Failure::new(Exit::Failure, why.to_string()).mend("openfang audit verify")
+                );
+            }
+        }
+    }
+}
+
+/// Waits a moment; tells whether the other end of stdout was closed meanwhile.
+fn is_unread() -> Result<bool, Failure> {
+    let stdout = io::stdout();
+    let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+    match poll(&mut watched, Some(&LOOK_EVERY)) {
+        Ok(_count) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(false),
+        Err(why) => return Err(io::Error::from(why).into()),
+    }
+    let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+    Ok(watched.iter().any(|fd| fd.revents().intersects(gone)))
+}
+
+/// Nothing was shown: an agent that no entry is about and nobody has is a slip of the pen.
+fn must_exist(files: &Files, agent: &AgentKey, context: &Context) -> Result<(), Failure> {
+    let anything = Filter {
+        agent: Some(agent.clone()),
+        limit: Some(1),
+        ..Filter::default()
+    };
+    let found = read::select(files.source(), &anything).map_err(|why| files.unreadable(&why))?;
+    if !found.lines.is_empty() || lives(agent, context) {
+        return Ok(());
+    }
+    let what = format!("no entry of this log is about {agent}, and no agent is called so");
+    Err(Failure::new(Exit::NotFound, what).mend("openfang agent list, openfang audit show"))
+}
+
+fn lives(agent: &AgentKey, context: &Context) -> bool {
+    let place = path::of_agent(path::AGENT, &agent.to_string());
+    context
+        .client()
+        .and_then(|client| context.block_on(client.get::<serde_json::Value>(&place)))
+        .is_ok()
+}
+
+fn shown(line: &Line) -> String {
+    let mut text = format!("{:>8}  {}  {:<13}", line.seq.0, line.ts, line.ev);
+    let agent = line.agent.map(|agent| agent.to_string());
+    let fields = [
+        ("agent", &agent),
+        ("act", &line.act),
+        ("target", &line.target),
+        ("user", &line.user),
+        ("cause", &line.cause),
+    ];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            text.push_str(&format!(" {name}={value}"));
+        }
+    }
+    if line.outcome != "ok" {
+        text.push_str(&format!(" ({})", line.outcome));
+    }
+    text
+}
+
+fn agent_key(text: &str) -> Result<AgentKey, Failure> {
+    text.parse()
+        .map_err(|why| Failure::new(Exit::Usage, format!("{text:?} is no agent: {why}")))
+}
+
+fn kinds_of(text: &str) -> Result<Kinds, Failure> {
+    text.parse().map_err(|why| {
+        let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        Failure::new(Exit::Usage, format!("{text:?}: {why}"))
+            .mend(format!("--filter with one of: {}", known.join(", ")))
+    })
+}
+
+/// Finds out which node is meant. The log knows ids; a name is one that the running node knows.
+fn node_id(text: &str, context: &Context) -> Result<NodeId, Failure> {
+    let key: NodeKey = text
+        .parse()
+        .map_err(|why| Failure::new(Exit::Usage, format!("{text:?} is no node: {why}")))?;
+    let name = match key {
+        NodeKey::Id(id) => return Ok(id),
+        NodeKey::Name(name) => name.to_string(),
+    };
+    let config = context.config()?;
+    if config.network.name.as_str() == name {
+        let seed = openfang_node::keys::load(&context.home.node_key())
+            .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?;
+        return Ok(seed.keys().node_id());
+    }
+    let client = context
+        .client()
+        .map_err(|why| why.mend("--node with the id of the node, or openfang start"))?;
+    let reply: PeersReply = context.block_on(client.get(path::PEERS))?;
+    let mut named = reply
+        .peers
+        .iter()
+        .filter(|peer| peer.node_name == name)
+        .filter_map(|peer| peer.node_id.parse().ok());
+    match (named.next(), named.next()) {
+        (Some(id), None) => Ok(id),
+        (Some(_), Some(_)) => Err(Failure::new(
+            Exit::Usage,
+            format!("several nodes are called {name}"),
+        )
+        .mend("openfang peers; --node with the id of one")),
+        (None, _) => Err(
+            Failure::new(Exit::NotFound, format!("no node is called {name}"))
+                .mend("openfang peers; --node with the id of one"),
+        ),
+    }
+}

@@ -1,0 +1,403 @@
+//! `openfang audit verify`: whether the log is what was signed, whether others hold the same, and what
+//! is known against it.
+//!
+//! Each of these is a state of its own, with its own words and exit code; the worst decides how the
+//! command ends.
+
+mod peers;
+mod witnessed;
+
+use openfang_audit::Checkpoint;
+use openfang_audit::survey::{Compared, Fit, survey};
+use openfang_audit::verify::{Report, Verdict};
+use openfang_node::clock::MachineClock;
+use serde_json::{Value, json};
+
+use super::evidence::{self, Known};
+use super::files::Files;
+use crate::args::Verify;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::render;
+use crate::render::progress::Bar;
+
+use peers::{Held, Peers};
+use witnessed::{Lack, Witnessed};
+
+/// Everything that was found.
+struct Findings {
+    report: Report,
+    witnessed: Witnessed,
+    /// What the log contradicts that others hold.
+    contradictions: Vec<String>,
+    lacks: Vec<Lack>,
+    evidence: Known,
+    /// With `--peers`: what they hold, or why they could not be asked.
+    peers: Option<Result<Peers, Failure>>,
+    /// Who holds a copy, by name.
+    copies: Vec<String>,
+}
+
+pub(super) fn run(files: &Files, args: &Verify, context: &Context) -> Result<Exit, Failure> {
+    let evidence = evidence::known(files)?;
+    let found = match look(files, args, context, evidence) {
+        Ok(found) => found,
+        Err((why, evidence)) => return unreadable(files, &why, &evidence, args.json.json),
+    };
+    let exit = found.exit(files);
+    if args.json.json {
+        render::json(&found.as_json(files, exit))?;
+    } else {
+        render::line(&found.text(files))?;
+    }
+    Ok(exit)
+}
+
+/// Evidence against this log is worse than that it cannot be read.
+fn unreadable(
+    files: &Files,
+    why: &Failure,
+    evidence: &Known,
+    as_json: bool,
+) -> Result<Exit, Failure> {
+    let own = evidence
+        .valid
+        .iter()
+        .any(|(_, found)| evidence::is_against(found, &files.origin));
+    let exit = if own { Exit::EVIDENCE } else { why.exit() };
+    if as_json {
+        let mut shown = why.to_json();
+        shown["verdict"] = "unreadable".into();
+        shown["evidence"] = evidence_json(evidence);
+        shown["exit"] = (exit as u8).into();
+        render::json(&shown)?;
+    }
+    render::message(&why.to_string());
+    for line in evidence_text(files, evidence) {
+        render::message(&line);
+    }
+    Ok(exit)
+}
+
+fn look(
+    files: &Files,
+    args: &Verify,
+    context: &Context,
+    evidence: Known,
+) -> Result<Findings, (Failure, Known)> {
+    // What others hold is asked before the entries are read: they only become more.
+    let peers = args.peers.then(|| peers::ask(files, context));
+    let witnessed = match Witnessed::load(files) {
+        Ok(witnessed) => witnessed,
+        Err(why) => return Err((why, evidence)),
+    };
+    let mut heads: Vec<Checkpoint> = witnessed.head().into_iter().cloned().collect();
+    let own = heads.len();
+    if let Some(Ok(peers)) = &peers {
+        heads.extend(peers.heads().cloned());
+    }
+    let mut bar = Bar::new("verifying", "entries", args.json.json);
+    let surveyed = survey(files.source(), &heads, &mut |at| {
+        bar.show(at.done, at.total);
+    });
+    bar.finish();
+    let surveyed = match surveyed {
+        Ok(surveyed) => surveyed,
+        Err(why) => return Err((files.unreadable(&why), evidence)),
+    };
+    let (of_own, of_peers) = surveyed.compared.split_at(own);
+    let mut contradictions = Vec::new();
+    for (head, compared) in witnessed.head().into_iter().zip(of_own) {
+        contradictions.extend(contradiction(
+            "the head that the witnesses have cosigned",
+            head,
+            compared,
+        ));
+    }
+    if let Some(Ok(peers)) = &peers {
+        contradictions.extend(of_peers_text(peers, of_peers));
+    }
+    let now = context.daemon().map(|_runs| MachineClock.now_micros());
+    Ok(Findings {
+        lacks: witnessed.lacks(&surveyed, of_own.first(), now),
+        copies: copies(peers.as_ref()),
+        report: files.judge(surveyed.report),
+        witnessed,
+        contradictions,
+        evidence,
+        peers,
+    })
+}
+
+/// Says in what way the entries contradict a head that this log has signed.
+fn contradiction(holder: &str, head: &Checkpoint, compared: &Compared) -> Option<String> {
+    let size = head.size;
+    match compared.fit {
+        Fit::Fits => None,
+        Fit::Beyond => Some(format!(
+            "{holder} has {size} entries, more than there are: this log was put back to an older state, or \
+             cut, or another machine has the key of this node"
+        )),
+        Fit::Differs => Some(format!(
+            "{holder} has another root for the first {size} entries: they were replaced, or another machine \
+             has the key of this node"
+        )),
+    }
+}
+
+fn of_peers_text(peers: &Peers, compared: &[Compared]) -> Vec<String> {
+    let with_heads = peers.holdings.iter().filter_map(|one| match &one.held {
+        Held::Head(head) => Some((one, head)),
+        Held::Foreign(_) => None,
+    });
+    with_heads
+        .zip(compared)
+        .filter_map(|((one, head), compared)| {
+            let holder = format!("what {} holds as a {}", one.node, one.role);
+            contradiction(&holder, head, compared)
+        })
+        .collect()
+}
+
+/// Who could give entries back.
+fn copies(peers: Option<&Result<Peers, Failure>>) -> Vec<String> {
+    let Some(Ok(peers)) = peers else {
+        return Vec::new();
+    };
+    let mirrors = peers.holdings.iter().filter(|one| one.role == "mirror");
+    mirrors
+        .filter_map(|one| match &one.held {
+            Held::Head(head) => Some(format!("{}, {} entries", one.node, head.size)),
+            Held::Foreign(_) => None,
+        })
+        .collect()
+}
+
+impl Findings {
+    fn is_tampered(&self) -> bool {
+        exit_of(&self.report) != Exit::Ok || !self.contradictions.is_empty()
+    }
+
+    /// Whether what was asked for could not be found out; why.
+    fn incomplete(&self) -> Option<String> {
+        match &self.peers {
+            Some(Err(why)) => Some(format!("the peers were not asked: {why}")),
+            Some(Ok(peers)) if peers.known > 0 && peers.answered == 0 => Some(format!(
+                "none of {} peers has answered: nothing was compared",
+                peers.known
+            )),
+            Some(Ok(_)) | None => None,
+        }
+    }
+
+    /// The worst of what holds: evidence against this log, tampering, what could not be found out,
+    /// evidence against others, what the log lacks.
+    fn exit(&self, files: &Files) -> Exit {
+        let against_own = |(_, found): &(String, openfang_audit::evidence::Evidence)| {
+            evidence::is_against(found, &files.origin)
+        };
+        if self.evidence.valid.iter().any(against_own) {
+            Exit::EVIDENCE
+        } else if self.is_tampered() {
+            Exit::Failure
+        } else if self.incomplete().is_some() {
+            Exit::Usage
+        } else if !self.evidence.valid.is_empty() {
+            Exit::EVIDENCE
+        } else if !self.lacks.is_empty() {
+            Exit::STALE
+        } else {
+            Exit::Ok
+        }
+    }
+
+    fn text(&self, files: &Files) -> String {
+        let mut lines = vec![report_text(files, &self.report)];
+        let rolled_back = exit_of(&self.report) == Exit::Ok && !self.contradictions.is_empty();
+        if rolled_back {
+            let path = files.log_path.display();
+            lines = vec![format!(
+                "TAMPERED: the files of {path} agree with each other, and not with what others hold"
+            )];
+        }
+        lines.extend(self.contradictions.iter().cloned());
+        if self.is_tampered() {
+            lines.push(self.who_can_repair());
+        } else {
+            lines.push(self.witnessed.text());
+            lines.extend(self.lacks.iter().map(|lack| lack.text.clone()));
+        }
+        lines.extend(self.peers_text());
+        lines.extend(evidence_text(files, &self.evidence));
+        lines.join("\n")
+    }
+
+    fn who_can_repair(&self) -> String {
+        if self.copies.is_empty() {
+            return "    mend: a peer that mirrors this log (openfang audit verify --peers names them), or a \
+                    copy of your own that verifies"
+                .to_owned();
+        }
+        format!(
+            "    mend: from a peer that holds a copy: {}",
+            self.copies.join("; ")
+        )
+    }
+
+    fn peers_text(&self) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        if let Some(why) = self.incomplete() {
+            lines.push(format!("INCOMPLETE: {why}"));
+        }
+        let Some(Ok(peers)) = &self.peers else {
+            return lines;
+        };
+        if peers.known == 0 {
+            lines.push("peers: none".to_owned());
+        }
+        for one in &peers.holdings {
+            lines.push(match &one.held {
+                Held::Head(head) => format!("{} {}: {} entries", one.role, one.node, head.size),
+                Held::Foreign(why) => format!(
+                    "{} {}: what it shows is no head of this log: {why}",
+                    one.role, one.node
+                ),
+            });
+        }
+        lines
+    }
+
+    fn as_json(&self, files: &Files, exit: Exit) -> Value {
+        let mut shown = report_json(files, &self.report);
+        if !self.contradictions.is_empty() {
+            shown["verdict"] = "tampered".into();
+        }
+        let lacks = self
+            .lacks
+            .iter()
+            .map(|lack| json!({ "state": lack.word, "text": lack.text }));
+        shown["contradictions"] = self.contradictions.clone().into();
+        shown["witnessed"] = self.witnessed.as_json();
+        shown["lacks"] = lacks.collect();
+        shown["evidence"] = evidence_json(&self.evidence);
+        shown["incomplete"] = self.incomplete().into();
+        if let Some(Ok(peers)) = &self.peers {
+            shown["peers"] = peers.as_json();
+        }
+        shown["exit"] = (exit as u8).into();
+        shown
+    }
+}
+
+fn evidence_json(known: &Known) -> Value {
+    let valid = known.valid.iter();
+    valid
+        .map(|(name, found)| evidence::object(name, found))
+        .collect()
+}
+
+fn evidence_text(files: &Files, known: &Known) -> Vec<String> {
+    let mut lines: Vec<String> = known
+        .valid
+        .iter()
+        .map(|(name, found)| {
+            let whom = if evidence::is_against(found, &files.origin) {
+                "THIS NODE".to_owned()
+            } else {
+                found.origin().to_string()
+            };
+            let place = evidence::place(files, name);
+            format!("EVIDENCE against {whom}: {} ({place})", found.kind())
+        })
+        .collect();
+    if !known.worthless.is_empty() {
+        lines.push(format!(
+            "{} files beside the evidence prove nothing: openfang audit evidence",
+            known.worthless.len()
+        ));
+    }
+    lines
+}
+
+pub(super) fn exit_of(report: &Report) -> Exit {
+    match report.verdict {
+        Verdict::Empty | Verdict::Intact { .. } => Exit::Ok,
+        Verdict::Tampered { .. } => Exit::Failure,
+    }
+}
+
+pub(super) fn warn_if_tampered(files: &Files, report: &Report) {
+    match report.verdict {
+        Verdict::Empty | Verdict::Intact { .. } => {}
+        Verdict::Tampered { .. } => render::message(&format!(
+            "{}\n    mend: openfang audit verify says more",
+            report_text(files, report)
+        )),
+    }
+}
+
+fn report_text(files: &Files, report: &Report) -> String {
+    let path = files.log_path.display();
+    match &report.verdict {
+        Verdict::Empty => format!("empty: {path} holds no entries, and none were ever signed"),
+        Verdict::Intact {
+            entries,
+            root,
+            unsigned,
+            torn_bytes,
+            ..
+        } => {
+            let mut text = format!("intact: {entries} entries in {path}, root {root}");
+            if *unsigned > 0 {
+                text.push_str(&format!(
+                    "\n        {unsigned} of them are not under a signed head yet"
+                ));
+            }
+            if *torn_bytes > 0 {
+                text.push_str(&format!(
+                    "\n        {torn_bytes} bytes of an unfinished line stand at the end"
+                ));
+            }
+            text
+        }
+        Verdict::Tampered {
+            first_bad_seq,
+            kind,
+        } => {
+            let place =
+                first_bad_seq.map_or_else(String::new, |seq| format!(", first bad entry {seq}"));
+            format!("TAMPERED: {kind}{place}, in {path}")
+        }
+    }
+}
+
+fn report_json(files: &Files, report: &Report) -> serde_json::Value {
+    let path = files.log_path.display().to_string();
+    match &report.verdict {
+        Verdict::Empty => json!({ "verdict": "empty", "path": path, "entries": 0 }),
+        Verdict::Intact {
+            entries,
+            root,
+            head,
+            unsigned,
+            torn_bytes,
+        } => json!({
+            "verdict": "intact",
+            "path": path,
+            "entries": entries,
+            "root": root.to_string(),
+            "checkpoint": head.as_ref().map(|head| head.note.as_str()),
+            "unsigned": unsigned,
+            "torn_bytes": torn_bytes,
+        }),
+        Verdict::Tampered {
+            first_bad_seq,
+            kind,
+        } => json!({
+            "verdict": "tampered",
+            "path": path,
+            "first_bad_seq": first_bad_seq,
+            "what": kind.to_string(),
+        }),
+    }
+}

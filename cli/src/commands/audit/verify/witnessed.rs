@@ -1,0 +1,199 @@
+//! How the log stands to its witnesses, from the cosigned head and the policy that were kept.
+
+use openfang_audit::note::{Note, NoteError};
+use openfang_audit::policy::{EvaluateError, Evaluation, Policy};
+use openfang_audit::survey::{Compared, Survey};
+use openfang_audit::{Checkpoint, rfc3339};
+use serde_json::{Value, json};
+
+use super::super::files::{Files, Kept};
+use super::super::since;
+use crate::error::Failure;
+
+/// A head follows an entry within a second; a slow disk may need longer.
+const UNSIGNED_MICROS_MAX: u64 = 60 * 1_000_000;
+/// Witnesses answer within a second; they may be restarted, all at once.
+const UNCOSIGNED_MICROS_MAX: u64 = 600 * 1_000_000;
+
+/// What was kept of the witnesses.
+pub(super) enum Witnessed {
+    /// There were never any.
+    NoPeers,
+    /// The network of this node is off.
+    NetworkOff,
+    /// There are some, and no head has found their quorum.
+    Never { of: usize },
+    /// What was kept is no cosigned head; why.
+    Damaged(String),
+    /// A head, and who has cosigned it.
+    By {
+        head: Checkpoint,
+        found: Evaluation,
+        of: usize,
+        /// Whether this node still has peers to ask.
+        network_on: bool,
+    },
+}
+
+/// Something that keeps an intact log from being fresh and witnessed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lack {
+    pub(super) word: &'static str,
+    pub(super) text: String,
+}
+
+impl Witnessed {
+    pub(super) fn load(files: &Files) -> Result<Self, Failure> {
+        let policy = files.kept_policy()?;
+        let of = policy.as_ref().map_or(0, |policy| policy.witnesses().len());
+        let head = match (files.cosigned()?, &policy) {
+            (Kept::Bad(why), _) => return Ok(Self::Damaged(why)),
+            (Kept::Nothing, _) if of > 0 && files.network_on => return Ok(Self::Never { of }),
+            (Kept::Nothing, _) if of > 0 => return Ok(Self::NetworkOff),
+            (Kept::Nothing, _) => return Ok(Self::NoPeers),
+            (Kept::Head(_), None) => {
+                let why = "there is a cosigned head, and audit.d/policy is missing";
+                return Ok(Self::Damaged(why.to_owned()));
+            }
+            (Kept::Head(head), Some(_)) => head,
+        };
+        let evaluated = head
+            .note
+            .parse::<Note>()
+            .map_err(Unjudged::Note)
+            .and_then(|note| evaluate(policy.as_ref(), &note));
+        Ok(match evaluated {
+            Ok(found) => Self::By {
+                head: head.checkpoint,
+                found,
+                of,
+                network_on: files.network_on,
+            },
+            Err(why) => Self::Damaged(why.to_string()),
+        })
+    }
+
+    /// The head that is compared with the entries.
+    pub(super) fn head(&self) -> Option<&Checkpoint> {
+        match self {
+            Self::By { head, .. } => Some(head),
+            Self::NoPeers | Self::NetworkOff | Self::Never { .. } | Self::Damaged(_) => None,
+        }
+    }
+
+    /// Says what the log lacks: signatures of its own or of its witnesses. `now` is the present of a node
+    /// that runs; one that was stopped has nothing to sign since its last entry.
+    pub(super) fn lacks(
+        &self,
+        survey: &Survey,
+        own: Option<&Compared>,
+        now: Option<u64>,
+    ) -> Vec<Lack> {
+        let last = survey.last_entry.as_deref().and_then(since::moment);
+        let now = now.or(last).unwrap_or_default();
+        let older = |time: &Option<String>, most: u64| {
+            let at = time.as_deref().and_then(since::moment)?;
+            (now.saturating_sub(at) > most).then(|| rfc3339(at))
+        };
+        let mut lacks = Vec::new();
+        if let Some(at) = older(&survey.first_unsigned, UNSIGNED_MICROS_MAX) {
+            lacks.push(Lack {
+                word: "stale",
+                text: format!("STALE: no head was signed for the entries since {at}"),
+            });
+        }
+        match self {
+            Self::NoPeers | Self::NetworkOff => {}
+            Self::Never { of } => lacks.push(Lack {
+                word: "below_quorum",
+                text: format!(
+                    "BELOW QUORUM: there are {of} witnesses, and no head was ever cosigned by enough of them"
+                ),
+            }),
+            Self::Damaged(why) => lacks.push(Lack {
+                word: "below_quorum",
+                text: format!("BELOW QUORUM: who has cosigned this log is not known: {why}"),
+            }),
+            Self::By {
+                found,
+                of,
+                network_on,
+                ..
+            } => {
+                if !found.reached {
+                    lacks.push(Lack {
+                        word: "below_quorum",
+                        text: format!(
+                            "BELOW QUORUM: of {of} witnesses {} have cosigned, and the policy asks for more",
+                            found.cosignatures.len()
+                        ),
+                    });
+                }
+                let next = own.filter(|_| *network_on);
+                let next = next.and_then(|own| own.next_entry.clone());
+                if let Some(at) = older(&next, UNCOSIGNED_MICROS_MAX) {
+                    lacks.push(Lack {
+                        word: "stale",
+                        text: format!("STALE: no quorum has cosigned the entries since {at}"),
+                    });
+                }
+            }
+        }
+        lacks
+    }
+
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::NoPeers => "not witnessed: no peers".to_owned(),
+            Self::NetworkOff => "not witnessed: the network of this node is off".to_owned(),
+            Self::Never { of } => format!("not witnessed yet, by any of {of}"),
+            Self::Damaged(_) => "not known to be witnessed".to_owned(),
+            Self::By {
+                head, found, of, ..
+            } => {
+                let last = found.newest().map_or_else(String::new, |seconds| {
+                    format!(", last at {}", rfc3339(seconds.saturating_mul(1_000_000)))
+                });
+                format!(
+                    "witnessed: the first {} entries, by {} of {of}{last}",
+                    head.size,
+                    found.cosignatures.len()
+                )
+            }
+        }
+    }
+
+    pub(super) fn as_json(&self) -> Value {
+        match self {
+            Self::NoPeers => json!({ "state": "no_peers" }),
+            Self::NetworkOff => json!({ "state": "network_off" }),
+            Self::Never { of } => json!({ "state": "never", "witnesses": of }),
+            Self::Damaged(why) => json!({ "state": "unknown", "reason": why }),
+            Self::By {
+                head, found, of, ..
+            } => json!({
+                "state": if found.reached { "quorum" } else { "below_quorum" },
+                "size": head.size,
+                "cosigned": found.cosignatures.len(),
+                "witnesses": of,
+                "newest": found.newest().map(|time| rfc3339(time.saturating_mul(1_000_000))),
+            }),
+        }
+    }
+}
+
+/// Why a cosigned head cannot be judged.
+#[derive(Debug, thiserror::Error)]
+enum Unjudged {
+    #[error("the cosigned head: {0}")]
+    Note(#[source] NoteError),
+    #[error("the cosigned head: {0}")]
+    Policy(#[source] EvaluateError),
+    #[error("there is no policy")]
+    NoPolicy,
+}
+
+fn evaluate(policy: Option<&Policy>, note: &Note) -> Result<Evaluation, Unjudged> {
+    let policy = policy.ok_or(Unjudged::NoPolicy)?;
+    policy.evaluate(note).map_err(Unjudged::Policy)
+}

@@ -1,0 +1,257 @@
+//! What `audit verify` ends with: one state, one code, and which wins.
+
+use std::path::Path;
+
+use openfang_audit::evidence::Evidence;
+use openfang_audit::note::{Note, Verifier};
+use openfang_audit::{Checkpoint, Hash, Origin, SignedHead};
+use openfang_id::NodeSeed;
+
+use crate::harness::{Home, Output, eventually};
+use crate::mesh::node;
+
+fn verify(home: &Home, code: i32, words: &[&str]) -> Output {
+    let out = home.run(&["audit", "verify"]);
+    assert_eq!(out.code, Some(code), "{out:?}");
+    for word in words {
+        let said = out.stdout.contains(word) || out.stderr.contains(word);
+        assert!(said, "{word:?}: {out:?}");
+    }
+    let json = home.run(&["audit", "verify", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(report["exit"], code, "{report}");
+    assert_eq!(json.code, Some(code));
+    out
+}
+
+fn alone() -> Home {
+    let home = Home::init();
+    let daemon = home.start();
+    home.ok(&["message", "assistant", "one"]);
+    daemon.stop();
+    home
+}
+
+fn seed_of(home: &Home) -> NodeSeed {
+    openfang_node::keys::load(&home.file("node.key")).expect("a key")
+}
+
+/// Evidence against the log of whoever has this seed.
+fn equivocation(seed: &NodeSeed) -> Evidence {
+    let keys = seed.keys();
+    let origin = Origin::of(&keys.node_id(), 1);
+    let note = |root: u8| -> Note {
+        let checkpoint = Checkpoint {
+            origin: origin.clone(),
+            size: 3,
+            root: Hash::from_bytes([root; 32]),
+        };
+        let head = SignedHead::sign(checkpoint, &keys.log);
+        head.note.parse().expect("a note")
+    };
+    let key = Verifier::new(origin.as_str(), keys.log.verifying_key()).expect("a key");
+    Evidence::equivocation(&key, &note(1), &note(2)).expect("evidence")
+}
+
+fn keep(home: &Home, evidence: &Evidence) {
+    let folder = home.file("audit.d/evidence");
+    std::fs::create_dir_all(&folder).expect("made");
+    std::fs::write(folder.join(evidence.file_name()), evidence.to_bytes()).expect("written");
+}
+
+fn alter(home: &Home) {
+    let altered = home
+        .read("audit.jsonl")
+        .replacen("message_in", "message_on", 1);
+    home.write("audit.jsonl", &altered);
+}
+
+#[test]
+fn a_node_without_peers_is_not_below_a_quorum() {
+    let home = alone();
+    verify(&home, 0, &["intact: ", "not witnessed: no peers"]);
+    let out = home.run(&["audit", "verify", "--peers"]);
+    assert_eq!(out.code, Some(2), "not asked is not fine: {out:?}");
+    assert!(
+        out.stdout.contains("INCOMPLETE: the peers were not asked"),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn evidence_is_told_whom_it_is_against_and_wins_as_documented() {
+    let home = alone();
+    keep(&home, &equivocation(&NodeSeed::from_bytes([7; 32])));
+    verify(
+        &home,
+        4,
+        &["intact: ", "EVIDENCE against n-", "equivocation"],
+    );
+    alter(&home);
+    // A log that was tampered with says so first, whatever others have done.
+    verify(
+        &home,
+        1,
+        &["TAMPERED", "first bad entry", "EVIDENCE against n-"],
+    );
+    keep(&home, &equivocation(&seed_of(&home)));
+    verify(&home, 4, &["TAMPERED", "EVIDENCE against THIS NODE"]);
+    std::fs::remove_file(home.file("audit.jsonl")).expect("removed");
+    std::fs::create_dir(home.file("audit.jsonl")).expect("made");
+    verify(&home, 4, &["cannot read", "EVIDENCE against THIS NODE"]);
+    std::fs::remove_dir_all(home.file("audit.d/evidence")).expect("removed");
+    verify(&home, 2, &["cannot read"]);
+}
+
+#[test]
+fn files_that_prove_nothing_convict_nobody() {
+    let home = alone();
+    let evidence = equivocation(&NodeSeed::from_bytes([7; 32]));
+    let folder = home.file("audit.d/evidence");
+    let mut bytes = evidence.to_bytes();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    for (name, bytes) in [
+        ("forged.json", bytes),
+        ("rubbish.json", b"{}".to_vec()),
+        ("long.json", vec![b'x'; 5_000]),
+        ("torn-0", b"x".to_vec()),
+    ] {
+        std::fs::write(folder.join(name), bytes).expect("written");
+    }
+    std::fs::create_dir(folder.join("folder.json")).expect("made");
+    verify(
+        &home,
+        0,
+        &["intact: ", "4 files beside the evidence prove nothing"],
+    );
+    let list = home.json(&["audit", "evidence", "--json"]);
+    assert_eq!(list["evidence"], serde_json::json!([]));
+    assert_eq!(list["worthless"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn evidence_is_listed_and_checked_anywhere() {
+    let home = alone();
+    let out = home.run(&["audit", "evidence"]);
+    assert!(out.stderr.contains("no evidence is known"), "{out:?}");
+    let evidence = equivocation(&seed_of(&home));
+    keep(&home, &evidence);
+    let table = home.ok(&["audit", "evidence"]);
+    assert!(
+        table.contains("equivocation") && table.contains(&evidence.file_name()),
+        "{table}"
+    );
+    let file = home.file("audit.d/evidence").join(evidence.file_name());
+    let path = file.to_str().expect("text");
+    let said = home.ok(&["audit", "evidence", "verify", path]);
+    assert!(
+        said.starts_with("proves: the log has signed two roots"),
+        "{said}"
+    );
+    std::fs::write(home.file("own"), home.ok(&["audit", "policy"])).expect("written");
+    let own = home.file("own");
+    let own = own.to_str().expect("text");
+    home.ok(&["audit", "evidence", "verify", path, "--policy", own]);
+    let other = alone();
+    std::fs::write(home.file("other"), other.ok(&["audit", "policy"])).expect("written");
+    let policy = home.file("other");
+    let policy = policy.to_str().expect("text");
+    let out = home.run(&["audit", "evidence", "verify", path, "--policy", policy]);
+    assert_eq!(out.code, Some(1), "{out:?}");
+    assert!(
+        out.stdout.contains("DOES NOT CONCERN the policy"),
+        "{out:?}"
+    );
+    check_forged(&home, &evidence.to_bytes());
+}
+
+/// Every byte that is changed makes it something that proves nothing, or cannot be read.
+fn check_forged(home: &Home, evidence: &[u8]) {
+    let path = home.file("forged");
+    for at in (0..evidence.len()).step_by(41) {
+        let mut bytes = evidence.to_vec();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        std::fs::write(&path, bytes).expect("written");
+        let out = home.run(&["audit", "evidence", "verify", path.to_str().expect("text")]);
+        assert!(matches!(out.code, Some(1 | 2)), "byte {at}: {out:?}");
+    }
+    std::fs::write(&path, vec![b'x'; 1 << 20]).expect("written");
+    let long = ["audit", "evidence", "verify", path.to_str().expect("text")];
+    home.fails(&long, 2, &["longer than 4096 bytes"]);
+    let folder = home.file("audit.d");
+    let folder = [
+        "audit",
+        "evidence",
+        "verify",
+        folder.to_str().expect("text"),
+    ];
+    home.fails(&folder, 2, &["cannot read"]);
+}
+
+/// Copies what the log says of itself.
+fn copy(from: &Home, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for name in NAMES {
+        std::fs::copy(from.file(name), to.join(name.replace('/', "_"))).expect("copied");
+    }
+}
+
+fn put_back(home: &Home, from: &Path) {
+    for name in NAMES {
+        std::fs::copy(from.join(name.replace('/', "_")), home.file(name)).expect("copied");
+    }
+}
+
+const NAMES: [&str; 5] = [
+    "audit.jsonl",
+    "audit.d/floor",
+    "audit.d/checkpoint",
+    "audit.d/closed",
+    "audit.d/hashes.0",
+];
+
+#[test]
+fn a_log_that_was_put_back_contradicts_its_witnesses() {
+    let (a, b) = (node("a", true), node("b", false));
+    let (daemon_a, daemon_b) = (a.start(), b.start());
+    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
+    eventually("a head is cosigned", || a.file("audit.d/cosigned").exists());
+    daemon_a.stop();
+    verify(&a, 0, &["intact: ", "witnessed: the first", "by 1 of 1"]);
+    let early = tempfile::tempdir().expect("a folder");
+    copy(&a, early.path());
+    let daemon_a = a.start();
+    a.ok(&["message", "of-a", "more"]);
+    let entries = || a.read("audit.jsonl").lines().count();
+    eventually("what came after is cosigned too", || {
+        let cosigned = a.read("audit.d/cosigned");
+        let size = cosigned.lines().nth(1).and_then(|size| size.parse().ok());
+        size.is_some_and(|size: usize| size >= entries().saturating_sub(1))
+    });
+    daemon_a.stop();
+    // Everything that this node says of its log, and nothing of what its witnesses say.
+    put_back(&a, early.path());
+    verify(
+        &a,
+        1,
+        &[
+            "TAMPERED",
+            "agree with each other",
+            "put back to an older state",
+        ],
+    );
+    // Without the cosigned head as well: the peers know.
+    let cosigned = a.read("audit.d/cosigned");
+    std::fs::remove_file(a.file("audit.d/cosigned")).expect("removed");
+    verify(&a, 3, &["intact: ", "BELOW QUORUM: there are 1 witnesses"]);
+    // A node that cosigned less than it promised is below, which is not tampered.
+    a.write("audit.d/cosigned", "x");
+    verify(&a, 3, &["intact: ", "BELOW QUORUM: who has cosigned"]);
+    a.write("audit.d/cosigned", &cosigned);
+    std::fs::remove_file(a.file("audit.d/policy")).expect("removed");
+    verify(&a, 3, &["BELOW QUORUM", "audit.d/policy is missing"]);
+    a.write("audit.d/policy", "x");
+    verify(&a, 2, &["line 1 of the policy"]);
+    daemon_b.stop();
+}

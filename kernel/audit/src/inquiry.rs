@@ -1,0 +1,383 @@
+//! What others know of the own log, asked before its first signature.
+//!
+//! A log that was wiped, or put back from a backup, looks like one that has grown little. Whoever
+//! signs a second history of it proves itself a liar; so its peers are asked first which heads of it
+//! they have seen. They cannot lie about that, other than by silence: every head carries the
+//! signature of the log.
+//!
+//! Nothing is sent here. [`Inquiry::due`] says whom to ask, [`Inquiry::on_answer`] takes the notes
+//! that came back, [`Inquiry::is_done`] tells when enough have answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openfang_id::{NodeId, VerifyingKey};
+
+use crate::cosign::{Role, TreeHead};
+use crate::note::Note;
+use crate::policy::{assign, quorum_for};
+use crate::{Checkpoint, Origin, SignedHead};
+
+/// The most notes of one answer that are looked at: a witness knows one head of each epoch.
+pub const NOTES_MAX: usize = 16;
+/// How long to wait for links where there is no reason to doubt the log.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a peer is left alone after a first failure; twice as long after each further one.
+const RETRY: Duration = Duration::from_millis(500);
+/// The longest such pause.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// After so many failures a peer counts as one that cannot be reached.
+const FAILURES_MAX: u32 = 3;
+
+/// Whether silence is taken for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// The log and its floor are there: who cannot be reached is not waited for for long.
+    None,
+    /// Something is missing: enough witnesses must have answered that none of the heads a quorum has
+    /// cosigned can be unknown to all of them.
+    Reasonable,
+}
+
+/// Whether the own log is signed, and what keeps it from that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signing {
+    /// Peers are asked what they know of it.
+    Asking {
+        /// How many of those who would witness it have answered.
+        answered: usize,
+        /// How many must.
+        needed: usize,
+    },
+    /// Peers know a head that it does not lead to, and nobody who can be reached has its entries.
+    Behind {
+        /// The size of that head.
+        size: u64,
+        /// Who has not been heard of.
+        silent: Vec<NodeId>,
+    },
+    /// What was lost is being fetched.
+    Restoring {
+        /// How many entries are there.
+        done: u64,
+        /// How many there will be.
+        total: u64,
+    },
+    /// It has signed two histories. It signs nothing more.
+    Contradicted {
+        /// The size of the head that others know.
+        size: u64,
+    },
+    /// Nothing does.
+    Free,
+}
+
+/// Whom the log knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Acquaintance {
+    /// Every other node of the mesh that has not left, and whether it can be reached.
+    pub nodes: BTreeMap<NodeId, bool>,
+    /// Whether there should be others that are not known yet.
+    pub more: bool,
+}
+
+/// What others know of one log.
+#[derive(Debug)]
+pub struct Inquiry {
+    node: NodeId,
+    key: VerifyingKey,
+    epoch: u32,
+    doubt: Doubt,
+    /// How many witnesses a log has where there are enough nodes.
+    witnesses: usize,
+    more: bool,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Epoch, size, root: and who knows it.
+    heads: BTreeMap<(u32, u64), Vec<(Checkpoint, BTreeSet<NodeId>)>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Peer {
+    reachable: bool,
+    asking: bool,
+    answered: bool,
+    failures: u32,
+    wait_until: Duration,
+}
+
+impl Peer {
+    /// Whether nothing more is to be expected of it now.
+    fn is_settled(&self) -> bool {
+        self.answered || !self.reachable || self.failures >= FAILURES_MAX
+    }
+}
+
+impl Inquiry {
+    /// Begins to ask about a log of a node, which has `witnesses` witnesses where there are enough nodes.
+    #[must_use]
+    pub fn new(
+        (node, key): (NodeId, VerifyingKey),
+        epoch: u32,
+        doubt: Doubt,
+        witnesses: usize,
+    ) -> Self {
+        Self {
+            node,
+            key,
+            epoch,
+            doubt,
+            witnesses,
+            more: false,
+            peers: BTreeMap::new(),
+            heads: BTreeMap::new(),
+        }
+    }
+
+    /// Takes who is known now. What a node has answered is kept.
+    pub fn set_known(&mut self, known: &Acquaintance) {
+        self.more = known.more;
+        let before = std::mem::take(&mut self.peers);
+        for (node, reachable) in &known.nodes {
+            let mut peer = before.get(node).copied().unwrap_or_default();
+            peer.reachable = *reachable;
+            self.peers.insert(*node, peer);
+        }
+    }
+
+    /// Returns whom to ask now, and notes that they are being asked.
+    pub fn due(&mut self, now: Duration) -> Vec<NodeId> {
+        let wanting = self.peers.iter_mut().filter(|(_, peer)| {
+            peer.reachable && !peer.answered && !peer.asking && peer.wait_until <= now
+        });
+        wanting
+            .map(|(node, peer)| {
+                peer.asking = true;
+                *node
+            })
+            .collect()
+    }
+
+    /// Returns when something is to be done next, if nothing else happens.
+    #[must_use]
+    pub fn next(&self, now: Duration) -> Option<Duration> {
+        let wanting = self.peers.values();
+        let wanting = wanting.filter(|peer| peer.reachable && !peer.answered && !peer.asking);
+        let patience = (now < PATIENCE).then_some(PATIENCE);
+        wanting.map(|peer| peer.wait_until).chain(patience).min()
+    }
+
+    /// Takes the notes that a node knows of the log. Those that the log has not signed are nothing.
+    pub fn on_answer<'a>(&mut self, node: NodeId, notes: impl Iterator<Item = &'a str>) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.asking = false;
+            peer.answered = true;
+        }
+        for note in notes.take(NOTES_MAX) {
+            if let Some((epoch, head)) = self.open(note) {
+                let known = self.heads.entry((epoch, head.size)).or_default();
+                match known.iter_mut().find(|(other, _)| *other == head) {
+                    Some((_, by)) => {
+                        by.insert(node);
+                    }
+                    None => known.push((head, BTreeSet::from([node]))),
+                }
+            }
+        }
+    }
+
+    /// Takes that a node did not answer.
+    pub fn on_failure(&mut self, node: &NodeId, now: Duration) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.asking = false;
+            let pause = RETRY.saturating_mul(1 << peer.failures.min(8));
+            peer.failures = peer.failures.saturating_add(1);
+            peer.wait_until = now + pause.min(RETRY_MAX);
+        }
+    }
+
+    /// Reads a note that the log must have signed; returns its epoch too.
+    fn open(&self, note: &str) -> Option<(u32, Checkpoint)> {
+        let parsed: Note = note.parse().ok()?;
+        let head: TreeHead = parsed.text().parse().ok()?;
+        let origin: Origin = head.origin.as_str().parse().ok()?;
+        if !origin.belongs_to(&self.node) {
+            return None;
+        }
+        let signed = SignedHead::open(note, &origin, &self.key).ok()?;
+        Some((origin.epoch(), signed.checkpoint))
+    }
+
+    /// Returns the heads that are known of the log in its epoch, the largest first.
+    pub fn heads(&self) -> impl Iterator<Item = (&Checkpoint, &BTreeSet<NodeId>)> {
+        let own = self.heads.range((self.epoch, 0)..=(self.epoch, u64::MAX));
+        let all = own.rev().flat_map(|(_, heads)| heads);
+        all.map(|(head, by)| (head, by))
+    }
+
+    /// Returns the last epoch that others know, when it is behind that of the log.
+    #[must_use]
+    pub fn later_epoch(&self) -> Option<u32> {
+        let (last, _) = self.heads.last_key_value()?.0;
+        (*last > self.epoch).then_some(*last)
+    }
+
+    /// Tells whether enough have answered for the log to be signed.
+    #[must_use]
+    pub fn is_done(&self, now: Duration) -> bool {
+        if self.peers.is_empty() {
+            return !self.more || (self.doubt == Doubt::None && now >= PATIENCE);
+        }
+        if !self.peers.values().all(Peer::is_settled) {
+            return false;
+        }
+        let (answered, needed) = self.answered();
+        answered >= needed || (self.doubt == Doubt::None && now >= PATIENCE)
+    }
+
+    /// Returns how many of those who would witness the log have answered, and how many must so that
+    /// every quorum has one of them.
+    #[must_use]
+    pub fn answered(&self) -> (usize, usize) {
+        let known: Vec<NodeId> = self.peers.keys().copied().collect();
+        let origin = Origin::of(&self.node, self.epoch);
+        let chosen = assign(Role::Witness, &origin, &known, self.witnesses);
+        let has_answered = |node: &&NodeId| self.peers.get(node).is_some_and(|peer| peer.answered);
+        let answered = chosen.iter().filter(has_answered).count();
+        (answered, chosen.len() + 1 - quorum_for(chosen.len()).max(1))
+    }
+
+    /// Returns who has not answered.
+    pub fn silent(&self) -> impl Iterator<Item = &NodeId> {
+        let silent = self.peers.iter().filter(|(_, peer)| !peer.answered);
+        silent.map(|(node, _)| node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestLog, keys};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn node(seed: u8) -> NodeId {
+        keys(seed).node_id()
+    }
+
+    fn inquiry(doubt: Doubt) -> Inquiry {
+        let key = keys(1).log.verifying_key();
+        Inquiry::new((node(1), key), 1, doubt, 4)
+    }
+
+    fn known(nodes: &[(u8, bool)]) -> Acquaintance {
+        let nodes = nodes.iter().map(|(seed, up)| (node(*seed), *up)).collect();
+        Acquaintance { nodes, more: false }
+    }
+
+    fn note(log: &TestLog, size: u64) -> String {
+        log.note(size).to_string()
+    }
+
+    #[test]
+    fn who_knows_nobody_is_done_at_once() {
+        for doubt in [Doubt::None, Doubt::Reasonable] {
+            let mut asked = inquiry(doubt);
+            assert!(asked.is_done(Duration::ZERO));
+            asked.set_known(&Acquaintance {
+                more: true,
+                ..Acquaintance::default()
+            });
+            assert!(!asked.is_done(SECOND), "others are expected");
+            assert_eq!(asked.is_done(11 * SECOND), doubt == Doubt::None);
+            assert_eq!(asked.next(SECOND), Some(10 * SECOND));
+        }
+    }
+
+    #[test]
+    fn every_node_that_can_be_reached_is_asked_once() {
+        let mut asked = inquiry(Doubt::None);
+        asked.set_known(&known(&[(2, true), (3, true), (4, false)]));
+        let mut due = asked.due(Duration::ZERO);
+        due.sort();
+        let mut both = vec![node(2), node(3)];
+        both.sort();
+        assert_eq!(due, both);
+        assert!(asked.due(SECOND).is_empty() && !asked.is_done(SECOND));
+        asked.on_answer(node(2), [].into_iter());
+        asked.on_failure(&node(3), SECOND);
+        assert!(asked.due(SECOND).is_empty());
+        assert_eq!(asked.due(2 * SECOND), [node(3)]);
+        asked.on_answer(node(3), [].into_iter());
+        assert!(asked.is_done(2 * SECOND));
+        assert_eq!(asked.silent().copied().collect::<Vec<_>>(), [node(4)]);
+        asked.set_known(&known(&[(2, true), (3, true), (4, true)]));
+        assert!(!asked.is_done(2 * SECOND), "one more has come");
+        for _failure in 0..3 {
+            assert_eq!(asked.due(60 * SECOND), [node(4)]);
+            asked.on_failure(&node(4), 2 * SECOND);
+        }
+        assert!(asked.is_done(2 * SECOND), "it does not answer");
+    }
+
+    #[test]
+    fn in_doubt_every_quorum_must_have_a_node_that_answered() {
+        for (nodes, needed) in [(1, 1), (2, 1), (3, 1), (4, 2), (9, 2)] {
+            let mut asked = inquiry(Doubt::Reasonable);
+            let all: Vec<(u8, bool)> = (2..2 + nodes).map(|seed| (seed, false)).collect();
+            asked.set_known(&known(&all));
+            assert_eq!(asked.answered(), (0, needed), "{nodes} nodes");
+            assert!(!asked.is_done(1_000 * SECOND));
+            let origin = Origin::of(&node(1), 1);
+            let ids: Vec<NodeId> = all.iter().map(|(seed, _)| node(*seed)).collect();
+            let chosen = assign(Role::Witness, &origin, &ids, 4);
+            for who in &chosen[..needed] {
+                assert!(!asked.is_done(1_000 * SECOND));
+                asked.on_answer(*who, [].into_iter());
+            }
+            assert!(asked.is_done(SECOND), "{nodes} nodes");
+        }
+    }
+
+    #[test]
+    fn only_what_the_log_has_signed_counts() {
+        let mut asked = inquiry(Doubt::Reasonable);
+        asked.set_known(&known(&[(2, true), (3, true)]));
+        let own = TestLog::new(1, 9);
+        let other = TestLog::new(2, 50);
+        let mut forged = TestLog::new(1, 99);
+        forged.key = keys(2).log;
+        let mut later = TestLog::new(1, 4);
+        later.origin = Origin::of(&node(1), 3);
+        let notes = [
+            note(&own, 5),
+            note(&other, 50),
+            note(&forged, 99),
+            "x".to_owned(),
+        ];
+        asked.on_answer(node(2), notes.iter().map(String::as_str));
+        let notes = [note(&own, 9), note(&own, 5)];
+        asked.on_answer(node(3), notes.iter().map(String::as_str));
+        let found: Vec<_> = asked
+            .heads()
+            .map(|(head, by)| (head.size, by.len()))
+            .collect();
+        assert_eq!(found, [(9, 1), (5, 2)]);
+        assert_eq!(asked.later_epoch(), None);
+        let fork = own.forked_at(2);
+        let notes = [note(&fork, 9), note(&later, 4)];
+        asked.on_answer(node(2), notes.iter().map(String::as_str));
+        let found: Vec<_> = asked.heads().map(|(head, _)| head.size).collect();
+        assert_eq!(found, [9, 9, 5], "two roots of one size are both kept");
+        assert_eq!(asked.later_epoch(), Some(3));
+    }
+
+    #[test]
+    fn a_flood_of_notes_is_cut() {
+        let mut asked = inquiry(Doubt::None);
+        asked.set_known(&known(&[(2, true)]));
+        let own = TestLog::new(1, 60);
+        let notes: Vec<String> = (1..60).map(|size| note(&own, size)).collect();
+        asked.on_answer(node(2), notes.iter().map(String::as_str));
+        assert_eq!(asked.heads().count(), NOTES_MAX);
+    }
+}

@@ -1,0 +1,198 @@
+//! Mended lines, written into the files of a log that nobody has open.
+//!
+//! Only files that hold a bad byte are written again: beside the old one first, then in its place. The
+//! bad bytes are kept before that, so that whatever ends half-way loses nothing and can be done again.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
+
+use super::fs::{FsStorage, parent_of, read_some, sync_dir};
+use super::{Small, Storage as _};
+use crate::SignedHead;
+use crate::repair::Patch;
+
+/// What the names of pieces that were replaced begin with.
+pub(crate) const BAD_PREFIX: &str = "bad-";
+/// How much is copied at a time.
+const COPY_BYTES: usize = 1 << 18;
+/// What the name of a file ends in while it is written.
+const SUFFIX: &str = "mended";
+
+/// One file of lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LinesFile {
+    pub(super) path: PathBuf,
+    /// The entries that belong into it.
+    pub(super) seqs: Range<u64>,
+    /// Where it begins among the bytes of all lines, and how long it is. A file that is missing is empty.
+    pub(super) start: u64,
+    pub(super) len: u64,
+}
+
+impl LinesFile {
+    /// Returns the bytes of it that a patch replaces.
+    fn bad_of(&self, patch: &Patch) -> Range<u64> {
+        let end = self.start + self.len;
+        let from = patch.offset.clamp(self.start, end);
+        let to = (patch.offset + patch.bad.len() as u64).clamp(self.start, end);
+        from..to
+    }
+
+    /// Returns the lines of a patch that belong into it.
+    fn good_of<'a>(&self, patch: &'a Patch) -> &'a [u8] {
+        let mut seq = patch.first_seq;
+        let mut span = None;
+        let mut at = 0;
+        for line in patch.good.split_inclusive(|byte| *byte == b'\n') {
+            if self.seqs.contains(&seq) {
+                let begin = span.map_or(at, |(begin, _)| begin);
+                span = Some((begin, at + line.len()));
+            }
+            at += line.len();
+            seq += 1;
+        }
+        span.map_or(&[], |(from, to)| &patch.good[from..to])
+    }
+
+    fn is_touched_by(&self, patch: &Patch) -> bool {
+        !self.bad_of(patch).is_empty() || !self.good_of(patch).is_empty()
+    }
+
+    fn beside(&self) -> PathBuf {
+        self.path.with_extension(SUFFIX)
+    }
+
+    /// Writes the file anew, beside it.
+    fn write_beside(&self, patches: &[&Patch]) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.beside())?;
+        let mut out = BufWriter::with_capacity(COPY_BYTES, file);
+        let old = if self.len > 0 {
+            Some(File::open(&self.path)?)
+        } else {
+            None
+        };
+        let mut at = self.start;
+        for patch in patches {
+            let bad = self.bad_of(patch);
+            self.copy(old.as_ref(), at..bad.start, &mut out)?;
+            out.write_all(self.good_of(patch))?;
+            at = bad.end;
+        }
+        self.copy(old.as_ref(), at..self.start + self.len, &mut out)?;
+        out.flush()?;
+        out.get_ref().sync_all()
+    }
+
+    fn copy(
+        &self,
+        old: Option<&File>,
+        range: Range<u64>,
+        out: &mut impl io::Write,
+    ) -> io::Result<()> {
+        let Some(old) = old else {
+            return Ok(());
+        };
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut at = range.start;
+        while at < range.end {
+            let room = usize::try_from(range.end - at).unwrap_or(COPY_BYTES);
+            let room = room.min(COPY_BYTES);
+            match read_some(old, at - self.start, &mut buffer[..room])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => {
+                    out.write_all(&buffer[..read])?;
+                    at += read as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FsStorage {
+    /// Puts mended lines in the place of bad ones. The bad bytes are kept; the next start of the log
+    /// writes about them.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written. It can be done again.
+    pub fn mend(&self, patches: &[Patch]) -> io::Result<()> {
+        for patch in patches {
+            let sha256 = HEXLOWER.encode(&Sha256::digest(&patch.bad));
+            let name = format!("{BAD_PREFIX}{}-{sha256}", patch.first_seq);
+            self.keep(&name, &patch.bad)?;
+        }
+        let mut touched = Vec::new();
+        for file in self.files_of_lines()? {
+            let own: Vec<&Patch> = patches
+                .iter()
+                .filter(|patch| file.is_touched_by(patch))
+                .collect();
+            if !own.is_empty() {
+                file.write_beside(&own)?;
+                touched.push(file);
+            }
+        }
+        for file in &touched {
+            std::fs::rename(file.beside(), &file.path)?;
+        }
+        for file in &touched {
+            sync_dir(parent_of(&file.path))?;
+        }
+        if touched.is_empty() {
+            return Ok(());
+        }
+        self.reopen_log()
+    }
+
+    /// Makes a head the signing floor and the published one. The lines must lead to it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_heads(&self, head: &SignedHead) -> io::Result<()> {
+        self.replace(Small::Floor, head.note.as_bytes())?;
+        self.replace(Small::Checkpoint, head.note.as_bytes())
+    }
+}
+
+/// Fills the gaps between sealed segments with files that are to be written.
+pub(super) fn with_gaps(
+    sealed: Vec<LinesFile>,
+    path_of: impl Fn(&Range<u64>) -> PathBuf,
+    active: &Path,
+    active_len: u64,
+) -> Vec<LinesFile> {
+    let mut files: Vec<LinesFile> = Vec::with_capacity(sealed.len() + 1);
+    let (mut next, mut start) = (0, 0);
+    for file in sealed {
+        if file.seqs.start > next {
+            let seqs = next..file.seqs.start;
+            files.push(LinesFile {
+                path: path_of(&seqs),
+                seqs,
+                start,
+                len: 0,
+            });
+        }
+        next = file.seqs.end;
+        start = file.start + file.len;
+        files.push(file);
+    }
+    files.push(LinesFile {
+        path: active.to_owned(),
+        seqs: next..u64::MAX,
+        start,
+        len: active_len,
+    });
+    files
+}
