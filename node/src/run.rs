@@ -33,7 +33,7 @@ use crate::daemon::Daemon;
 use crate::evidence::Around;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
-use crate::mirror::{self, Desk, Feeding};
+use crate::mirror::{self, Desk, Feeding, Mender};
 use crate::own_log::{Anew, Found, OwnLog};
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
@@ -391,7 +391,8 @@ async fn start_and_serve(
     let about = (recorder, std::mem::take(&mut evidence.files));
     let windows = open_windows(prepared);
     let public = windows.2.clone();
-    let (mesh, counter, copies) = start_mesh(prepared, parts, &kernel, (about, windows)).await?;
+    let (mesh, counter, (copies, mender)) =
+        start_mesh(prepared, parts, &kernel, (about, windows)).await?;
     neighbours.attach(mesh.clone(), kernel.list());
     let listen_at = prepared.listen_again.unwrap_or(config.api.listen);
     let listener = listen(listen_at).await?;
@@ -423,6 +424,7 @@ async fn start_and_serve(
         auditor,
         evidence,
         copies,
+        mender,
         counter,
         log: parts.log.clone(),
         shown,
@@ -502,13 +504,13 @@ async fn start_mesh(
     parts: &mut Parts,
     kernel: &Kernel,
     ((recorder, evidence), (window, counter, _public)): (Known, Windows),
-) -> Result<(Mesh, Option<(Window, Counter)>, Desk), RunError> {
+) -> Result<(Mesh, Option<(Window, Counter)>, (Desk, Mender)), RunError> {
     let Prepared { config, keys, .. } = prepared;
     let cosigners = Cosigners {
         witness: prepared.witness.as_ref().map(RoleKey::public),
         mirror: prepared.mirror.as_ref().map(RoleKey::public),
     };
-    let desk = Desk::new(
+    let (desk, mender) = Desk::new(
         prepared.mirror.clone(),
         config.audit.mirror_quota_bytes,
         parts.log.clone(),
@@ -523,7 +525,7 @@ async fn start_mesh(
     .await?;
     parts.mesh = Some(owner);
     desk.attach(mesh.clone());
-    Ok((mesh, window.zip(counter), desk))
+    Ok((mesh, window.zip(counter), (desk, mender)))
 }
 
 /// Starts to ask the peers what they know of the audit log of this node.
@@ -582,6 +584,7 @@ struct Duties {
     auditor: Auditor,
     evidence: evidence::Opened,
     copies: Desk,
+    mender: Mender,
     /// Where this node cosigns, if it does.
     counter: Option<(Window, Counter)>,
     log: Option<Log>,
@@ -606,6 +609,7 @@ impl Duties {
             let counter = counter.run(mesh.clone(), quarantine, tasks.token());
             tasks.start("witness", counter);
         }
+        tasks.start("mender", self.mender.run(mesh.clone(), tasks.token()));
         let Some(log) = self.log else {
             return;
         };

@@ -4,13 +4,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use openfang_audit::challenge::{AnswerError, Demand};
 use openfang_audit::mirror::{FsMirrorStore, Mirror, MirrorReadError};
+use openfang_audit::proof::{BuildError, subtree_root};
 use openfang_audit::tile::{TilePath, TileSource as _};
 use openfang_audit::{Hash, Log, Origin, ServeError};
 use openfang_id::NodeId;
 use openfang_mesh::{Answer, Mesh, QUESTIONS_MAX, Question, Verb, View};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::copies::{Copies, Copy, Owned};
+use super::mending::{self, Damaged, Mender};
 use super::{ADD_CHECKPOINT, ADD_ENTRIES};
 use crate::clock::MachineClock;
 use crate::cosigner::RoleKey;
@@ -38,6 +40,8 @@ struct Inner {
     keeping: Option<Keeping>,
     log: Option<Log>,
     mesh: OnceLock<Mesh>,
+    /// Where copies go that turn out to be damaged.
+    damaged: mpsc::Sender<Damaged>,
     /// What is answered at once. The mesh gives up waiting before a slow disk does; the work goes on.
     places: Arc<Semaphore>,
 }
@@ -71,19 +75,22 @@ enum Wanted {
 }
 
 impl Desk {
-    /// Makes a desk: it serves a log, and keeps copies when there is a key for it.
-    pub(crate) fn new(key: Option<RoleKey>, quota_bytes: u64, log: Option<Log>) -> Self {
+    /// Makes a desk, and who mends its copies: it serves a log, and keeps copies when there is a key for it.
+    pub(crate) fn new(key: Option<RoleKey>, quota_bytes: u64, log: Option<Log>) -> (Self, Mender) {
         let keeping = key.map(|key| Keeping {
             key,
             quota_bytes,
             copies: Mutex::new(None),
         });
-        Self(Arc::new(Inner {
+        let (damaged, mender) = mending::mender();
+        let desk = Self(Arc::new(Inner {
             keeping,
             log,
             mesh: OnceLock::new(),
+            damaged,
             places: Arc::new(Semaphore::new(QUESTIONS_MAX)),
-        }))
+        }));
+        (desk, mender)
     }
 
     /// Connects the mesh, once: it knows whose log is whose.
@@ -173,7 +180,16 @@ impl Inner {
             }
             (What::AddEntries(body), Some(owned)) => copies.add_entries(&owned, &body),
             (What::Copy(id, wanted), _) => match copies.find(&id) {
-                Some(copy) => show(&copies, &copy, &wanted),
+                Some(copy) => {
+                    let answer = show(&copies, &copy, &wanted);
+                    // A copy that is shorter than it was is not mended but uploaded again.
+                    let rotten = answer.status == LOST && !matches!(wanted, Wanted::Checkpoint);
+                    if rotten {
+                        // When there is no room in the queue it is noticed again.
+                        drop(self.damaged.try_send(Damaged { id, copies }));
+                    }
+                    answer
+                }
                 None => Answer::status(NOT_HERE),
             },
             (What::Own(_), _) => Answer::status(NOT_HERE),
@@ -230,13 +246,31 @@ fn show(copies: &Copies, copy: &Copy, wanted: &Wanted) -> Answer {
             Ok(None) => Answer::status(NOT_HERE),
             Err(why) => unread(mirror, &why),
         },
-        Wanted::Entries(demand) => match demand.answer(mirror) {
-            Ok(body) => text(200, BYTES, body),
-            Err(AnswerError::Source(why)) => unread(mirror, &why),
-            Err(why @ (AnswerError::Range | AnswerError::Lost)) => refuse(LOST, &why.to_string()),
-        },
+        Wanted::Entries(demand) => entries(mirror, demand),
     });
     shown.unwrap_or_else(|why| copies.unusable(copy, &why))
+}
+
+/// Shows entries. They are looked at first: what rotted on the disk is lost, not shown.
+fn entries(mirror: &Mirror<FsMirrorStore>, demand: &Demand) -> Answer {
+    let body = match demand.answer(mirror) {
+        Ok(body) => body,
+        Err(AnswerError::Source(why)) => return unread(mirror, &why),
+        Err(AnswerError::Range) => return Answer::status(NOT_HERE),
+        Err(why @ AnswerError::Lost) => return refuse(LOST, &why.to_string()),
+    };
+    let root = match subtree_root(mirror, 0, demand.size) {
+        Ok(root) => root,
+        Err(BuildError::Nodes(why)) => return unread(mirror, &why),
+        Err(BuildError::Range) => return Answer::status(NOT_HERE),
+    };
+    match demand.check(&root, &body) {
+        Ok(()) => text(200, BYTES, body),
+        Err(why) => {
+            tracing::error!(log.origin = mirror.origin(), error = %why, "the copy of a log has rotted");
+            refuse(LOST, "an entry of this copy is not what was stored")
+        }
+    }
 }
 
 /// Shows the head up to which a copy is complete. One whose entries are not all there any more is not

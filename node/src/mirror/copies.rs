@@ -264,6 +264,11 @@ impl Copies {
 }
 
 impl Copy {
+    /// Returns the name of the log.
+    pub(super) fn name(&self) -> &LogName {
+        &self.name
+    }
+
     fn closed(name: LogName) -> Self {
         Self {
             name,

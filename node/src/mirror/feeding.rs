@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use openfang_audit::challenge::{Demand, draw};
 use openfang_audit::cosign::{CosignerKey, Role};
-use openfang_audit::feed::{Ask, Candidate, Feeder, Mirroring, Outcome, Pace, Step, What};
+use openfang_audit::feed::{
+    Ask, Candidate, Feeder, MirrorStatus, Mirroring, Outcome, Pace, Proven, Step, What,
+};
 use openfang_audit::mirror::UploadHeader;
 use openfang_audit::note::Note;
 use openfang_audit::witness::AddCheckpoint;
@@ -201,8 +203,13 @@ impl Task {
 
     fn on_challenged(&mut self, node: &NodeId, outcome: Outcome, now: Duration) {
         let mirror = node.fmt_short();
+        let mirrors = self.feeder.status().mirrors;
+        let silent =
+            |status: &MirrorStatus| status.node == *node && status.proven == Proven::Unproven;
         match &outcome {
             Outcome::Shown => tracing::debug!(%mirror, "a mirror has shown what it holds"),
+            // Said once, not every minute that it is away.
+            Outcome::Unanswered if mirrors.iter().any(silent) => {}
             Outcome::Unanswered => {
                 tracing::info!(%mirror, "unproven: a mirror did not answer a challenge");
             }

@@ -17,6 +17,8 @@ use openfang_mesh::{Answer, AskError, Mesh, Question, Verb};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
+use crate::clock;
+
 /// How long one file may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Files that are asked for at once: one fewer than a node answers of one peer.
@@ -90,15 +92,17 @@ pub enum NoTile {
 }
 
 impl PeerTiles {
-    /// Reads a log from some nodes, the first one first.
+    /// Reads a log from some nodes. Which of them is asked first is left to chance: who fails with one that
+    /// lies begins with another one the next time.
     #[must_use]
     pub fn new(mesh: Mesh, runtime: Handle, origin: Origin, sources: Vec<(NodeId, Holds)>) -> Self {
+        let first = clock::random().map_or(0, usize::from_be_bytes);
         Self {
             mesh,
             runtime,
             origin,
             sources,
-            first: AtomicUsize::new(0),
+            first: AtomicUsize::new(first),
         }
     }
 

@@ -96,7 +96,7 @@ async fn node() -> Node {
     let key = RoleKey::choose(&home, &seed, &keys().node_id(), Role::Witness);
     let key = key.expect("looked").expect("a key");
     let public = key.cosigner_key().clone();
-    let (window, counter) = counter(key);
+    let (window, counter) = counter(key, std::collections::BTreeMap::new());
     let opened = evidence::open(&home.evidence(), keys().node_id(), [].into());
     let quarantine = opened.desk.quarantine().clone();
     let mut counters = tokio::task::JoinSet::new();
