@@ -83,6 +83,24 @@ fn every_error_of_a_message_has_its_status() {
     );
     assert_eq!(body.node.map(|node| node.name).as_deref(), Some("north"));
     let body = check(
+        SendError::Convicted {
+            node: node(),
+            node_name: Some("north".parse().expect("a name")),
+            kind: "fork".to_owned(),
+            evidence: "ab.json".to_owned(),
+        },
+        403,
+        ErrorCode::Refused,
+    );
+    assert_eq!(body.reason.as_deref(), Some("node_convicted"));
+    assert!(
+        body.error.contains("fork, evidence ab.json"),
+        "{}",
+        body.error
+    );
+    let allow = format!("allow_convicted = [\"{}\"]", node());
+    assert!(body.hint.is_some_and(|hint| hint.contains(&allow)));
+    let body = check(
         SendError::Busy {
             retry_after: Duration::from_millis(1500),
         },

@@ -160,3 +160,65 @@ fn translate(
         )))),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use openfang_audit::Hash;
+    use openfang_audit::evidence::EvidenceKind;
+    use openfang_id::NodeSeed;
+    use openfang_kernel::Principal;
+    use openfang_mesh::Conviction;
+
+    use super::*;
+    use crate::evidence::{self, Notice};
+
+    fn id(byte: u8) -> NodeId {
+        NodeSeed::from_bytes([byte; 32]).keys().node_id()
+    }
+
+    #[tokio::test]
+    async fn a_node_that_evidence_convicts_is_not_called() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opened = evidence::open(folder.path(), id(1), [id(3)].into());
+        for byte in [2, 3] {
+            opened.desk.convicted(Notice {
+                node: id(byte),
+                conviction: Conviction {
+                    kind: EvidenceKind::Fork,
+                    evidence: Hash::from_bytes([0xab; 32]),
+                },
+                evidence: b"{}"[..].into(),
+            });
+        }
+        let recorder = Arc::new(Recorder::new(None, opened.desk));
+        let name: NodeName = "a".parse().expect("a name");
+        let neighbours = MeshNeighbours::new(id(1), name, recorder);
+        let call = async |to: u8| {
+            let delivery = Delivery {
+                call_id: [1; 16],
+                from: None,
+                agent: "echo".parse().expect("an agent"),
+                message: "hello".to_owned(),
+                principal: Principal::node(),
+                path: Vec::new(),
+                deadline: Duration::from_secs(1),
+                cause: None,
+                sender: None,
+                session: None,
+            };
+            neighbours.call(id(to), delivery).await.err()
+        };
+        let refused = call(2).await.expect("refused");
+        assert_eq!(refused.code(), "node_convicted");
+        assert!(refused.to_string().contains(&"ab".repeat(32)), "{refused}");
+        // Others are looked for: there is no mesh here.
+        for byte in [3, 4] {
+            assert_eq!(
+                call(byte).await.expect("refused").code(),
+                "node_unreachable"
+            );
+        }
+    }
+}

@@ -273,3 +273,56 @@ fn text(status: u16, content_type: &str, body: String) -> Answer {
         body: body.into_bytes(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use openfang_audit::cosign::Role;
+    use openfang_audit::evidence::EvidenceKind;
+    use openfang_audit::witness::AddCheckpoint;
+    use openfang_audit::{Checkpoint, SignedHead};
+    use openfang_id::NodeSeed;
+
+    use super::*;
+    use crate::home::Home;
+
+    #[test]
+    fn a_second_root_for_a_size_is_refused_and_kept_as_evidence() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::at(folder.path());
+        let seed = NodeSeed::from_bytes([1; 32]);
+        let key = RoleKey::choose(&home, &seed, &seed.keys().node_id(), Role::Witness);
+        let key = key.expect("looked").expect("a key");
+        let witness = key.open().expect("opened");
+        let log = NodeSeed::from_bytes([2; 32]).keys();
+        let origin = Origin::of(&log.node_id(), 1);
+        let verifier = Verifier::new(origin.as_str(), log.log.verifying_key()).expect("a name");
+        let trusted = BTreeMap::from([(origin.to_string(), Trust::Keys(vec![verifier]))]);
+        let hand_in = |old: u64, root: u8| {
+            let checkpoint = Checkpoint {
+                origin: origin.clone(),
+                size: 5,
+                root: Hash::from_bytes([root; 32]),
+            };
+            let head = SignedHead::sign(checkpoint, &log.log);
+            let note = head.note.parse().expect("a note");
+            let body = AddCheckpoint::new(old, Vec::new(), note).expect("a request");
+            let (answer, mut answered) = oneshot::channel();
+            let asked = Asked {
+                from: log.node_id(),
+                what: What::Add(body.to_string().into_bytes()),
+                answer,
+            };
+            let found = super::answer(&witness, vec![asked], &trusted);
+            (answered.try_recv().expect("answered").status, found)
+        };
+        assert_eq!(hand_in(0, 7), (200, Vec::new()));
+        for (old, status) in [(5, 422), (0, 409)] {
+            let (answered, found) = hand_in(old, 8);
+            assert_eq!(answered, status);
+            let [evidence] = &found[..] else {
+                panic!("{found:?}");
+            };
+            assert_eq!(evidence.kind(), EvidenceKind::Equivocation);
+        }
+    }
+}

@@ -160,8 +160,9 @@ impl Mesh {
                 addr: None,
                 transport: Transport::Tcp,
             };
-            self.tell(at, In::Connected(connected));
+            self.give(at, In::Connected(connected));
         }
+        self.deliver();
     }
 
     /// Signs a head over all that a node has, and shows it to everyone. An honest node cosigns its own
@@ -189,6 +190,10 @@ impl Mesh {
     /// Tells a node something, and carries out what follows, to the last message.
     fn tell(&mut self, at: usize, event: In) {
         self.give(at, event);
+        self.deliver();
+    }
+
+    fn deliver(&mut self) {
         while let Some((to, link, bytes)) = self.queue.pop_front() {
             let ends = self.wires.get(&link).copied();
             self.asking = ends.map(|(a, b)| if a == to { b } else { a });
@@ -276,7 +281,12 @@ impl Mesh {
 
     fn on_event(&mut self, at: usize, event: Event) {
         match event {
-            Event::Convicted { evidence, .. } => self.nodes[at].files.push(evidence.to_vec()),
+            Event::Convicted { evidence, .. } => {
+                let files = &mut self.nodes[at].files;
+                if !files.iter().any(|file| **file == *evidence) {
+                    files.push(evidence.to_vec());
+                }
+            }
             Event::Inconsistent { node, evidence, .. } => {
                 self.verdicts.push((at, node));
                 self.compare(at, &node, [evidence.accepted, evidence.offending]);

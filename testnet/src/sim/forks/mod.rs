@@ -27,7 +27,8 @@ const LIARS: usize = 4;
 /// How long it may take until all know, in simulated time: a question that is not answered is asked for
 /// half a minute.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How long each mesh runs: crashes are to be no evidence.
+/// How long honest nodes crash and come back, at least: none of that is to be evidence. Then there is
+/// calm, or no question would ever be open for half a minute.
 const AT_LEAST: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -151,7 +152,9 @@ fn one_mesh(mut rng: Rng, report: &mut ForkReport, times: &mut Vec<u64>) -> Resu
     let end = mesh.now + PATIENCE;
     let least = mesh.now + AT_LEAST;
     while mesh.now < least || (known.iter().any(Option::is_none) && mesh.now < end) {
-        report.crashes += u64::from(disturb(&mut mesh, &mut rng));
+        if mesh.now < least {
+            report.crashes += u64::from(disturb(&mut mesh, &mut rng));
+        }
         mesh.pass(LOOK_EVERY);
         for (of, known) in known.iter_mut().enumerate() {
             let all = (LIARS..NODES).all(|at| mesh.convicts(at, of) == Some(true));
