@@ -1,5 +1,6 @@
 //! What is held of every log: the accepted head, the open ones, the question that was asked.
 
+mod alarms;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -9,14 +10,11 @@ use openfang_audit::proof::verify_consistency;
 use openfang_audit::{Hash, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
 
-use super::{Alarm, CannotProve, Evidence, HeadView, HeldAlarm, Why};
+use super::{CannotProve, Evidence, HeadView, HeldAlarm, Why};
 use crate::roster::{Key, LogKey};
 
 /// The most heads of one log that wait for a proof; a busy log outruns its proofs now and then.
 const OPEN_MAX: usize = 4;
-/// The most reporters kept for one log, those with the lowest keys: more add nothing, and all nodes
-/// end with the same.
-const ALARMS_MAX: usize = 4;
 /// How often a question is repeated before it counts as not answered: 30 s.
 const UNANSWERED_AFTER: u32 = 7;
 /// The most logs: a few more than nodes, because verdicts outlive forgotten nodes.
@@ -342,64 +340,9 @@ impl Book {
         Step::Accepted(asked.open)
     }
 
-    /// Keeps an alarm. Returns whether it is news, and what its notes prove by themselves.
-    pub(crate) fn alarm(&mut self, alarm: &HeldAlarm) -> (bool, Step) {
-        if self.has_alarm(&alarm.accused, &alarm.reporter) {
-            return (false, Step::None);
-        }
-        let Some(log) = self.logs.get_mut(&alarm.accused) else {
-            return (false, Step::None);
-        };
-        log.alarms.push(alarm.clone());
-        log.alarms.sort_by_key(|alarm| alarm.reporter);
-        log.alarms.truncate(ALARMS_MAX);
-        self.alarm_changes += 1;
-        (true, self.weigh(alarm))
-    }
-
-    /// Finds what the notes of an alarm prove by themselves, whoever has sent them.
-    pub(crate) fn weigh(&mut self, alarm: &HeldAlarm) -> Step {
-        alarm.notes.iter().fold(Step::None, |step, note| {
-            match self.observe(&alarm.accused, note, false) {
-                convicted @ Step::Inconsistent(..) => convicted,
-                Step::None | Step::Accepted(_) | Step::Replaced(_) => step,
-            }
-        })
-    }
-
-    /// Tells whether the notes of an alarm may still convict a log, although the alarm is not kept.
-    pub(crate) fn may_convict(&self, alarm: &Alarm) -> bool {
-        let log = self.logs.get(&alarm.accused);
-        log.is_some_and(|log| {
-            let mut held = log.alarms.iter();
-            let held = held.any(|held| held.reporter == alarm.reporter);
-            !held && log.verdict.is_none() && alarm.notes.len() > 1
-        })
-    }
-
-    /// Tells whether an alarm is not to be kept: it is held, others are kept before it, or nothing
-    /// is known of the log.
-    pub(crate) fn has_alarm(&self, accused: &Key, reporter: &Key) -> bool {
-        self.logs.get(accused).is_none_or(|log| {
-            let held = log.alarms.iter().any(|alarm| alarm.reporter == *reporter);
-            let last = log.alarms.get(ALARMS_MAX - 1);
-            held || last.is_some_and(|last| last.reporter < *reporter)
-        })
-    }
-
     /// Returns whose log it is.
     pub(crate) fn node(&self, key: &Key) -> Option<NodeId> {
         self.logs.get(key).map(|log| log.node)
-    }
-
-    /// Returns how often an alarm was added.
-    pub(crate) fn alarm_changes(&self) -> u64 {
-        self.alarm_changes
-    }
-
-    /// Returns every alarm that is held.
-    pub(crate) fn alarms(&self) -> impl Iterator<Item = &HeldAlarm> {
-        self.logs.values().flat_map(|log| &log.alarms)
     }
 
     /// Returns what others may be told of accepted heads: those that changed after `mark`, each
