@@ -308,7 +308,7 @@ mod tests {
             let body = AddCheckpoint::new(old, Vec::new(), note).expect("a request");
             let (answer, mut answered) = oneshot::channel();
             let asked = Asked {
-                from: log.node_id(),
+                from: Some(log.node_id()),
                 what: What::Add(body.to_string().into_bytes()),
                 answer,
             };

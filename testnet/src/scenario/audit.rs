@@ -399,12 +399,15 @@ async fn has_signed_all(node: &Node) -> Result<(), NotYet> {
 
 async fn knows_evidence(node: &Node) -> Result<(), NotYet> {
     let peer = node.peer("node-e").await.map_err(NotYet::saw)?;
-    let told = node.try_cli(&["audit", "evidence", "--json"]).await;
-    let told = told.map_err(NotYet::saw)?;
-    if peer["audit"]["state"] == "convicted" {
+    let api = node.api().map_err(NotYet::saw)?;
+    let known = api.get("/api/audit/evidence").await.map_err(NotYet::saw)?;
+    let listed = known["evidence"]
+        .as_array()
+        .is_some_and(|all| !all.is_empty());
+    if peer["audit"]["state"] == "convicted" && listed {
         Ok(())
     } else {
-        Err(NotYet::saw(format!("{peer} {}", told.said())))
+        Err(NotYet::saw(format!("{peer} {known}")))
     }
 }
 
