@@ -19,7 +19,7 @@ use super::audit::{blocking, log};
 use super::{Answer, AppState, ok};
 use crate::error::ApiError;
 
-/// How long a peer may take.
+/// How long all of them together may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How many peers are asked at once.
 const AT_ONCE: usize = 16;
@@ -35,8 +35,9 @@ pub(crate) async fn peers(State(app): AppState) -> Answer {
     let (origin, mesh) = (log.origin().clone(), app.state.mesh.clone());
     let asked = candidates(&mesh);
     let size = log.size();
+    let deadline = Instant::now() + DEADLINE;
     let peers = stream::iter(asked)
-        .map(|(node, name)| ask(mesh.clone(), (node, name), &origin, size))
+        .map(|(node, name)| ask((mesh.clone(), deadline), (node, name), &origin, size))
         .buffered(AT_ONCE)
         .collect()
         .await;
@@ -60,14 +61,18 @@ fn candidates(mesh: &Mesh) -> Vec<(NodeId, String)> {
         .collect()
 }
 
-async fn ask(mesh: Mesh, (node, name): (NodeId, String), origin: &Origin, size: u64) -> AuditPeer {
+async fn ask(
+    (mesh, deadline): (Mesh, Instant),
+    (node, name): (NodeId, String),
+    origin: &Origin,
+    size: u64,
+) -> AuditPeer {
     let id = LogName::from(origin).id();
     let of = |role: &str| Question {
         verb: Verb::Get,
         path: format!("{role}/{id}/checkpoint"),
         body: Vec::new(),
     };
-    let deadline = Instant::now() + DEADLINE;
     let (witness, mirror) = futures::join!(
         mesh.ask(node, of("witness"), deadline),
         mesh.ask(node, of("mirror"), deadline)
