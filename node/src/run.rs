@@ -38,7 +38,9 @@ use crate::own_log::{Anew, Found, OwnLog};
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
 use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Window};
-use crate::{VERSION, audit_epoch, config, evidence, files, hardening, keys, notify, wire};
+use crate::{
+    VERSION, audit_epoch, config, entangle, evidence, files, hardening, keys, notify, wire,
+};
 
 /// How long turns and requests may run on once the node was told to stop.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -596,6 +598,8 @@ impl Duties {
     /// announce that, and to ask others to cosign.
     fn start(self, tasks: &mut Tasks, prepared: &Prepared, mesh: &Mesh) {
         let evidence = self.evidence;
+        let entangling = entangle::entangle(self.auditor.clone(), mesh.clone(), tasks.token());
+        tasks.start("entangle", entangling);
         let keeping = evidence.keeper.run(self.auditor, tasks.token());
         tasks.start("evidence", keeping);
         let around = Around {
