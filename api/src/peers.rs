@@ -1,10 +1,11 @@
 //! Facts of the mesh as bodies, and nodes by id or name.
 
+use openfang_audit::evidence::file_name;
 use openfang_audit::rfc3339;
 use openfang_id::{AgentRef, NodeId, NodeKey, Transport};
 use openfang_kernel::SendError;
 use openfang_kernel::ports::NodeLookup;
-use openfang_mesh::{HeadView, Liveness, NodeView, PROTOCOL_VERSION, Status, Why};
+use openfang_mesh::{Conviction, HeadView, Liveness, NodeView, PROTOCOL_VERSION, Status, Why};
 use openfang_schema as schema;
 use openfang_schema::NodeRef;
 
@@ -115,7 +116,7 @@ fn peer(node: &NodeView) -> schema::Peer {
             .and_then(|link| link.rtt_ms)
             .map(f64::from),
         authenticated: connected,
-        audit: audit(&node.head),
+        audit: audit(node),
     }
 }
 
@@ -135,7 +136,28 @@ fn transport(transport: Transport) -> schema::Transport {
     }
 }
 
-fn audit(head: &HeadView) -> schema::PeerAudit {
+/// What convicts this node, in the eyes of everyone.
+pub(crate) fn own_conviction(state: &State) -> Option<Conviction> {
+    let view = state.mesh.view();
+    view.node(&state.info.node_id)?.convicted
+}
+
+/// What convicts a node, in words.
+pub(crate) fn convicted(conviction: &Conviction) -> String {
+    let file = file_name(&conviction.evidence);
+    format!("{}: evidence {file}", conviction.kind)
+}
+
+fn audit(node: &NodeView) -> schema::PeerAudit {
+    let mut audit = audit_of(&node.head);
+    if let Some(conviction) = &node.convicted {
+        audit.state = schema::PeerAuditState::Convicted;
+        audit.reason = Some(convicted(conviction));
+    }
+    audit
+}
+
+fn audit_of(head: &HeadView) -> schema::PeerAudit {
     let (state, size, root, reason) = match head {
         HeadView::None => (schema::PeerAuditState::Unproven, 0, None, None),
         HeadView::Unproven { size, accepted } => (
@@ -188,6 +210,7 @@ fn told(why: Why) -> String {
         Why::NoProof => format!("{word}: it cannot prove that one head continues the other"),
         Why::WrongProof => format!("{word}: the proof it gave does not hold"),
         Why::OtherLog => format!("{word}: it announces another key for the same log"),
+        Why::Fork => format!("{word}: two of its heads differ in an entry that both have"),
     }
 }
 

@@ -304,6 +304,11 @@ fn audit(state: &State) -> schema::AuditSummary {
         ),
         openfang_audit::Health::Poisoned { reason } => ("poisoned", None, Some(reason.to_string())),
     };
+    // Whatever the file is like, others hold the log for two.
+    let (word, reason) = match peers::own_conviction(state) {
+        Some(conviction) => ("convicted", Some(peers::convicted(&conviction))),
+        None => (word, reason),
+    };
     schema::AuditSummary {
         enabled: true,
         entries: log.size(),

@@ -85,6 +85,19 @@ pub enum SendError {
         /// What it calls itself, when that is known.
         node_name: Option<NodeName>,
     },
+    /// Evidence convicts the node of the agent: its keys have signed what cannot both be true. It is
+    /// not called until the operator allows it.
+    #[error("node {} is not called: {kind}, evidence {evidence}", .node_name.as_ref().map_or_else(|| .node.to_string(), ToString::to_string))]
+    Convicted {
+        /// Which node.
+        node: NodeId,
+        /// What it calls itself, when that is known.
+        node_name: Option<NodeName>,
+        /// What its keys have done: `equivocation`, `fork` or `cosigner`.
+        kind: String,
+        /// The file that proves it, in `audit.d/evidence` of this node.
+        evidence: String,
+    },
     /// Too many messages wait already. Try again later.
     #[error("busy: try again in {} ms", .retry_after.as_millis())]
     Busy {
@@ -173,6 +186,7 @@ impl SendError {
             Self::AmbiguousAgent { .. } => "ambiguous_agent",
             Self::UnknownNode { .. } => "unknown_node",
             Self::Unreachable { .. } => "node_unreachable",
+            Self::Convicted { .. } => "node_convicted",
             Self::Busy { .. } => "busy",
             Self::Refused { .. } => "refused",
             Self::TimedOut => "timed_out",

@@ -53,6 +53,7 @@ impl Host for NoOp {
 
 fn config(seed: u8, transport: Transport, bootstrap: Vec<PeerAddr>, dir: PathBuf) -> Config {
     Config {
+        evidence: Vec::new(),
         keys: NodeSeed::from_bytes([seed; 32]).keys(),
         name: format!("node-{seed}").parse().expect("a name"),
         version: "bench".to_owned(),

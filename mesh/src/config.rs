@@ -38,6 +38,8 @@ pub struct Config {
     pub log_epoch: Option<u32>,
     /// The keys with which this node cosigns heads of other logs, as the others are told.
     pub cosigners: Cosigners,
+    /// Evidence against nodes that was found before: files as `openfang-audit` writes them.
+    pub evidence: Vec<Vec<u8>>,
     /// A folder of this node's own for `incarnation` and `roster`; made when missing.
     pub state_dir: PathBuf,
     /// The bounds.

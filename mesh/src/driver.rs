@@ -26,6 +26,8 @@ use crate::{Config, Host, JoinError, StartError, entropy, swarm};
 
 /// How long the sockets of a mesh that fell asleep may take to be closed.
 const RELEASE: Duration = Duration::from_secs(2);
+/// How many pieces of evidence are kept to be shown again; at most 4 MiB.
+const EVIDENCE_MAX: usize = 1_024;
 
 /// What handles ask of the driver.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     },
     /// Connect to a node of the roster, for a call.
     Connect { node: NodeId },
+    /// Convict by evidence that was found.
+    Evidence { file: Vec<u8> },
     /// Leave the mesh and end.
     Shutdown {
         grace: Duration,
@@ -82,6 +86,8 @@ struct Driver {
     base: Arc<Base>,
     inputs: Inputs,
     awake: Option<Box<Awake>>,
+    /// What convicts others, for each time the mesh wakes.
+    evidence: Vec<Vec<u8>>,
     /// When the mesh fell asleep. Its sockets are closed soon after, not at once.
     slept: Option<Instant>,
 }
@@ -105,6 +111,7 @@ pub(crate) async fn start(
         secret: secret_seen,
     };
     let wake_with = config.secret.clone();
+    let evidence = config.evidence.iter().take(EVIDENCE_MAX).cloned().collect();
     let base = Arc::new(Base {
         config,
         host,
@@ -121,6 +128,7 @@ pub(crate) async fn start(
         base,
         inputs,
         awake: None,
+        evidence,
         slept: None,
     };
     if let Some(secret) = wake_with {
@@ -231,6 +239,10 @@ impl Driver {
                 }
                 true
             }
+            Some(Command::Evidence { file }) => {
+                self.add_evidence(file);
+                true
+            }
             Some(Command::Shutdown { grace, reply }) => {
                 if let Some(awake) = self.awake.take() {
                     awake.leave(grace).await;
@@ -239,6 +251,16 @@ impl Driver {
                 crate::ignore_gone(reply.send(()));
                 false
             }
+        }
+    }
+
+    /// Takes evidence, for now and for when a mesh that sleeps wakes.
+    fn add_evidence(&mut self, file: Vec<u8>) {
+        if let Some(awake) = &mut self.awake {
+            awake.tell_roster(In::AddEvidence(vec![file.clone()]));
+        }
+        if self.evidence.len() < EVIDENCE_MAX {
+            self.evidence.push(file);
         }
     }
 
@@ -284,6 +306,7 @@ impl Driver {
             unix_ms: unix_ms(),
         };
         let mut awake = Awake::start(Arc::clone(&self.base), start, secret).await?;
+        awake.tell_roster(In::AddEvidence(self.evidence.clone()));
         if let Some(agents) = self.inputs.agents.borrow_and_update().clone() {
             awake.set_agents(agents);
         }

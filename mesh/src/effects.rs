@@ -174,6 +174,11 @@ fn log(event: &Event) {
         Event::Inconsistent { node, why, .. } => {
             tracing::error!(node.id = %ShortId(node), reason = ?why, "the audit log of a node contradicts itself");
         }
+        Event::Convicted {
+            node, conviction, ..
+        } => {
+            tracing::error!(node.id = %ShortId(node), kind = %conviction.kind, evidence = %conviction.evidence, "evidence convicts a node");
+        }
         Event::InconsistencyReported { node, by, why } => {
             tracing::warn!(node.id = %ShortId(node), by.id = %ShortId(by), reason = ?why, "a node reports another's audit log");
         }
@@ -208,6 +213,7 @@ fn log(event: &Event) {
         | Event::Linked { .. }
         | Event::Unlinked { .. }
         | Event::HeadAccepted { .. }
+        | Event::Unanswered { .. }
         | Event::Refuted => tracing::debug!(?event, "roster"),
     }
 }

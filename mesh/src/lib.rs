@@ -40,7 +40,7 @@ pub use mesh::{Joined, Mesh, Owner, Status};
 pub use openfang_ofp::call;
 pub use openfang_ofp::exchange::{Answer, Question, Verb};
 pub use openfang_ofp::gate::{Epoch, VERSION as PROTOCOL_VERSION};
-pub use openfang_ofp::heads::{CannotProve, HeadView, Why};
+pub use openfang_ofp::heads::{CannotProve, Conviction, HeadView, Why};
 pub use openfang_ofp::roster::{Cosigners, LinkView, Liveness, NodeView, View};
 pub use openfang_ofp::ticket::{Ticket, TicketParseError};
 

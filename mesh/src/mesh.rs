@@ -175,6 +175,13 @@ impl Mesh {
         self.shared.head.send_replace(Some(head));
     }
 
+    /// Shows the mesh evidence that this node has found: a file as `openfang-audit` writes it. Whom it
+    /// convicts is told as [`openfang_ofp::roster::Event::Convicted`], and everyone is told.
+    pub async fn add_evidence(&self, file: Vec<u8>) {
+        let sent = self.shared.commands.send(Command::Evidence { file }).await;
+        crate::ignore_gone(sent);
+    }
+
     /// Calls an agent of another node and waits for the first piece of its answer. The call is taken
     /// back when this future or the [`Reply`] is dropped.
     ///

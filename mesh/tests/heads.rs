@@ -5,6 +5,8 @@ mod common;
 use std::convert::Infallible;
 
 use common::{Node, Plan, eventually, lock, tcp};
+use openfang_audit::evidence::Evidence;
+use openfang_audit::note::Verifier;
 use openfang_audit::proof::{Nodes, build_consistency};
 use openfang_audit::{Checkpoint, Hash, Origin, SignedHead, tree};
 use openfang_id::{NodeId, Transport};
@@ -118,5 +120,31 @@ async fn a_log_that_was_altered_is_marked_everywhere() {
                 )
         })
         .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_that_one_has_found_convicts_everywhere() {
+    let (a, b, c) = three().await;
+    let origin = Origin::of(&a.id(), 0);
+    let key = a.plan.keys().log.verifying_key();
+    let key = Verifier::new(origin.as_str(), key).expect("a name");
+    let [one, other] =
+        [9, 4].map(|fork| Log::new(9, fork).head(&a, 9).note.parse().expect("a note"));
+    let evidence = Evidence::equivocation(&key, &one, &other).expect("evidence");
+    b.mesh.add_evidence(evidence.to_bytes()).await;
+    let id = a.id();
+    for node in [&a, &b, &c] {
+        eventually("it is convicted", || {
+            let view = node.mesh.view();
+            let held = view.node(&id).and_then(|node| node.convicted);
+            held.is_some_and(|held| held.evidence == evidence.id())
+        })
+        .await;
+        assert!(node.host.any_roster_event(|event| matches!(
+            event,
+            Event::Convicted { node, evidence: bytes, .. }
+                if *node == id && **bytes == *evidence.to_bytes()
+        )));
     }
 }

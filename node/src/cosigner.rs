@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use openfang_audit::cosign::{Cosigner, Role};
+use openfang_audit::cosign::{Cosigner, CosignerKey, Role};
 use openfang_audit::mirror;
 use openfang_audit::witness::{FileStore, StoreOpenError, Witness};
 use openfang_id::{NodeId, NodeSeed};
@@ -70,7 +70,12 @@ impl RoleKey {
 
     /// Returns the public key.
     pub(crate) fn public(&self) -> [u8; 32] {
-        self.cosigner.public().key().to_bytes()
+        self.cosigner_key().key().to_bytes()
+    }
+
+    /// Returns the public key with the name that stands in notes.
+    pub(crate) fn cosigner_key(&self) -> &CosignerKey {
+        self.cosigner.public()
     }
 
     /// Returns the home.

@@ -296,6 +296,12 @@ impl Home {
         self.audit_dir().join("policy")
     }
 
+    /// Evidence against other nodes, and pieces that were cut off from the own log.
+    #[must_use]
+    pub fn evidence(&self) -> PathBuf {
+        self.audit_dir().join("evidence")
+    }
+
     /// The number of the audit log.
     #[must_use]
     pub fn audit_epoch(&self) -> PathBuf {

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 mod cosigner;
 pub mod daemon;
+mod evidence;
 pub mod files;
 pub mod hardening;
 pub mod home;

@@ -295,7 +295,12 @@ impl Task {
         match self.restore(&head, have).await {
             Restoring::Done => {
                 self.try_at = None;
-                self.own.found = Found::Whole;
+                // What was put back from a backup with the log is as old: also what this node has
+                // cosigned for others.
+                if matches!(self.own.found, Found::Whole | Found::NoFloor) {
+                    let epoch = self.own.log.epoch();
+                    return Some(Verdict::Anew(Anew::Follow { epoch }));
+                }
             }
             Restoring::Later => {}
             Restoring::Contradicted => {

@@ -132,7 +132,7 @@ pub async fn repair_log(
     let (config, keys) = (prepared.config(), prepared.keys());
     let epoch = audit_epoch::current(&config.home).map_err(RepairError::Epoch)?;
     let cosigners = Cosigners::default();
-    let mesh_config = wire::mesh_config(config, keys, Some(epoch), cosigners);
+    let mesh_config = wire::mesh_config(config, keys, Some(epoch), cosigners, Vec::new());
     let (mesh, owner) = Mesh::start(mesh_config, Arc::new(Nobody)).await?;
     let mended = match mesh.status() {
         Status::Asleep => Err(RepairError::Alone),

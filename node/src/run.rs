@@ -30,19 +30,22 @@ use crate::clock::{self, MachineClock, NoRandom};
 use crate::config::{Config, ConfigErrors, Fingerprint, Lookup, NotText};
 use crate::cosigner::RoleKey;
 use crate::daemon::Daemon;
+use crate::evidence::Around;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
-use crate::mirror::{self, Desk, Feeding, Mender};
+use crate::mirror::{self, Desk, Feeding};
 use crate::own_log::{Anew, Found, OwnLog};
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
-use crate::witness::{self, Asking, Counter};
-use crate::{VERSION, audit_epoch, config, files, hardening, keys, notify, wire};
+use crate::witness::{self, Announcing, Asking, Counter, Window};
+use crate::{VERSION, audit_epoch, config, evidence, files, hardening, keys, notify, wire};
 
 /// How long turns and requests may run on once the node was told to stop.
 pub const GRACE: Duration = Duration::from_secs(10);
 // The API outlives the turns: it tells their callers how they ended.
 const _: () = assert!(GRACE.as_millis() < openfang_api::DRAIN.as_millis());
+/// How long the mirrors of the audit log have for its last entries.
+const LAST_COPY: Duration = Duration::from_secs(2);
 /// How long the farewell to the mesh may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a part has to end when its grace is over: more is a fault, and does not keep the node.
@@ -97,7 +100,9 @@ pub enum RunError {
     #[error("{0}\n    mend: check that getrandom(2) is allowed here")]
     Random(#[from] NoRandom),
     /// The audit log cannot be used.
-    #[error("{0}\n    mend: openfang audit verify says what is wrong with it")]
+    #[error(
+        "{0}\n    mend: openfang audit verify says what is wrong with it; openfang audit repair mends it from copies that peers have"
+    )]
     Audit(#[from] openfang_audit::OpenError),
     /// The number of the audit log cannot be read or written.
     #[error(
@@ -356,6 +361,8 @@ struct Parts {
     settling: JoinSet<Option<Anew>>,
     /// What was found of the audit log.
     found: Option<Found>,
+    /// How it stands with the mirrors of the audit log.
+    mirroring: Option<watch::Receiver<Mirroring>>,
     /// Where the API listens.
     listen_addr: Option<SocketAddr>,
 }
@@ -367,16 +374,23 @@ async fn start_and_serve(
     on_ready: &mut Option<impl FnOnce(&Ready)>,
 ) -> Result<Ended, RunError> {
     let Prepared { config, keys, .. } = prepared;
+    let auditor = open_audit(prepared, parts)?;
+    let mut evidence = evidence::open(
+        &config.home.evidence(),
+        keys.node_id(),
+        config.audit.allow_convicted.clone(),
+    );
+    let recorder = wire::Recorder::new(parts.log.clone(), evidence.desk.clone());
+    let recorder = Arc::new(recorder);
     let neighbours = Arc::new(wire::MeshNeighbours::new(
         keys.node_id(),
         config.network.name.clone(),
+        Arc::clone(&recorder),
     ));
-    let kernel = open_kernel(prepared, parts, &neighbours).await?;
-    let (mesh, answering) = start_mesh(prepared, parts, &kernel).await?;
+    let kernel = open_kernel(prepared, parts, &auditor, &neighbours).await?;
+    let about = (recorder, std::mem::take(&mut evidence.files));
+    let (mesh, counter, copies) = start_mesh(prepared, parts, &kernel, about).await?;
     neighbours.attach(mesh.clone(), kernel.list());
-    if let Some(log) = &parts.log {
-        wire::announce_heads(log, &mesh);
-    }
     let listen_at = prepared.listen_again.unwrap_or(config.api.listen);
     let listener = listen(listen_at).await?;
     let listen_addr = listener.local_addr().map_err(|why| RunError::ApiListen {
@@ -387,6 +401,7 @@ async fn start_and_serve(
     let signing = start_settling(prepared, parts, &mesh);
     let shutdown = parts.shutdown.clone();
     let shown = Shown::new();
+    parts.mirroring = Some(shown.mirroring.subscribe());
     let state = wire::api_state(
         prepared,
         wire::Handles {
@@ -401,10 +416,15 @@ async fn start_and_serve(
         },
     );
     let mut tasks = Tasks::new();
-    answering.start(&mut tasks, &mesh);
-    if let Some(log) = &parts.log {
-        start_cosigners(&mut tasks, prepared, (log, &mesh), shown);
-    }
+    let duties = Duties {
+        auditor,
+        evidence,
+        copies,
+        counter,
+        log: parts.log.clone(),
+        shown,
+    };
+    duties.start(&mut tasks, prepared, &mesh);
     let stop = shutdown.clone();
     tasks.start("api", async move {
         if let Err(why) = openfang_api::serve(listener, openfang_api::router(state), stop).await {
@@ -432,15 +452,15 @@ async fn start_and_serve(
     }
 }
 
-/// Opens the audit log and the kernel. The entry of the start is the first in the queue of the log;
-/// the database opens while it is being written.
+/// Opens the kernel. The entry of the start is the first in the queue of the log; the database opens
+/// while it is being written.
 async fn open_kernel(
     prepared: &Prepared,
     parts: &mut Parts,
+    auditor: &Auditor,
     neighbours: &Arc<wire::MeshNeighbours>,
 ) -> Result<Kernel, RunError> {
     let config = &prepared.config;
-    let auditor = open_audit(prepared, parts)?;
     let opening = async {
         Kernel::open(
             wire::kernel_config(config, &prepared.model_keys),
@@ -451,53 +471,40 @@ async fn open_kernel(
         .map_err(RunError::from)
     };
     let ((), (kernel, owner)) =
-        futures::try_join!(log_start(prepared, &auditor, parts.log.as_ref()), opening)?;
+        futures::try_join!(log_start(prepared, auditor, parts.log.as_ref()), opening)?;
     parts.kernel = Some(owner);
     Ok(kernel)
 }
 
-/// Starts the mesh, with all that peers may ask of this node.
+/// Starts the mesh, with all that peers may ask of this node, and what is known against them.
 async fn start_mesh(
     prepared: &Prepared,
     parts: &mut Parts,
     kernel: &Kernel,
-) -> Result<(Mesh, Answering), RunError> {
+    (recorder, evidence): (Arc<wire::Recorder>, Vec<Vec<u8>>),
+) -> Result<(Mesh, Option<(Window, Counter)>, Desk), RunError> {
     let Prepared { config, keys, .. } = prepared;
     let cosigners = Cosigners {
         witness: prepared.witness.as_ref().map(RoleKey::public),
         mirror: prepared.mirror.as_ref().map(RoleKey::public),
     };
     let (window, counter) = prepared.witness.clone().map(witness::counter).unzip();
-    let (desk, mender) = Desk::new(
+    let desk = Desk::new(
         prepared.mirror.clone(),
         config.audit.mirror_quota_bytes,
         parts.log.clone(),
     );
-    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), window, desk.clone());
+    let windows = (window.clone(), desk.clone());
+    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), windows, recorder);
     let epoch = parts.log.as_ref().map(Log::epoch);
     let (mesh, owner) = Mesh::start(
-        wire::mesh_config(config, keys, epoch, cosigners),
+        wire::mesh_config(config, keys, epoch, cosigners, evidence),
         Arc::new(host),
     )
     .await?;
     parts.mesh = Some(owner);
     desk.attach(mesh.clone());
-    Ok((mesh, Answering { counter, mender }))
-}
-
-/// Those who work on what peers ask.
-struct Answering {
-    counter: Option<Counter>,
-    mender: Mender,
-}
-
-impl Answering {
-    fn start(self, tasks: &mut Tasks, mesh: &Mesh) {
-        if let Some(counter) = self.counter {
-            tasks.start("witness", counter.run(mesh.clone(), tasks.token()));
-        }
-        tasks.start("mender", self.mender.run(mesh.clone(), tasks.token()));
-    }
+    Ok((mesh, window.zip(counter), desk))
 }
 
 /// Starts to ask the peers what they know of the audit log of this node.
@@ -548,6 +555,52 @@ impl Shown {
             witnessing: watch::Sender::new(Collector::new().status()),
             mirroring: watch::Sender::new(Mirroring::none()),
         }
+    }
+}
+
+/// What this node does about audit logs.
+struct Duties {
+    auditor: Auditor,
+    evidence: evidence::Opened,
+    copies: Desk,
+    /// Where this node cosigns, if it does.
+    counter: Option<(Window, Counter)>,
+    log: Option<Log>,
+    shown: Shown,
+}
+
+impl Duties {
+    /// Starts to keep evidence and to look for it, to cosign for others and for the own log, to
+    /// announce that, and to ask others to cosign.
+    fn start(self, tasks: &mut Tasks, prepared: &Prepared, mesh: &Mesh) {
+        let evidence = self.evidence;
+        let keeping = evidence.keeper.run(self.auditor, tasks.token());
+        tasks.start("evidence", keeping);
+        if let Some(mender) = self.copies.mender() {
+            tasks.start("mender", mender.run(mesh.clone(), tasks.token()));
+        }
+        let around = Around {
+            mesh: mesh.clone(),
+            copies: self.copies,
+        };
+        tasks.start("forks", evidence.forks.run(around, tasks.token()));
+        let (window, counter) = self.counter.unzip();
+        if let Some(counter) = counter {
+            let quarantine = evidence.desk.quarantine().clone();
+            let counter = counter.run(mesh.clone(), quarantine, tasks.token());
+            tasks.start("witness", counter);
+        }
+        let Some(log) = self.log else {
+            return;
+        };
+        let key = prepared.witness.as_ref().map(RoleKey::cosigner_key);
+        let announcing = Announcing {
+            log: log.clone(),
+            mesh: mesh.clone(),
+            witness: window.zip(key.cloned()),
+        };
+        tasks.start("heads", witness::announce(announcing, tasks.token()));
+        start_cosigners(tasks, prepared, (&log, mesh), self.shown);
     }
 }
 
@@ -734,6 +787,7 @@ impl Parts {
         if let Some(kernel) = self.kernel.take() {
             within(GRACE + PART_END, "kernel", kernel.shutdown(GRACE)).await;
         }
+        self.log_stop(reason).await;
         if let Some(tasks) = self.tasks.take() {
             let late = tasks.shutdown(PART_END).await;
             if late > 0 {
@@ -748,15 +802,30 @@ impl Parts {
         {
             tracing::warn!(error = %why, "daemon.json is left behind");
         }
-        self.close_audit(reason).await;
+        self.close_audit().await;
     }
 
-    async fn close_audit(&mut self, reason: &str) {
+    /// Logs the stop, and lets those who keep copies of the log have all of it: what is lost here later
+    /// is there then.
+    async fn log_stop(&mut self, reason: &str) {
         if let Some(auditor) = self.auditor.take()
             && let Err(why) = auditor.record(Event::node_stop(reason)).await
         {
             tracing::error!(error = %why, "the stop cannot be logged");
         }
+        let (Some(log), Some(mirroring)) = (&self.log, self.mirroring.take()) else {
+            return;
+        };
+        if log.is_held() {
+            return;
+        }
+        let copied = tokio::time::timeout(LAST_COPY, mirror::copied(log, mirroring)).await;
+        if copied.is_err() {
+            tracing::info!("the last entries are not at all mirrors yet");
+        }
+    }
+
+    async fn close_audit(&mut self) {
         let Some(log) = self.log.take() else {
             return;
         };

@@ -13,9 +13,11 @@ use openfang_id::{NodeSeed, VerifyingKey};
 use crate::cosigner::RoleKey;
 use crate::home::Home;
 
+mod announcing;
 mod answering;
 mod asking;
 
+pub(crate) use announcing::{Announcing, announce};
 pub(crate) use answering::{Counter, Window, counter, trust_in};
 pub(crate) use asking::{Asking, WITNESSES, collect};
 

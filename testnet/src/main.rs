@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use openfang_testnet::{bench, demo, sim};
+use openfang_testnet::{bench, demo, scenario, sim};
 
 /// Testnets of openfang: real nodes, and simulated ones.
 #[derive(Debug, Parser)]
@@ -11,6 +11,8 @@ use openfang_testnet::{bench, demo, sim};
 enum Command {
     /// Start three nodes on this machine and show what a mesh of them does.
     Demo(demo::Args),
+    /// Break real nodes on purpose, and show what must still hold.
+    Run(scenario::Args),
     /// Measure this program beside the bare thing.
     Bench(bench::Args),
     /// Run a mesh in virtual time, from a seed.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         match command {
             Command::Demo(args) => demo::run(&args).await,
+            Command::Run(args) => scenario::run(&args).await,
             Command::Bench(args) => bench::run(&args).await,
             Command::Sim(args) => sim::run(&args),
         }

@@ -76,6 +76,9 @@ pub enum PeerAuditState {
     Reported,
     /// It showed heads that contradict each other, or could not prove one: its log was altered.
     Inconsistent,
+    /// Evidence that anyone can check shows that its keys have signed what cannot both be true. It is
+    /// neither called nor served, unless the operator allows it.
+    Convicted,
 }
 
 impl PeerAuditState {
@@ -87,6 +90,7 @@ impl PeerAuditState {
             Self::Unproven => "unproven",
             Self::Reported => "reported",
             Self::Inconsistent => "inconsistent",
+            Self::Convicted => "convicted",
         }
     }
 }
@@ -100,7 +104,8 @@ pub struct PeerAudit {
     pub root: Option<String>,
     /// What is known of it.
     pub state: PeerAuditState,
-    /// Why it is inconsistent or unproven.
+    /// Why it is inconsistent or unproven; of one that is convicted, what it did and the file that
+    /// proves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -30,7 +30,8 @@ pub struct AuditSummary {
     pub enabled: bool,
     /// Entries in it.
     pub entries: u64,
-    /// `ok`, `damaged`, `failing`, `poisoned` or `off`.
+    /// `ok`, `damaged`, `failing`, `poisoned`, `convicted` (evidence shows that the keys of this node
+    /// have signed what cannot both be true) or `off`.
     pub state: String,
     /// The first entry that is not what was written, when damaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]

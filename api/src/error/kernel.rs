@@ -76,6 +76,9 @@ impl From<SendError> for ApiError {
                 .looked_for(looked_for)
                 .hint("GET /api/peers lists the nodes of the mesh."),
             SendError::Unreachable { node, node_name } => unreachable(text, node, node_name),
+            SendError::Convicted {
+                node, node_name, ..
+            } => convicted(text, node, node_name),
             SendError::Busy { retry_after } => {
                 Self::new(ErrorCode::Busy, text).retry_after(retry_after)
             }
@@ -158,6 +161,18 @@ fn unreachable(text: String, node: NodeId, name: Option<NodeName>) -> ApiError {
     ApiError::new(ErrorCode::Unreachable, text)
         .node(node, name)
         .hint("The node is known and does not answer; openfang peers shows since when.")
+}
+
+/// A node that is kept away: who decides about that is the operator of this one.
+fn convicted(text: String, node: NodeId, name: Option<NodeName>) -> ApiError {
+    let name = name.map_or_else(String::new, |name| name.to_string());
+    ApiError::new(ErrorCode::Refused, text)
+        .reason("node_convicted")
+        .node(node, name)
+        .hint(format!(
+            "The file is in audit.d/evidence of this node; anyone can check it. To call the node all the same: \
+             allow_convicted = [\"{node}\"] in [audit] of config.toml, then: openfang restart."
+        ))
 }
 
 /// What cannot be logged is not done; why is a matter of this node's log.

@@ -6,6 +6,7 @@ use openfang_schema::{Health, HealthStatus, ShutdownReply, Version};
 
 use super::{Answer, AppState, json, ok};
 use crate::extract::Caller;
+use crate::peers;
 use crate::wire;
 
 /// `GET /api/health`: whether it works, and no more.
@@ -14,7 +15,8 @@ pub(crate) async fn health(State(app): AppState) -> Answer {
         .state
         .audit
         .as_ref()
-        .is_some_and(|log| log.health() != openfang_audit::Health::Ok);
+        .is_some_and(|log| log.health() != openfang_audit::Health::Ok)
+        || peers::own_conviction(&app.state).is_some();
     ok(&Health {
         status: if degraded {
             HealthStatus::Degraded

@@ -204,6 +204,7 @@ fn mesh_config(dir: &TempDir, keys: Keys, setup: Setup) -> openfang_mesh::Config
         addr: loopback,
     });
     openfang_mesh::Config {
+        evidence: Vec::new(),
         keys,
         name: format!("node-{}", setup.seed).parse().expect("a name"),
         version: "0.0.0-test".to_owned(),

@@ -44,6 +44,7 @@ fn show(config: &Config, json: bool) -> Result<(), Failure> {
             "enabled": config.audit.enabled,
             "log_path": config.audit.log_path.display().to_string(),
             "hash_algorithm": "sha256",
+            "allow_convicted": config.audit.allow_convicted.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "mirror_quota_mb": config.audit.mirror_quota_bytes >> 20,
         },
         "default_model": {

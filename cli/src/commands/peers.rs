@@ -61,7 +61,7 @@ fn audit(audit: &PeerAudit) -> String {
     let state = audit.state.as_str();
     let is_accused = matches!(
         audit.state,
-        PeerAuditState::Inconsistent | PeerAuditState::Reported
+        PeerAuditState::Convicted | PeerAuditState::Inconsistent | PeerAuditState::Reported
     );
     match (&audit.root, &audit.reason) {
         (_, Some(reason)) if is_accused => format!("{state} ({reason})"),
@@ -99,6 +99,10 @@ mod tests {
             roots,
             "inconsistent (two_roots: two heads of one size have different roots)",
         );
+        let root = Some("0123456789abcdef");
+        let fork = Some("fork: evidence ab.json");
+        let expected = "convicted (fork: evidence ab.json)";
+        check(PeerAuditState::Convicted, root, fork, expected);
         check(PeerAuditState::Reported, None, Some("x"), "reported (x)");
         check(PeerAuditState::Unproven, None, Some("x"), "unproven");
         check(

@@ -216,7 +216,8 @@ impl SignedHead {
 }
 
 /// Returns `n-<16 hex>.openfang.mesh`: what all names of a node begin with.
-pub(crate) fn mesh_name(node: &NodeId) -> String {
+#[must_use]
+pub fn mesh_name(node: &NodeId) -> String {
     format!("{ORIGIN_START}{}{MESH}", short_id(node))
 }
 

@@ -173,6 +173,13 @@ impl Collector {
             .collect();
     }
 
+    /// Returns the key of a witness.
+    #[must_use]
+    pub fn key_of(&self, node: &NodeId) -> Option<&CosignerKey> {
+        let of = |slot: &&Slot| slot.node == *node;
+        self.witnesses.iter().find(of).map(|slot| &slot.key)
+    }
+
     /// Takes the newest head of the log.
     pub fn on_head(&mut self, head: &SignedHead) {
         let Ok(note) = head.note.parse::<Note>() else {

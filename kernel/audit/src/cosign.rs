@@ -150,6 +150,16 @@ impl fmt::Debug for LogName {
 }
 
 impl TreeHead {
+    /// Makes a head without extension lines.
+    pub(crate) fn plain(origin: LogName, size: u64, root: Hash) -> Self {
+        Self {
+            origin,
+            size,
+            root,
+            extension: "".into(),
+        }
+    }
+
     /// Returns the extension lines. Logs of this system write none.
     pub fn extension_lines(&self) -> std::str::Lines<'_> {
         self.extension.lines()

@@ -14,6 +14,7 @@
 //! line that matters, in a fixed order, in JSON without choices; so that its hash names it.
 
 mod descent;
+mod watch;
 mod wire;
 
 use std::cmp::Ordering;
@@ -23,6 +24,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 pub use descent::{Coordinate, DescentError, first_difference};
+pub use watch::{WATCHED_MAX, Watch};
 
 use crate::Hash;
 use crate::cosign::{CosignerKey, LogName, TreeHead, TreeHeadError};
@@ -320,11 +322,27 @@ impl Evidence {
         self.fork.as_ref().map(|fork| fork.at)
     }
 
+    /// Returns the SHA-256 of its bytes: what tells one evidence from another.
+    #[must_use]
+    pub fn id(&self) -> Hash {
+        Hash::from_bytes(Sha256::digest(self.to_bytes()).into())
+    }
+
     /// Returns the name of its file: the SHA-256 of its bytes and `.json`.
     #[must_use]
     pub fn file_name(&self) -> String {
-        let hash = Sha256::digest(self.to_bytes());
-        format!("{}.json", HEXLOWER.encode(&hash))
+        file_name(&self.id())
+    }
+
+    /// Returns what the names of the accused node begin with, `n-<16 hex>.openfang.mesh`, as
+    /// [`mesh_name`](crate::mesh_name) has it. Whether the key is one of that node is not looked at.
+    #[must_use]
+    pub fn accused_name(&self) -> &str {
+        let name = match &self.accused {
+            Accused::Log(key) => key.name(),
+            Accused::Cosigner(key) => key.name(),
+        };
+        name.split_once('/').map_or(name, |(node, _role)| node)
     }
 
     /// Tells how the two heads stand in the fixed order: by size for a fork, by time for a cosigner, by
@@ -341,6 +359,12 @@ impl Evidence {
             }
         })
     }
+}
+
+/// Returns the name of the file of an evidence with a hash.
+#[must_use]
+pub fn file_name(id: &Hash) -> String {
+    format!("{}.json", HEXLOWER.encode(id.as_bytes()))
 }
 
 impl fmt::Display for EvidenceKind {

@@ -41,7 +41,7 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            upload_every: Duration::from_secs(1),
+            upload_every: Duration::from_millis(250),
             challenge_every: Duration::from_secs(60),
             replace_after: Duration::from_secs(600),
         }

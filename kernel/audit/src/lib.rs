@@ -49,6 +49,7 @@ pub mod witness;
 
 pub use checkpoint::{
     Checkpoint, CheckpointError, HEAD_BYTES_MAX, HeadError, Origin, OriginError, SignedHead,
+    mesh_name,
 };
 pub use clock::{Clock, Hybrid, rfc3339};
 pub use event::{

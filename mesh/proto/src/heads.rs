@@ -9,18 +9,23 @@
 //!
 //! Heads that third parties pass on are remembered and asked about, but only the origin can prove
 //! or fail to prove them. The exception needs no one's word: two notes of one size and different
-//! roots, both signed by the log, convict it by themselves.
+//! roots, both signed by the log, convict it by themselves. That, and whatever else proves itself
+//! ([`openfang_audit::evidence`]), makes a [`Conviction`]: of everyone who hears of it, for good.
 //!
 //! Not here: the messages ([`roster`](crate::roster)) and the log itself (`openfang-audit`).
 
 mod book;
 mod claim;
+mod convicted;
 
 use openfang_audit::{Hash, SignedHead};
 use openfang_id::NodeId;
 
+pub use convicted::Conviction;
+
 pub(crate) use book::{Book, KeptLog, Question, Step};
 pub(crate) use claim::{Alarm, HeldAlarm};
+pub(crate) use convicted::{Convicted, PROOFS_MAX, Proof, Worth};
 
 /// Why the own log gives no consistency proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +67,8 @@ pub enum Why {
     WrongProof,
     /// The node announces another key for the same log, or an earlier log.
     OtherLog,
+    /// Evidence shows that two of its heads have different entries in one place.
+    Fork,
 }
 
 impl Why {
@@ -75,6 +82,7 @@ impl Why {
             Self::NoProof => "no_proof",
             Self::WrongProof => "wrong_proof",
             Self::OtherLog => "other_log",
+            Self::Fork => "fork",
         }
     }
 }

@@ -36,6 +36,7 @@ mod known;
 mod links;
 mod liveness;
 mod own;
+mod proven;
 mod push;
 mod record;
 mod rng;

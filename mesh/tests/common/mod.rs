@@ -288,6 +288,7 @@ impl Plan {
             secret: self.secret.clone().map(|secret| (Epoch(1), secret)),
             log_epoch: self.log_epoch,
             cosigners: openfang_ofp::roster::Cosigners::default(),
+            evidence: Vec::new(),
             state_dir: PathBuf::from(self.dir.path()),
             limits: self.limits.clone(),
         }

@@ -1,9 +1,10 @@
 //! From what was written to what is meant: every value checked, the environment applied.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use openfang_id::{ApiKey, NodeName, PeerAddr, SecretError, SharedSecret};
+use openfang_id::{ApiKey, NodeId, NodeName, PeerAddr, SecretError, SharedSecret};
 use openfang_kernel::provider;
 use zeroize::Zeroizing;
 
@@ -322,12 +323,31 @@ impl Check<'_> {
         Audit {
             enabled,
             log_path,
+            allow_convicted: self.allowed(raw),
             mirror_quota_bytes: mirror_quota_mb << 20,
             require_peer_floor: raw
                 .audit_require_peer_floor
                 .as_ref()
                 .is_some_and(|flag| flag.value),
         }
+    }
+
+    fn allowed(&mut self, raw: &RawConfig) -> BTreeSet<NodeId> {
+        let mut allowed = BTreeSet::new();
+        for written in raw
+            .audit_allow_convicted
+            .iter()
+            .flat_map(|list| &list.value)
+        {
+            match written.value.parse::<NodeId>() {
+                Ok(node) => drop(allowed.insert(node)),
+                Err(why) => {
+                    let found = written.value.clone();
+                    self.problem(written.place, ProblemKind::Node { found, why });
+                }
+            }
+        }
+        allowed
     }
 
     fn mirror_quota(&mut self, written: &Found<String>) -> u64 {

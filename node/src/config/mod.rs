@@ -10,12 +10,13 @@ mod likeness;
 mod problem;
 mod raw;
 
+use std::collections::BTreeSet;
 use std::env::VarError;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use openfang_id::{ApiKey, NodeName, PeerAddr, SharedSecret};
+use openfang_id::{ApiKey, NodeId, NodeName, PeerAddr, SharedSecret};
 use openfang_ofp::gate::Epoch;
 use zeroize::Zeroizing;
 
@@ -97,6 +98,8 @@ pub struct Audit {
     pub enabled: bool,
     /// The file of the entries.
     pub log_path: PathBuf,
+    /// Nodes that are dealt with as ever although evidence convicts them.
+    pub allow_convicted: BTreeSet<NodeId>,
     /// How many bytes the copy of one log of a peer may take; 0 keeps no copies.
     pub mirror_quota_bytes: u64,
     /// Whether nothing is signed after a start before enough peers have said what they know of the log.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use openfang_id::{AddrError, NameError, SecretError};
+use openfang_id::{AddrError, NameError, NodeIdError, SecretError};
 use openfang_kernel::provider;
 
 use super::likeness;
@@ -134,6 +134,15 @@ pub enum ProblemKind {
         /// Why it is none.
         #[source]
         why: AddrError,
+    },
+    /// Not the id of a node.
+    #[error("{found:?} in `audit.allow_convicted`: {why}")]
+    Node {
+        /// What was written.
+        found: String,
+        /// Why it is none.
+        #[source]
+        why: NodeIdError,
     },
     /// A weak, damaged or copied secret.
     #[error("`{name}` is not usable: {why}")]
@@ -284,6 +293,7 @@ impl ProblemKind {
             Self::Number { name, default, .. } => format!("{} = {default}", last(name)),
             Self::NodeName(_why) => "node_name = \"node-1\"".to_owned(),
             Self::Peer { .. } => "bootstrap_peers = [\"192.0.2.7:4200\"]".to_owned(),
+            Self::Node { .. } => "allow_convicted = [\"12D3KooW…\"] with an id that `openfang peers` shows".to_owned(),
             Self::Secret { name, why } => mend_secret(name, *why),
             Self::Unset { name, variable } => {
                 format!("export {variable}=…, or remove the line `{} = …`", last(name))

@@ -40,6 +40,7 @@ pub(crate) struct RawConfig {
     pub(crate) node_name: Option<Found<String>>,
     pub(crate) audit_enabled: Option<Found<bool>>,
     pub(crate) audit_log_path: Option<Found<String>>,
+    pub(crate) audit_allow_convicted: Option<Texts>,
     pub(crate) audit_hash_algorithm: Option<Found<String>>,
     pub(crate) audit_mirror_quota_mb: Option<Found<String>>,
     pub(crate) audit_require_peer_floor: Option<Found<bool>>,
@@ -73,7 +74,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of the format, with the table it stands in.
-static KEYS: [Key; 20] = [
+static KEYS: [Key; 21] = [
     key("api_key", Slot::Secret(|raw| &mut raw.api_key)),
     key("api_key_env", Slot::Text(|raw| &mut raw.api_key_env)),
     key("api_listen", Slot::Text(|raw| &mut raw.api_listen)),
@@ -105,6 +106,10 @@ static KEYS: [Key; 20] = [
     key("network.node_name", Slot::Text(|raw| &mut raw.node_name)),
     key("audit.enabled", Slot::Flag(|raw| &mut raw.audit_enabled)),
     key("audit.log_path", Slot::Text(|raw| &mut raw.audit_log_path)),
+    key(
+        "audit.allow_convicted",
+        Slot::Texts(|raw| &mut raw.audit_allow_convicted),
+    ),
     key(
         "audit.hash_algorithm",
         Slot::Text(|raw| &mut raw.audit_hash_algorithm),

@@ -104,6 +104,7 @@ fn every_key_is_read() {
         enabled = false
         log_path = "~/logs/audit.jsonl"
         hash_algorithm = "sha256"
+        allow_convicted = ["12D3KooWFMRJk5pQnyvkFyf7J5q8rRHAEJkqU5gTifeJCjZaEicf"]
         mirror_quota_mb = 2_048
         require_peer_floor = true
         [default_model]
@@ -138,6 +139,7 @@ fn every_key_is_read() {
     assert_eq!(config.network.bootstrap.len(), 3);
     assert_eq!(config.network.name.as_str(), "laptop");
     assert!(!config.audit.enabled);
+    assert_eq!(config.audit.allow_convicted.len(), 1);
     assert_eq!(config.audit.mirror_quota_bytes, 2 << 30);
     assert!(config.audit.require_peer_floor);
     assert_eq!(
@@ -238,6 +240,10 @@ const WRONG: &[(&str, &str)] = &[
     (
         "[audit]\nhash_algorithm = \"md5\"",
         "config.toml:2:18: `audit.hash_algorithm` must be one of sha256, not \"md5\"",
+    ),
+    (
+        "[audit]\nallow_convicted = [\"laptop\"]",
+        "config.toml:2:20: \"laptop\" in `audit.allow_convicted`: not a node id: expected base58 text such as 12D3KooW…",
     ),
     (
         "[audit]\nmirror_quota_mb = \"1024\"",

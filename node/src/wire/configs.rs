@@ -57,6 +57,7 @@ pub(crate) fn mesh_config(
     keys: &Keys,
     log_epoch: Option<u32>,
     cosigners: Cosigners,
+    evidence: Vec<Vec<u8>>,
 ) -> openfang_mesh::Config {
     let network = &config.network;
     let secret = network.secret.clone().filter(|_secret| network.enabled);
@@ -70,6 +71,7 @@ pub(crate) fn mesh_config(
         state_dir: config.home.mesh(),
         log_epoch,
         cosigners,
+        evidence,
         limits: openfang_mesh::Limits::default(),
     }
 }

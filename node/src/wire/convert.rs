@@ -14,6 +14,8 @@ use openfang_mesh::CallError;
 use openfang_ofp::call::{CallId, Chunk, End, Failure, Frame, Hop, Request};
 use openfang_ofp::roster::{self, AgentAd, NodeView};
 
+use crate::evidence::Barred;
+
 /// Another node, as it is named in errors.
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
@@ -217,6 +219,7 @@ pub(super) fn send_failure(why: &SendError) -> Failure {
         | SendError::Unreachable { .. }
         | SendError::NotRunning { .. }
         | SendError::NotLogged(_)
+        | SendError::Convicted { .. }
         | SendError::Remote { .. } => Failure::AgentFailed {
             code: why.code().to_owned(),
             message: why.to_string(),
@@ -296,6 +299,16 @@ fn send_error(failure: Failure, about: &About) -> SendError {
             code: "internal".to_owned(),
             message: "a fault of the other node; its log says more".to_owned(),
         },
+    }
+}
+
+/// Why a node is not called.
+pub(super) fn kept_away(barred: &Barred, about: &About) -> SendError {
+    SendError::Convicted {
+        node: barred.node,
+        node_name: about.node.name.clone(),
+        kind: barred.conviction.kind.to_string(),
+        evidence: barred.file(),
     }
 }
 

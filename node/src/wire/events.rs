@@ -4,15 +4,18 @@
 //! grows: what repeats is written once a minute, with its number.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use openfang_audit::evidence::file_name;
 use openfang_audit::{Event, Log, Origin};
 use openfang_id::{NodeId, Transport};
-use openfang_mesh::MeshEvent;
+use openfang_mesh::{MeshEvent, Why};
+use openfang_ofp::heads::Evidence;
 use openfang_ofp::roster;
 
 use crate::audit_epoch;
 use crate::clock::MachineClock;
+use crate::evidence::{Barred, Desk, Doubt, Notice, Quarantine};
 
 /// For how long what repeats is gathered.
 const GATHER_MICROS: u64 = 60_000_000;
@@ -24,19 +27,35 @@ const EVIDENCE_MAX: usize = 32;
 
 /// Writes down what happens in the mesh.
 #[derive(Debug)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     log: Option<Log>,
+    desk: Desk,
     gathered: Mutex<Gathered>,
     evidence: Mutex<Gathered>,
 }
 
 impl Recorder {
-    pub(super) fn new(log: Option<Log>) -> Self {
+    pub(crate) fn new(log: Option<Log>, desk: Desk) -> Self {
         Self {
             log,
+            desk,
             gathered: Mutex::new(Gathered::of_at_most(GATHERED_MAX)),
             evidence: Mutex::new(Gathered::of_at_most(EVIDENCE_MAX)),
         }
+    }
+
+    /// Returns who is kept away.
+    pub(super) fn quarantine(&self) -> &Quarantine {
+        self.desk.quarantine()
+    }
+
+    /// Writes down that nothing was done with a node that is kept away.
+    pub(super) fn kept_away(&self, barred: &Barred, what: &str) {
+        let from = barred.node.to_string();
+        let reason = format!("{what}: {barred}");
+        self.refused(("kept_away", &from, &reason), |from, reason| {
+            Event::peer_refused(from, reason)
+        });
     }
 
     /// Never blocks: the audit log has a queue.
@@ -80,11 +99,18 @@ impl Recorder {
                 why,
                 evidence,
             } => {
-                tracing::error!(node.id = %node, why = why.as_str(), "the audit log of a node contradicts itself");
-                let head = evidence.accepted.as_ref().or(evidence.offending.as_ref());
-                let origin = head.map(|head| head.checkpoint.origin.clone());
-                self.evidence(node, origin, why.as_str());
+                self.inconsistent(node, *why, evidence);
             }
+            roster::Event::Unanswered { node, evidence } => self.unanswered(node, evidence),
+            roster::Event::Convicted {
+                node,
+                conviction,
+                evidence,
+            } => self.convicted(Notice {
+                node: *node,
+                conviction: *conviction,
+                evidence: Arc::clone(evidence),
+            }),
             roster::Event::InconsistencyReported { node, by, why } => {
                 tracing::warn!(node.id = %node, by.id = %by, why = why.as_str(), "a peer says that the audit log of a node contradicts itself");
                 self.evidence(node, None, &format!("{} as {by} says", why.as_str()));
@@ -131,6 +157,54 @@ impl Recorder {
             | roster::Event::Unlinked { .. }
             | roster::Event::Refuted => tracing::debug!(?event, "roster"),
         }
+    }
+
+    fn inconsistent(&self, node: &NodeId, why: Why, evidence: &Evidence) {
+        tracing::error!(node.id = %node, why = why.as_str(), "the audit log of a node contradicts itself");
+        self.doubted(node, evidence);
+        if matches!(why, Why::TwoRoots | Why::Fork) {
+            // That is evidence, which has an entry of its own.
+            return;
+        }
+        let head = evidence.accepted.as_ref().or(evidence.offending.as_ref());
+        let origin = head.map(|head| head.checkpoint.origin.clone());
+        self.evidence(node, origin, why.as_str());
+    }
+
+    fn unanswered(&self, node: &NodeId, evidence: &Evidence) {
+        tracing::warn!(node.id = %node, "a node does not prove that its audit log has only grown");
+        self.doubted(node, evidence);
+    }
+
+    /// Has it looked into whether two heads of a log are a fork.
+    fn doubted(&self, node: &NodeId, evidence: &Evidence) {
+        let (Some(one), Some(other)) = (&evidence.accepted, &evidence.offending) else {
+            return;
+        };
+        if one.checkpoint.size != other.checkpoint.size {
+            let heads = [one.clone(), other.clone()];
+            self.desk.doubted(Doubt { node: *node, heads });
+        }
+    }
+
+    fn convicted(&self, notice: Notice) {
+        let Notice {
+            node, conviction, ..
+        } = &notice;
+        let (kind, file) = (conviction.kind, file_name(&conviction.evidence));
+        if self.quarantine().is_me(node) {
+            tracing::error!(
+                %kind, evidence = file,
+                "evidence convicts THIS node: its keys have signed what cannot both be true. Other nodes \
+                 call it no more and cosign nothing of it. Was it restored from a copy, or does another \
+                 machine run with its key?"
+            );
+        } else if self.quarantine().is_allowed(node) {
+            tracing::warn!(node.id = %node, %kind, evidence = file, "evidence convicts a node that audit.allow_convicted names");
+        } else {
+            tracing::error!(node.id = %node, %kind, evidence = file, "evidence convicts a node: it is called no more");
+        }
+        self.desk.convicted(notice);
     }
 
     /// Whoever holds the secret can invent nodes and convict each: what they do is gathered too.

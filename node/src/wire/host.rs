@@ -1,5 +1,7 @@
 //! The kernel and the audit log, as the mesh wants its host.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
@@ -25,7 +27,7 @@ const NOT_HERE: u16 = 404;
 pub(crate) struct NodeHost {
     kernel: Kernel,
     log: Option<Log>,
-    recorder: Recorder,
+    recorder: Arc<Recorder>,
     /// Where heads of other logs are cosigned, if this node does that.
     witness: Option<Window>,
     /// Where copies of other logs are kept, and the own one is shown.
@@ -37,12 +39,12 @@ impl NodeHost {
     pub(crate) fn new(
         kernel: Kernel,
         log: Option<Log>,
-        witness: Option<Window>,
-        desk: Desk,
+        (witness, desk): (Option<Window>, Desk),
+        recorder: Arc<Recorder>,
     ) -> Self {
         Self {
             kernel,
-            recorder: Recorder::new(log.clone()),
+            recorder,
             log,
             witness,
             desk,
@@ -57,6 +59,11 @@ impl Host for NodeHost {
         request: call::Request,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, Result<BoxStream<'static, Frame>, Failure>> {
+        if let Some(barred) = self.recorder.quarantine().barred(&from) {
+            self.recorder.kept_away(&barred, "its call was not taken");
+            let reason = format!("no calls are taken from it: {barred}");
+            return std::future::ready(Err(Failure::Refused { reason })).boxed();
+        }
         let kernel = self.kernel.clone();
         async move {
             let delivery = convert::delivery(from, request).map_err(|why| Failure::Refused {

@@ -9,17 +9,6 @@ mod joined;
 mod neighbours;
 
 pub(crate) use configs::{Handles, api_state, kernel_config, mesh_config};
+pub(crate) use events::Recorder;
 pub(crate) use host::NodeHost;
 pub(crate) use neighbours::MeshNeighbours;
-
-use openfang_audit::Log;
-use openfang_mesh::Mesh;
-
-/// Shows every head of the audit log to the mesh, beginning with the last one.
-pub(crate) fn announce_heads(log: &Log, mesh: &Mesh) {
-    if let Some(head) = log.head() {
-        mesh.set_head(head);
-    }
-    let mesh = mesh.clone();
-    log.on_head(Box::new(move |head| mesh.set_head(head)));
-}

@@ -1,7 +1,7 @@
 //! The mesh, as the kernel wants its neighbours.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -13,21 +13,24 @@ use openfang_ofp::call::{Failure, Frame};
 use openfang_ofp::roster::Liveness;
 
 use super::convert::{self, About, Remote};
+use super::events::Recorder;
 
 /// The neighbours of this node: nobody until the mesh is attached.
 pub(crate) struct MeshNeighbours {
     me: NodeId,
     name: NodeName,
     mesh: OnceLock<Mesh>,
+    recorder: Arc<Recorder>,
 }
 
 impl MeshNeighbours {
     /// A node that knows nobody yet.
-    pub(crate) fn new(me: NodeId, name: NodeName) -> Self {
+    pub(crate) fn new(me: NodeId, name: NodeName, recorder: Arc<Recorder>) -> Self {
         Self {
             me,
             name,
             mesh: OnceLock::new(),
+            recorder,
         }
     }
 
@@ -63,7 +66,8 @@ impl Neighbours for MeshNeighbours {
             .nodes
             .iter()
             .filter(|node| node.liveness != Liveness::Me);
-        others.flat_map(convert::remote_agents).collect()
+        let welcome = others.filter(|node| self.recorder.quarantine().barred(&node.id).is_none());
+        welcome.flat_map(convert::remote_agents).collect()
     }
 
     fn me(&self) -> (NodeId, NodeName) {
@@ -98,6 +102,11 @@ impl Neighbours for MeshNeighbours {
             depth: call.path.len(),
             deadline: call.deadline,
         };
+        if let Some(barred) = self.recorder.quarantine().barred(&node) {
+            self.recorder.kept_away(&barred, "it was not called");
+            let refused = convert::kept_away(&barred, &about);
+            return Box::pin(std::future::ready(Err(refused)));
+        }
         let mesh = self.mesh.get().cloned();
         Box::pin(async move {
             let Some(mesh) = mesh else {

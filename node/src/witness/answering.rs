@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openfang_audit::cosign::LogName;
+use openfang_audit::evidence::Evidence;
 use openfang_audit::inquiry::NOTES_MAX;
 use openfang_audit::note::Verifier;
 use openfang_audit::tile::Bundle;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ADD_CHECKPOINT, HEADS_OF_ASKER};
 use crate::clock::MachineClock;
 use crate::cosigner::RoleKey;
+use crate::evidence::Quarantine;
 
 /// Questions that wait; the mesh asks fewer at once.
 const QUEUE: usize = 64;
@@ -96,7 +98,7 @@ fn what_of(question: Question) -> Option<What> {
 
 impl Counter {
     /// Answers until the node ends.
-    pub(crate) async fn run(mut self, mesh: Mesh, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, mesh: Mesh, quarantine: Quarantine, stop: CancellationToken) {
         let mut witness: Option<Arc<Witness<FileStore>>> = None;
         let mut batch = Vec::new();
         loop {
@@ -109,18 +111,24 @@ impl Counter {
                 return;
             }
             let asked = std::mem::take(&mut batch);
-            let trusted = trusted(&mesh.view(), asked.iter().map(|asked| asked.from));
+            let peers = asked.iter().map(|asked| asked.from);
+            let trusted = trusted(&mesh.view(), peers, &quarantine);
             let (key, opened) = (self.key.clone(), witness.clone());
             let answered = tokio::task::spawn_blocking(move || {
                 let witness = match opened {
                     Some(opened) => opened,
                     None => Arc::new(key.open()?),
                 };
-                answer(&witness, asked, &trusted);
-                Ok::<_, StoreOpenError>(witness)
+                let found = answer(&witness, asked, &trusted);
+                Ok::<_, StoreOpenError>((witness, found))
             });
             match answered.await {
-                Ok(Ok(opened)) => witness = Some(opened),
+                Ok(Ok((opened, found))) => {
+                    witness = Some(opened);
+                    for evidence in found {
+                        mesh.add_evidence(evidence.to_bytes()).await;
+                    }
+                }
                 Ok(Err(why)) => {
                     tracing::error!(error = %why, "this node witnesses nothing: its state as a witness cannot be used");
                 }
@@ -131,17 +139,25 @@ impl Counter {
 }
 
 /// Returns the keys of the logs of some peers.
-fn trusted(view: &View, peers: impl Iterator<Item = NodeId>) -> BTreeMap<String, Trust> {
+fn trusted(
+    view: &View,
+    peers: impl Iterator<Item = NodeId>,
+    quarantine: &Quarantine,
+) -> BTreeMap<String, Trust> {
     let nodes = peers.filter_map(|peer| view.node(&peer));
-    nodes.filter_map(trust_in).collect()
+    nodes
+        .filter_map(|node| trust_in(node, quarantine.is_allowed(&node.id)))
+        .collect()
 }
 
-/// Returns the log of a node, and what is held of it.
-pub(crate) fn trust_in(node: &NodeView) -> Option<(String, Trust)> {
+/// Returns the log of a node, and what is held of it: nothing of it is cosigned any more once it has
+/// contradicted itself, unless the operator allows it.
+pub(crate) fn trust_in(node: &NodeView, is_allowed: bool) -> Option<(String, Trust)> {
     let log = node.record.record().log?;
     let origin = Origin::of(&node.id, log.epoch);
     let key = VerifyingKey::from_bytes(log.key).ok()?;
-    let trust = if matches!(node.head, HeadView::Inconsistent { .. }) {
+    let caught = matches!(node.head, HeadView::Inconsistent { .. }) || node.convicted.is_some();
+    let trust = if caught && !is_allowed {
         Trust::Frozen
     } else {
         Trust::Keys(vec![Verifier::new(origin.as_str(), key)?])
@@ -149,8 +165,12 @@ pub(crate) fn trust_in(node: &NodeView) -> Option<(String, Trust)> {
     Some((origin.to_string(), trust))
 }
 
-/// Answers a batch: one write for all that is cosigned.
-fn answer(witness: &Witness<FileStore>, asked: Vec<Asked>, trusted: &BTreeMap<String, Trust>) {
+/// Answers a batch: one write for all that is cosigned. Returns what was found against those who asked.
+fn answer(
+    witness: &Witness<FileStore>,
+    asked: Vec<Asked>,
+    trusted: &BTreeMap<String, Trust>,
+) -> Vec<Evidence> {
     let (mut bodies, mut waiting) = (Vec::new(), Vec::new());
     for Asked { from, what, answer } in asked {
         match what {
@@ -171,17 +191,21 @@ fn answer(witness: &Witness<FileStore>, asked: Vec<Asked>, trusted: &BTreeMap<St
     let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
     let now = MachineClock.now_micros() / 1_000_000;
     let answers = witness.add_checkpoints(&bodies, &trust, now);
+    let mut found = Vec::new();
     for ((from, waiting), answer) in waiting.into_iter().zip(answers) {
         let answer = match answer {
             Ok(accepted) => text(200, TEXT, accepted.to_string()),
             Err(refusal) => {
                 tracing::debug!(from = %from.fmt_short(), why = %refusal.reason, "a head was not cosigned");
-                text(refusal.status(), refusal.content_type(), refusal.body())
+                let answer = text(refusal.status(), refusal.content_type(), refusal.body());
+                found.extend(refusal.evidence.map(|evidence| *evidence));
+                answer
             }
         };
         // Who asked may have gone.
         drop(waiting.send(answer));
     }
+    found
 }
 
 fn show(witness: &Witness<FileStore>, id: &Hash) -> Answer {

@@ -1,13 +1,16 @@
 //! The peers of this node as witnesses of its log.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use openfang_audit::collect::{Collector, Offer, Step, Witnessing};
 use openfang_audit::cosign::{CosignerKey, Role};
+use openfang_audit::evidence::{Accused, Evidence, Watch};
+use openfang_audit::note::Note;
 use openfang_audit::policy::{Policy, assign, quorum_for};
 use openfang_audit::witness::AddCheckpoint;
-use openfang_audit::{Log, Origin, SignedHead};
+use openfang_audit::{Hash, Log, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
 use openfang_mesh::{Answer, HeadView, Mesh, NodeView, Question, Verb, View};
 use tokio::sync::watch;
@@ -43,6 +46,8 @@ pub(crate) struct Asking {
 struct Told {
     node: NodeId,
     size: u64,
+    /// The head that was offered.
+    note: Note,
     answer: Option<Answer>,
 }
 
@@ -77,6 +82,7 @@ pub(crate) async fn collect(asking: Asking, stop: CancellationToken) {
             wanted: None,
             known: false,
         },
+        watches: BTreeMap::new(),
     };
     task.on_head(heads.borrow_and_update().as_ref());
     task.on_view(&views.borrow_and_update().clone());
@@ -95,6 +101,9 @@ pub(crate) async fn collect(asking: Asking, stop: CancellationToken) {
             Some(told) = task.asked.join_next() => {
                 if let Ok(told) = told {
                     task.on_told(&told);
+                    if let Some(evidence) = task.contradiction(&told) {
+                        task.mesh.add_evidence(evidence.to_bytes()).await;
+                    }
                 }
             }
             changed = heads.changed() => match changed {
@@ -122,6 +131,8 @@ struct Task {
     log: Log,
     mesh: Mesh,
     path: PathBuf,
+    /// What each witness has cosigned.
+    watches: BTreeMap<NodeId, Watch>,
     policy: Kept,
 }
 
@@ -205,6 +216,22 @@ impl Task {
         }
     }
 
+    /// Returns evidence when a witness has contradicted what it has cosigned of this log before.
+    fn contradiction(&mut self, told: &Told) -> Option<Evidence> {
+        let answer = told.answer.as_ref().filter(|answer| answer.status == 200)?;
+        let key = self.collector.key_of(&told.node)?.clone();
+        let mut note = told.note.clone();
+        let body = std::str::from_utf8(&answer.body).ok()?;
+        key.collect(&mut note, body).ok()?;
+        let accused = Accused::Cosigner(key);
+        let watch = self.watches.entry(told.node);
+        let watch = watch.or_insert_with(|| Watch::new(accused.clone(), self.log.origin().into()));
+        if *watch.accused() != accused {
+            *watch = Watch::new(accused, self.log.origin().into());
+        }
+        watch.see(&note)
+    }
+
     fn wake_at(&self) -> Option<Instant> {
         let next = self.collector.next().map(|next| self.began + next);
         next.into_iter().chain(self.save_at).min()
@@ -262,7 +289,9 @@ fn witnesses(view: &View, origin: &Origin) -> Vec<(NodeId, CosignerKey)> {
         let key = VerifyingKey::from_bytes(key).ok()?;
         Some(CosignerKey::of(&node.id, Role::Witness, key))
     };
-    let honest = |node: &NodeView| !matches!(node.head, HeadView::Inconsistent { .. });
+    let honest = |node: &NodeView| {
+        !matches!(node.head, HeadView::Inconsistent { .. }) && node.convicted.is_none()
+    };
     let there = |node: &&NodeView| node.liveness.is_reachable() && honest(node);
     let others = view.nodes.iter().filter(|node| node.id != view.me);
     let candidates: Vec<NodeId> = others
@@ -278,9 +307,33 @@ fn witnesses(view: &View, origin: &Origin) -> Vec<(NodeId, CosignerKey)> {
 }
 
 async fn ask(log: Log, mesh: Mesh, offer: Offer) -> Told {
-    let (node, size) = (offer.node, offer.size);
+    let (node, size, note) = (offer.node, offer.size, offer.note.clone());
     let answer = answer(log, mesh, offer).await;
-    Told { node, size, answer }
+    Told {
+        node,
+        size,
+        note,
+        answer,
+    }
+}
+
+/// Proves that the log of `size` entries begins with that of `old`, as a witness wants it.
+pub(super) async fn prove(log: Log, old: u64, size: u64) -> Option<Vec<Hash>> {
+    if old == 0 || old == size {
+        return Some(Vec::new());
+    }
+    // The proof is computed from the file.
+    match tokio::task::spawn_blocking(move || log.consistency(old, size)).await {
+        Ok(Ok(proof)) => Some(proof),
+        Ok(Err(why)) => {
+            tracing::warn!(error = %why, "the audit log cannot prove that it has only grown");
+            None
+        }
+        Err(why) => {
+            tracing::error!(error = %why, "a proof of the audit log failed");
+            None
+        }
+    }
 }
 
 async fn answer(log: Log, mesh: Mesh, offer: Offer) -> Option<Answer> {
@@ -290,23 +343,7 @@ async fn answer(log: Log, mesh: Mesh, offer: Offer) -> Option<Answer> {
         size,
         note,
     } = offer;
-    let proof = if old == 0 || old == size {
-        Vec::new()
-    } else {
-        // The proof is computed from the file.
-        let proved = tokio::task::spawn_blocking(move || log.consistency(old, size)).await;
-        match proved {
-            Ok(Ok(proof)) => proof,
-            Ok(Err(why)) => {
-                tracing::warn!(error = %why, "the audit log cannot prove that it has only grown");
-                return None;
-            }
-            Err(why) => {
-                tracing::error!(error = %why, "a proof of the audit log failed");
-                return None;
-            }
-        }
-    };
+    let proof = prove(log, old, size).await?;
     let request = AddCheckpoint::new(old, proof, note).ok()?;
     let question = Question {
         verb: Verb::Post,

@@ -140,6 +140,8 @@ impl Clock for Wall {
     }
 
     fn monotonic_micros(&self) -> u64 {
-        openfang_node::clock::MachineClock.monotonic_micros()
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+        seconds * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or_default() / 1_000
     }
 }

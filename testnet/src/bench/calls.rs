@@ -280,6 +280,7 @@ fn config(
     folder: &Path,
 ) -> Result<Config, BenchError> {
     Ok(Config {
+        evidence: Vec::new(),
         keys: NodeSeed::from_bytes([seed; 32]).keys(),
         name: name
             .parse()

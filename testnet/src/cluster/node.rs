@@ -108,6 +108,19 @@ impl Node {
         std::fs::write(&path, text).map_err(|source| NodeError::File { path, source })
     }
 
+    /// Returns the node of a copy of its home; it does not run.
+    #[must_use]
+    pub fn moved_to(&self, home: &Path) -> Self {
+        Self {
+            name: self.name.clone(),
+            home: home.to_owned(),
+            key: self.key.clone(),
+            program: self.program.clone(),
+            child: None,
+            client: None,
+        }
+    }
+
     /// Starts it and waits until its API answers.
     ///
     /// # Errors

@@ -8,10 +8,10 @@
 mod args;
 mod cast;
 mod model;
-mod report;
+pub(crate) mod report;
 mod scripted;
-mod signal;
-mod steps;
+pub(crate) mod signal;
+pub(crate) mod steps;
 
 pub use args::{Args, Model};
 

@@ -25,7 +25,7 @@ pub(super) struct LocalModel {
 
 /// Why there is no model.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ModelError {
+pub(crate) enum ModelError {
     /// The script could not be run.
     #[error("cannot run {path}: {source}")]
     Script {

@@ -20,7 +20,7 @@ struct Step {
 
 /// Collects and prints the steps.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(crate) struct Report {
     json: bool,
     steps: Vec<Step>,
     current: &'static str,
@@ -30,7 +30,7 @@ pub(super) struct Report {
 
 impl Report {
     /// Starts an empty one.
-    pub(super) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         let now = tokio::time::Instant::now();
         Self {
             json,
@@ -42,7 +42,7 @@ impl Report {
     }
 
     /// Says what is being tried.
-    pub(super) fn begin(&mut self, name: &'static str) {
+    pub(crate) fn begin(&mut self, name: &'static str) {
         self.current = name;
         self.step_started = tokio::time::Instant::now();
         if !self.json {
@@ -51,7 +51,7 @@ impl Report {
     }
 
     /// Says that it held, and what was seen.
-    pub(super) fn held(&mut self, detail: impl Into<String>) {
+    pub(crate) fn held(&mut self, detail: impl Into<String>) {
         let step = Step {
             name: self.current,
             detail: detail.into(),
@@ -66,7 +66,7 @@ impl Report {
     }
 
     /// Says something beside the steps.
-    pub(super) fn remark(&self, text: &str) {
+    pub(crate) fn remark(&self, text: &str) {
         if self.json {
             line(&json!({ "remark": text }).to_string());
         } else {
@@ -75,7 +75,7 @@ impl Report {
     }
 
     /// Ends with a failure.
-    pub(super) fn failed(&self, failure: &Failure) -> ExitCode {
+    pub(crate) fn failed(&self, failure: &Failure) -> ExitCode {
         if self.json {
             line(
                 &json!({ "step": self.current, "held": false, "detail": failure.to_string() })
@@ -90,7 +90,7 @@ impl Report {
     }
 
     /// Ends because a signal came.
-    pub(super) fn interrupted(&self, name: &'static str) -> ExitCode {
+    pub(crate) fn interrupted(&self, name: &'static str) -> ExitCode {
         self.failed(&Failure::Interrupted(name));
         // As a shell says it of a program that a signal ended.
         ExitCode::from(match name {
@@ -101,12 +101,12 @@ impl Report {
     }
 
     /// Ends before anything was tried.
-    pub(super) fn cannot_start(&self, why: &std::io::Error) -> ExitCode {
+    pub(crate) fn cannot_start(&self, why: &std::io::Error) -> ExitCode {
         self.failed(&Failure::claim(why.to_string()))
     }
 
     /// Ends with a success.
-    pub(super) fn done(&self) -> ExitCode {
+    pub(crate) fn done(&self) -> ExitCode {
         if self.json {
             line(&json!({ "ok": true, "steps": self.steps.len(), "ms": millis(self.started.elapsed()) }).to_string());
             return ExitCode::SUCCESS;

@@ -19,7 +19,7 @@ const LOSS_NAMED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a step did not hold.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// A node did not do what it was asked for.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -53,7 +53,7 @@ impl From<ApiError> for Failure {
 
 impl Failure {
     /// Something that was claimed is not so.
-    pub(super) fn claim(what: impl Into<String>) -> Self {
+    pub(crate) fn claim(what: impl Into<String>) -> Self {
         Self::Claim(what.into())
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::Subcommand;
 
+use super::forks::{ForkOptions, simulate_forks};
 use super::report::{Options, Report, simulate};
 use super::scenario::NAMES;
 
@@ -20,6 +21,21 @@ pub struct Args {
 enum What {
     /// The roster: who is in the mesh, what they run, who lives.
     Roster(RosterArgs),
+    /// Audit logs that contradict themselves, among logs that crash: all are found, nobody else is.
+    Forks(ForksArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ForksArgs {
+    /// How many logs contradict themselves.
+    #[arg(long, default_value_t = 10_000)]
+    injected: u64,
+    /// The seed; the same seed gives the same run.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +63,10 @@ struct RosterArgs {
 /// Runs a simulation and prints what it has shown.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
-    let What::Roster(args) = &args.what;
+    let args = match &args.what {
+        What::Roster(args) => args,
+        What::Forks(args) => return run_forks(args),
+    };
     let options = Options {
         nodes: usize::try_from(args.nodes).unwrap_or(usize::MAX),
         seed: args.seed,
@@ -71,6 +90,26 @@ pub fn run(args: &Args) -> ExitCode {
     };
     match printed {
         Ok(()) if report.ok => ExitCode::SUCCESS,
+        Ok(()) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn run_forks(args: &ForksArgs) -> ExitCode {
+    let options = ForkOptions {
+        injected: args.injected,
+        seed: args.seed,
+    };
+    let report = simulate_forks(&options);
+    let mut out = std::io::stdout().lock();
+    let printed = if args.json {
+        serde_json::to_value(&report)
+            .map_err(std::io::Error::from)
+            .and_then(|value| writeln!(out, "{value}"))
+    } else {
+        writeln!(out, "{report}")
+    };
+    match printed {
+        Ok(()) if report.failure.is_none() => ExitCode::SUCCESS,
         Ok(()) | Err(_) => ExitCode::FAILURE,
     }
 }

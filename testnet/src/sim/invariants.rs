@@ -138,6 +138,8 @@ impl Watch {
             | Event::Unlinked { .. }
             | Event::HeadAccepted { .. }
             | Event::Inconsistent { .. }
+            | Event::Convicted { .. }
+            | Event::Unanswered { .. }
             | Event::InconsistencyReported { .. }
             | Event::LogReplaced { .. }
             | Event::RecordEquivocation { .. }

@@ -8,6 +8,7 @@
 mod args;
 mod clock;
 mod crypto;
+mod forks;
 mod invariants;
 mod model;
 mod net;
@@ -21,6 +22,7 @@ mod world;
 mod tests;
 
 pub use args::{Args, run};
+pub use forks::{ForkOptions, ForkReport, simulate_forks};
 pub use invariants::Violation;
 pub use probe::Spread;
 pub use report::{Options, Report, simulate};

@@ -16,7 +16,7 @@ pub enum OpenError {
     },
     /// Lines that were signed are not as they were signed.
     #[error(
-        "the audit log was altered: {damage}; restore {log_path} from a copy that verifies, or move it and {dir} away to begin a new log in a new epoch"
+        "the audit log was altered: {damage}; mend {log_path} from a copy of it, or move it and {dir} away to begin a new log in a new epoch"
     )]
     Tampered {
         /// What and where.
@@ -28,7 +28,7 @@ pub enum OpenError {
     },
     /// A line that no head covers yet is damaged, and good ones follow it.
     #[error(
-        "line {seq} of the audit log is damaged and good lines follow it, so this is not the end of an interrupted write: restore {log_path} from a copy, or remove that line's bytes to {dir}/evidence by hand"
+        "line {seq} of the audit log is damaged and good lines follow it, so this is not the end of an interrupted write: mend {log_path} from a copy of it, or remove that line's bytes to {dir}/evidence by hand"
     )]
     Corrupt {
         /// The number of the bad line.

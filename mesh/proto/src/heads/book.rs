@@ -1,7 +1,10 @@
 //! What is held of every log: the accepted head, the open ones, the question that was asked.
 
+mod watching;
+
 use std::collections::BTreeMap;
 
+use openfang_audit::evidence::{Evidence as Proven, EvidenceKind, Watch};
 use openfang_audit::proof::verify_consistency;
 use openfang_audit::{Hash, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
@@ -14,6 +17,8 @@ const OPEN_MAX: usize = 4;
 /// The most reporters kept for one log, those with the lowest keys: more add nothing, and all nodes
 /// end with the same.
 const ALARMS_MAX: usize = 4;
+/// How often a question is repeated before it counts as not answered: 30 s.
+const UNANSWERED_AFTER: u32 = 7;
 /// The most logs: a few more than nodes, because verdicts outlive forgotten nodes.
 const LOGS_MAX: usize = 8_192;
 
@@ -49,12 +54,18 @@ struct Log {
     verdict: Option<(Why, Evidence)>,
     alarms: Vec<HeldAlarm>,
     change: u64,
+    /// What its key has signed, while it is not convicted.
+    heads: Option<Watch>,
+    /// What its node has cosigned of it.
+    own: Option<Watch>,
 }
 
 #[derive(Debug, Clone)]
 struct Asked {
     question: Question,
     open: SignedHead,
+    /// How often it was asked again.
+    repeats: u32,
 }
 
 /// What is kept of a log on disk.
@@ -75,13 +86,15 @@ pub(crate) struct Book {
     changes: u64,
     questions: u32,
     alarm_changes: u64,
+    /// What has proved itself, and was not taken yet.
+    found: Vec<(Key, Proven)>,
 }
 
 impl Book {
     /// Takes back what was kept on disk.
     pub(crate) fn restore(&mut self, kept: KeptLog) {
         let key = Key::of(&kept.node);
-        let log = Log {
+        let mut log = Log {
             node: kept.node,
             key: kept.key,
             accepted: kept.accepted,
@@ -90,9 +103,56 @@ impl Book {
             verdict: kept.verdict,
             alarms: kept.alarms,
             change: 0,
+            heads: None,
+            own: None,
         };
+        let found = log.watch();
         self.logs.insert(key, log);
+        self.found
+            .extend(found.into_iter().map(|found| (key, found)));
         self.touch(&key);
+    }
+
+    /// Learns the key with which a node cosigns the heads of its own log.
+    pub(crate) fn set_witness_key(&mut self, key: &Key, witness: Option<[u8; 32]>) {
+        let Some(log) = self.logs.get_mut(key) else {
+            return;
+        };
+        let found = log.watch_own(witness);
+        self.found
+            .extend(found.into_iter().map(|found| (*key, found)));
+    }
+
+    /// Takes what has proved itself since the last time.
+    pub(crate) fn take_found(&mut self) -> Vec<(Key, Proven)> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Returns the key of the log of a node.
+    pub(crate) fn log_key(&self, key: &Key) -> Option<LogKey> {
+        self.logs.get(key).map(|log| log.key)
+    }
+
+    /// Takes note that a node is convicted, and, when it is by its log, that nothing more has to be
+    /// found out about that.
+    pub(crate) fn convicted(&mut self, key: &Key, evidence: &Proven) {
+        let why = match evidence.kind() {
+            EvidenceKind::Equivocation => Why::TwoRoots,
+            EvidenceKind::Fork => Why::Fork,
+            EvidenceKind::Cosigner => return,
+        };
+        let Some(log) = self.logs.get_mut(key) else {
+            return;
+        };
+        log.heads = None;
+        let [accepted, offending] = evidence
+            .notes()
+            .map(|note| log.open_note(&note.to_string()));
+        let shown = Evidence {
+            accepted,
+            offending,
+        };
+        self.convict(key, why, shown);
     }
 
     /// Returns what is to be kept on disk.
@@ -135,6 +195,8 @@ impl Book {
         log.accepted = None;
         log.open.clear();
         log.asked = None;
+        log.own = None;
+        drop(log.watch());
         Step::Replaced(announced.epoch)
     }
 
@@ -143,12 +205,22 @@ impl Book {
         let Some(log) = self.logs.get_mut(key) else {
             return Step::None;
         };
-        if log.verdict.is_some() {
+        if log.is_settled() {
+            return Step::None;
+        }
+        // Most come again and again, from one neighbour after another.
+        if log.heads().any(|held| held.note == note) {
             return Step::None;
         }
         let Some(head) = log.open_note(note) else {
             return Step::None;
         };
+        let found = log.look_at(&head);
+        self.found
+            .extend(found.into_iter().map(|found| (*key, found)));
+        if log.verdict.is_some() {
+            return Step::None;
+        }
         if let Some(other) = log.contradicted_by(&head) {
             let evidence = Evidence {
                 accepted: Some(other),
@@ -182,7 +254,8 @@ impl Book {
         if log.verdict.is_some() {
             return None;
         }
-        if let Some(asked) = &log.asked {
+        if let Some(asked) = &mut log.asked {
+            asked.repeats = asked.repeats.saturating_add(1);
             return Some(asked.question);
         }
         let accepted = log.accepted.as_ref()?.checkpoint.size;
@@ -195,8 +268,23 @@ impl Book {
             from: accepted.min(size).max(1),
             to: accepted.max(size),
         };
-        log.asked = Some(Asked { question, open });
+        log.asked = Some(Asked {
+            question,
+            open,
+            repeats: 0,
+        });
         Some(question)
+    }
+
+    /// Returns what a log was asked about, at the moment when it has not answered for long. That is no
+    /// verdict: the heads stay unproven.
+    pub(crate) fn unanswered(&self, key: &Key) -> Option<Evidence> {
+        let log = self.logs.get(key)?;
+        let asked = log.asked.as_ref()?;
+        (asked.repeats == UNANSWERED_AFTER).then(|| Evidence {
+            accepted: log.accepted.clone(),
+            offending: Some(asked.open.clone()),
+        })
     }
 
     /// Tells whether an answer is awaited.

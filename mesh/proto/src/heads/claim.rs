@@ -109,6 +109,7 @@ impl Why {
             Self::NoProof => (4, 0),
             Self::WrongProof => (5, 0),
             Self::OtherLog => (6, 0),
+            Self::Fork => (7, 0),
         }
     }
 
@@ -120,6 +121,7 @@ impl Why {
             4 => Self::NoProof,
             5 => Self::WrongProof,
             6 => Self::OtherLog,
+            7 => Self::Fork,
             value => {
                 let what = "reason of an alarm";
                 return Err(DecodeError::Unknown { what, value });

@@ -160,6 +160,10 @@ pub(super) const QUESTIONS_PER_LINK: (u32, u32) = (4, 16);
 /// second, 16 at once.
 pub(super) const SUMMARIES_PER_LINK: (u32, u32) = (8, 16);
 
+/// Evidence from one peer that is looked at: 8 pieces a second, 64 at once. Two signatures are checked
+/// for each.
+pub(super) const EVIDENCE_PER_LINK: (u32, u32) = (8, 64);
+
 /// Between two announcements of the own head.
 pub(super) const HEAD_EVERY: Duration = Duration::from_millis(500);
 /// The most heads of others passed on in one round.

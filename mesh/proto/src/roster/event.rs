@@ -1,10 +1,12 @@
 //! What a roster is told, and what it wants done.
 
+use std::sync::Arc;
+
 use openfang_audit::{Hash, SignedHead};
 use openfang_id::{NetAddr, NodeId, PeerAddr, Transport};
 
 use super::{AgentAd, Version};
-use crate::heads::{CannotProve, Evidence, Why};
+use crate::heads::{CannotProve, Conviction, Evidence, Why};
 
 /// A connection, as the driver numbers it. Never used twice in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +50,9 @@ pub enum In {
     SetAgents(Vec<AgentAd>),
     /// The addresses this node can be dialed at, all of them.
     SetAddrs(Vec<NetAddr>),
+    /// Evidence that is on the disk of this node, or that it has found by itself: files as
+    /// [`openfang_audit::evidence`] writes them. What is none is passed over.
+    AddEvidence(Vec<Vec<u8>>),
     /// The audit log of this node has a new head, and its floor is on disk.
     SetHead(SignedHead),
     /// Addresses to dial until each has led to a node, and again whenever that node is gone. Those
@@ -164,6 +169,8 @@ pub enum Offence {
     ForgedRecord,
     /// It passed on an accusation or alarm that its author has not signed.
     ForgedClaim,
+    /// It passed on evidence that proves nothing.
+    ForgedEvidence,
 }
 
 /// What happened in the mesh.
@@ -239,6 +246,22 @@ pub enum Event {
         why: Why,
         /// What shows it.
         evidence: Evidence,
+    },
+    /// A node has not answered a question about its audit log for long: its heads are unproven.
+    Unanswered {
+        /// Whose log.
+        node: NodeId,
+        /// The two heads it was asked about.
+        evidence: Evidence,
+    },
+    /// Evidence convicts a node, perhaps this one: told once in a run for each node.
+    Convicted {
+        /// Whom.
+        node: NodeId,
+        /// Of what.
+        conviction: Conviction,
+        /// The evidence: the bytes of its file.
+        evidence: Arc<[u8]>,
     },
     /// Another node says that a node's audit log contradicts itself, without a proof.
     InconsistencyReported {

@@ -43,6 +43,7 @@ impl State {
             }
             let step = self.book.observe(origin, note, *origin == peer);
             self.on_step(origin, step);
+            self.convict_found();
             if !self.book.awaits(origin) {
                 self.ask(origin);
             }
@@ -63,6 +64,11 @@ impl State {
             let pause = self.rng.between(PROOF_RETRY, PROOF_RETRY * 2);
             let at = self.now + pause.min(PROOF_RETRY_MAX);
             self.timers.set(Timer::Proof(*key), at);
+        }
+        if let Some(evidence) = self.book.unanswered(key)
+            && let Some(node) = self.book.node(key)
+        {
+            self.event(Event::Unanswered { node, evidence });
         }
     }
 
@@ -187,6 +193,7 @@ impl State {
         if weighs {
             let step = self.book.weigh(&alarm);
             self.on_step(&alarm.accused, step);
+            self.convict_found();
             return Ok(false);
         }
         let (news, step) = self.book.alarm(&alarm);
@@ -201,6 +208,7 @@ impl State {
         self.push_alarm(alarm, Some(link));
         self.persist_soon();
         self.on_step(&key, step);
+        self.convict_found();
         self.ask(&key);
         Ok(true)
     }

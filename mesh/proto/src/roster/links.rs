@@ -48,6 +48,8 @@ pub(super) struct Link {
     pub(super) questions: Bucket,
     /// Limits its summaries.
     pub(super) summaries: Bucket,
+    /// Limits evidence that it brings.
+    pub(super) evidence: Bucket,
     /// Up to where the peer was told of accepted heads.
     pub(super) heads_mark: u64,
     beats: Beats,
@@ -94,6 +96,7 @@ impl Link {
             introductions: Bucket::default(),
             questions: Bucket::default(),
             summaries: Bucket::default(),
+            evidence: Bucket::default(),
             heads_mark: 0,
             beats: Beats {
                 sent: 0,

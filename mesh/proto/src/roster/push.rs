@@ -16,7 +16,7 @@ use super::timers::Timer;
 use super::wire::{self, Standing, Told};
 use super::{Key, LinkId, SignedRecord};
 use crate::Instant;
-use crate::heads::HeldAlarm;
+use crate::heads::{HeldAlarm, Proof};
 
 /// One piece of news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,7 @@ enum Topic {
     Record(Key),
     Accusation { target: Key, accuser: Key },
     Alarm { accused: Key, reporter: Key },
+    Proof(Key),
 }
 
 /// What is said, and who knows it: whom it came from, and who told it since.
@@ -42,6 +43,7 @@ enum Said {
     Record,
     Accusation(Accusation),
     Alarm(HeldAlarm),
+    Proof(Proof),
 }
 
 /// What waits to be passed on.
@@ -108,10 +110,17 @@ impl State {
         self.push((topic, Said::Alarm(alarm)), from, false);
     }
 
+    /// Passes on evidence, to the accused as well.
+    pub(super) fn push_proof(&mut self, accused: Key, proof: Proof, from: Option<LinkId>) {
+        self.push((Topic::Proof(accused), Said::Proof(proof)), from, false);
+    }
+
     fn push(&mut self, (topic, said): (Topic, Said), from: Option<LinkId>, first: bool) {
         let storm = match topic {
             Topic::Own | Topic::Record(_) => &mut self.news.records,
-            Topic::Accusation { .. } | Topic::Alarm { .. } => &mut self.news.claims,
+            Topic::Accusation { .. } | Topic::Alarm { .. } | Topic::Proof(_) => {
+                &mut self.news.claims
+            }
         };
         storm.count(self.now);
         let pause = if storm.rages(self.now) {
@@ -225,7 +234,7 @@ impl State {
                 Topic::Own => true,
                 Topic::Record(key) => (many || (first && piece.first)) && *key != peer,
                 Topic::Accusation { target, .. } => few || *target == peer,
-                Topic::Alarm { .. } => many,
+                Topic::Alarm { .. } | Topic::Proof(_) => many,
             };
             chosen && !piece.known.contains(&link)
         };
@@ -240,10 +249,15 @@ impl State {
         let mut records: Vec<(Arc<SignedRecord>, Standing)> = Vec::new();
         let mut accusations = Vec::new();
         let mut alarms = Vec::new();
+        let mut proofs = Vec::new();
         for (topic, piece) in pieces {
             match (&piece.said, topic) {
                 (Said::Accusation(accusation), _) => accusations.push(*accusation),
                 (Said::Alarm(alarm), _) => alarms.push(alarm.clone()),
+                (Said::Proof(proof), Topic::Proof(accused)) => {
+                    proofs.push((*accused, Proof::clone(proof)));
+                }
+                (Said::Proof(_), _) => {}
                 (Said::Record, Topic::Record(key)) => {
                     records.extend(self.table.told(key));
                 }
@@ -267,6 +281,7 @@ impl State {
             frames.push(wire::accusations(&accusations));
         }
         frames.extend(wire::alarms(&alarms));
+        frames.extend(wire::proofs(&proofs));
         frames
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use openfang_audit::evidence::Evidence;
+
 use super::bucket::Bucket;
 use super::config::{
     BEAT, BEAT_LARGE, FORGET_EVERY, FULL_MESH_NODES, FULL_MESH_SLACK, PERSIST_AFTER, ROVE_MAX,
@@ -23,7 +25,7 @@ use super::{
 };
 use crate::Instant;
 use crate::dial::Dialer;
-use crate::heads::{Book, HeadView};
+use crate::heads::{Book, Convicted, HeadView};
 
 /// How late a timer must be before it means that this node itself stood still.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -43,6 +45,9 @@ pub struct State {
     pub(super) links: Links,
     pub(super) dialer: Dialer,
     pub(super) book: Book,
+    pub(super) convicted: Convicted,
+    /// Evidence against nodes that are not known yet, by what their names begin with.
+    pub(super) unclaimed: BTreeMap<String, Evidence>,
     pub(super) timers: Timers,
     pub(super) news: News,
     pub(super) out: Vec<Out>,
@@ -89,6 +94,8 @@ impl State {
             links: Links::default(),
             dialer: Dialer::default(),
             book: Book::default(),
+            convicted: Convicted::default(),
+            unclaimed: BTreeMap::new(),
             timers: Timers::default(),
             news: News::default(),
             out: Vec::new(),
@@ -131,6 +138,7 @@ impl State {
             In::DialFailed { dial, failures } => self.on_dial_failed(dial, &failures),
             In::SetAgents(agents) => self.set_agents(agents),
             In::SetAddrs(addrs) => self.set_addrs(addrs),
+            In::AddEvidence(files) => self.add_evidence(&files),
             In::SetHead(head) => self.set_head(head),
             In::AddBootstrap(addrs) => self.add_bootstrap(addrs),
             In::DropBootstrap(addrs) => self.drop_bootstrap(&addrs),
@@ -162,6 +170,7 @@ impl State {
             liveness: Liveness::Me,
             link: None,
             head: self.own_head_view(),
+            convicted: self.convicted.get(&self.me),
         });
         let others = self.table.iter().map(|(key, node)| NodeView {
             id: node.id,
@@ -169,6 +178,7 @@ impl State {
             liveness: node.liveness,
             link: self.link_view(key),
             head: self.book.view(key),
+            convicted: self.convicted.get(key),
         });
         let mut nodes: Vec<NodeView> = own.into_iter().chain(others).collect();
         nodes.sort_by_key(|node| node.id);
@@ -239,6 +249,9 @@ impl State {
         if let Some(log) = self.config.log {
             self.book.pin(self.config.me, log);
         }
+        let witness = self.config.cosigners.witness;
+        self.book
+            .set_witness_key(&Key::of(&self.config.me), witness);
         for (node, addrs) in known.addrs {
             for addr in addrs.into_iter().rev() {
                 self.dialer.remember(&node, addr);
@@ -250,7 +263,7 @@ impl State {
             if key == self.me || self.table.get(&key).is_some() {
                 continue;
             }
-            let log = record.record().log;
+            let (log, cosigners) = (record.record().log, record.record().cosigners);
             self.table.insert(record, self.rank(&key), self.now);
             self.table.set_unconfirmed(&key, Some(self.now));
             if let Some(node) = self.table.get_mut(&key) {
@@ -259,9 +272,11 @@ impl State {
             if let Some(log) = log {
                 self.book.pin(id, log);
             }
+            self.book.set_witness_key(&key, cosigners.witness);
             self.judge(&key);
         }
         self.out.clear();
+        self.convict_found();
     }
 
     fn on_timer(&mut self, timer: Timer) {
@@ -314,6 +329,8 @@ impl State {
             Frame::Ask(question) => self.on_ask(id, question),
             Frame::Answer { id: asked, answer } => self.on_answer(id, asked, answer),
             Frame::Bye => self.on_bye(id),
+            Frame::Proofs(proofs) => self.on_proofs(id, &proofs),
+            Frame::Convicted { reply, nodes } => self.on_convicted(id, reply, &nodes),
         }
     }
 

@@ -188,7 +188,8 @@ impl State {
         };
         let hearsay = node.hearsay;
         let (id, version) = (node.id, node.record.version());
-        let log = node.record.record().log;
+        let record = node.record.record();
+        let (log, cosigners) = (record.log, record.cosigners);
         self.event(Event::Recorded { node: id, version });
         self.judge(key);
         if agents_changed {
@@ -202,6 +203,9 @@ impl State {
                 self.ask(key);
             }
         }
+        self.book.set_witness_key(key, cosigners.witness);
+        self.claim_evidence(key, &id);
+        self.convict_found();
         if !hearsay {
             self.push_record(*key, link, first);
         }

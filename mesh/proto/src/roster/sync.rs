@@ -36,7 +36,8 @@ struct Difference {
 impl State {
     /// Returns the digest over the whole roster.
     pub(super) fn root(&mut self) -> Digest {
-        let changes = (self.table.changes(), self.book.alarm_changes());
+        let claims = self.book.alarm_changes() + self.convicted.changes();
+        let changes = (self.table.changes(), claims);
         if let Some((at, root)) = self.root
             && at == changes
         {
@@ -66,6 +67,9 @@ impl State {
         for alarm in self.book.alarms() {
             alarms.raw(alarm.accused.as_bytes());
             alarms.raw(alarm.reporter.as_bytes());
+        }
+        for key in self.convicted_here() {
+            alarms.raw(&[0; 32]).raw(key.as_bytes());
         }
         let alarms = digest(&alarms.finish(usize::MAX).unwrap_or_default());
         Digests { buckets, alarms }
@@ -167,6 +171,7 @@ impl State {
             for frame in wire::alarms(&alarms) {
                 self.send(id, frame);
             }
+            self.send_convicted(id, false);
         }
         if mask != 0 {
             self.send_summary(id, mask, false);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use openfang_id::{NetAddr, NodeId, Transport};
 
 use super::SignedRecord;
-use crate::heads::HeadView;
+use crate::heads::{Conviction, HeadView};
 
 /// The mesh at one moment: this node and every other one it knows, by ascending id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct NodeView {
     pub link: Option<LinkView>,
     /// What is held of its audit log.
     pub head: HeadView,
+    /// The evidence that convicts it, if any does.
+    pub convicted: Option<Conviction>,
 }
 
 /// Whether a node lives.

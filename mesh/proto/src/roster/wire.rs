@@ -1,5 +1,6 @@
 //! The messages of the sync stream, byte for byte.
 
+use openfang_audit::evidence::EVIDENCE_BYTES_MAX;
 use openfang_audit::proof::PROOF_HASHES_MAX;
 use openfang_audit::{HEAD_BYTES_MAX, Hash};
 
@@ -7,7 +8,7 @@ use super::accusation::{ACCUSATION_BYTES, Accusation};
 use super::record::{RawRecord, Version};
 use super::{Key, SignedRecord};
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::heads::{Alarm, CannotProve, HeldAlarm, Question};
+use crate::heads::{Alarm, CannotProve, HeldAlarm, Proof, Question};
 
 /// The longest message of the sync stream, in bytes.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
@@ -28,6 +29,10 @@ const RECORDS_MAX: usize = BODY_BYTES_MAX / 100;
 const HEADS_MAX: usize = 32;
 /// The most alarms of one message.
 const ALARMS_MAX: usize = BODY_BYTES_MAX / 138;
+/// The most pieces of evidence of one message: of the longest.
+pub(super) const PROOFS_MAX: usize = BODY_BYTES_MAX / (34 + EVIDENCE_BYTES_MAX);
+/// The most convicted nodes that one message tells of.
+pub(super) const CONVICTED_MAX: usize = BODY_BYTES_MAX / 32;
 
 const BEAT: u8 = 1;
 const RECORDS: u8 = 2;
@@ -39,6 +44,8 @@ const ALARMS: u8 = 7;
 const ASK: u8 = 8;
 const ANSWER: u8 = 9;
 const BYE: u8 = 10;
+const PROOFS: u8 = 11;
+const CONVICTED: u8 = 12;
 
 /// The first bytes of a SHA-256 over a part of the roster.
 pub(super) type Digest = [u8; DIGEST_BYTES];
@@ -76,6 +83,10 @@ pub(super) enum Frame<'a> {
     },
     /// This connection ends; I do not.
     Bye,
+    /// Evidence against nodes, as it is in files.
+    Proofs(Vec<(Key, &'a [u8])>),
+    /// The nodes I hold evidence against, by rising key; `reply` when it answers one.
+    Convicted { reply: bool, nodes: Vec<Key> },
 }
 
 /// A heartbeat.
@@ -243,6 +254,13 @@ impl<'a> Frame<'a> {
                 answer: decode_answer(&mut from)?,
             },
             BYE => Self::Bye,
+            PROOFS => Self::Proofs(list(&mut from, PROOFS_MAX, |from| {
+                Ok((Key::decode_from(from)?, from.bytes16(EVIDENCE_BYTES_MAX)?))
+            })?),
+            CONVICTED => Self::Convicted {
+                reply: from.bool()?,
+                nodes: decode_convicted(&mut from)?,
+            },
             value => {
                 let what = "sync message";
                 return Err(DecodeError::Unknown { what, value });
@@ -289,6 +307,16 @@ fn decode_entries(from: &mut Reader<'_>) -> Result<Vec<Entry>, DecodeError> {
         return Err(DecodeError::Invalid { what });
     }
     Ok(entries)
+}
+
+/// Reads the keys of convicted nodes; they must be in ascending order.
+fn decode_convicted(from: &mut Reader<'_>) -> Result<Vec<Key>, DecodeError> {
+    let nodes = list(from, CONVICTED_MAX, Key::decode_from)?;
+    if !nodes.is_sorted_by(|a, b| a < b) {
+        let what = "order of convicted nodes";
+        return Err(DecodeError::Invalid { what });
+    }
+    Ok(nodes)
 }
 
 fn decode_answer(from: &mut Reader<'_>) -> Result<Result<Vec<Hash>, CannotProve>, DecodeError> {
@@ -446,4 +474,31 @@ pub(super) fn answer(id: u32, answer: &Result<Vec<Hash>, CannotProve>) -> Vec<u8
 
 pub(super) fn bye() -> Vec<u8> {
     vec![BYE]
+}
+
+/// Writes pieces of evidence into as many messages as they need.
+pub(super) fn proofs(proofs: &[(Key, Proof)]) -> Vec<Vec<u8>> {
+    let parts = proofs.chunks(PROOFS_MAX);
+    let frames = parts.map(|part| {
+        let mut out = Writer::with_capacity(1_024 * part.len());
+        out.u8(PROOFS).count16(part.len());
+        for (accused, proof) in part {
+            out.raw(accused.as_bytes())
+                .check(proof.len(), EVIDENCE_BYTES_MAX)
+                .bytes16(proof);
+        }
+        done(out)
+    });
+    frames.collect()
+}
+
+/// Writes who is convicted: those with the lowest keys, if they are too many.
+pub(super) fn convicted(reply: bool, nodes: &[Key]) -> Vec<u8> {
+    let told = &nodes[..nodes.len().min(CONVICTED_MAX)];
+    let mut out = Writer::with_capacity(8 + 32 * told.len());
+    out.u8(CONVICTED).bool(reply).count16(told.len());
+    for node in told {
+        out.raw(node.as_bytes());
+    }
+    done(out)
 }

@@ -111,6 +111,7 @@ impl Plan {
                 witness: None,
                 mirror: Some(mirror),
             },
+            evidence: Vec::new(),
             state_dir: self.folder.path().join("mesh"),
             limits: Limits::default(),
         }
@@ -124,7 +125,8 @@ impl Plan {
             .expect("a generation");
         let log = self.peer.log.clone();
         let public = key.public();
-        let (desk, mender) = Desk::new(Some(key), quota_bytes, Some(log.clone()));
+        let desk = Desk::new(Some(key), quota_bytes, Some(log.clone()));
+        let mender = desk.mender().expect("the first");
         let host = DeskHost {
             desk: desk.clone(),
             log: log.clone(),
@@ -132,7 +134,11 @@ impl Plan {
         let started = Mesh::start(self.config(to, public), Arc::new(host)).await;
         let (mesh, owner) = started.expect("it starts");
         desk.attach(mesh.clone());
-        crate::wire::announce_heads(&log, &mesh);
+        if let Some(head) = log.head() {
+            mesh.set_head(head);
+        }
+        let announced = mesh.clone();
+        log.on_head(Box::new(move |head| announced.set_head(head)));
         let (shown, status) = watch::channel(Mirroring::none());
         let mut tasks = Tasks::new();
         let feeding = Feeding {

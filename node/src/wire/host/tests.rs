@@ -1,5 +1,7 @@
 //! The host over a real kernel and a real audit log.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -13,9 +15,10 @@ use openfang_ofp::roster;
 
 use super::*;
 use crate::clock::MachineClock;
+use crate::evidence;
 
 struct Node {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     host: NodeHost,
     owner: Owner,
     log: Log,
@@ -61,12 +64,25 @@ async fn node() -> Node {
         .spawn(manifest, &Principal::node())
         .await
         .expect("spawned");
+    let recorder = recorder(folder.path(), Some(log.clone()));
     Node {
-        _folder: folder,
-        host: NodeHost::new(kernel, Some(log.clone()), None, Desk::new(None, 0, None).0),
+        folder,
+        host: NodeHost::new(kernel, Some(log.clone()), nothing_asked(), recorder),
         owner,
         log,
     }
+}
+
+/// Peers may ask it nothing.
+fn nothing_asked() -> (Option<Window>, Desk) {
+    (None, Desk::new(None, 0, None))
+}
+
+/// A recorder that lets node 4 in, whatever it did.
+fn recorder(folder: &Path, log: Option<Log>) -> Arc<Recorder> {
+    let allowed = BTreeSet::from([keys(4).node_id()]);
+    let evidence = evidence::open(&folder.join("evidence"), keys(1).node_id(), allowed);
+    Arc::new(Recorder::new(log, evidence.desk))
 }
 
 fn request(agent: &str) -> Request {
@@ -216,11 +232,58 @@ async fn proofs_come_from_the_log() {
     assert_eq!(behind, Err(CannotProve::Behind { have: size + 4 }));
     assert_eq!(node.host.prove(2, 1).await, Err(CannotProve::Range));
     assert_eq!(node.log.health(), Health::Ok);
-    let silent = NodeHost::new(
-        node.host.kernel.clone(),
-        None,
-        None,
-        Desk::new(None, 0, None).0,
-    );
+    let recorder = recorder(node.folder.path(), None);
+    let silent = NodeHost::new(node.host.kernel.clone(), None, nothing_asked(), recorder);
     assert_eq!(silent.prove(1, 2).await, Err(CannotProve::Range));
+}
+
+#[tokio::test]
+async fn a_node_that_evidence_convicts_is_not_served_until_the_operator_allows_it() {
+    let node = node().await;
+    let convict = |byte: u8| {
+        node.host
+            .on_event(MeshEvent::Roster(roster::Event::Convicted {
+                node: keys(byte).node_id(),
+                conviction: openfang_mesh::Conviction {
+                    kind: openfang_audit::evidence::EvidenceKind::Fork,
+                    evidence: Hash::from_bytes([0xcd; 32]),
+                },
+                evidence: Arc::from(&b"{}"[..]),
+            }));
+    };
+    let call = async |byte: u8| {
+        let from = keys(byte).node_id();
+        let call = node
+            .host
+            .call(from, request("echo"), CancellationToken::new());
+        call.await.map(|_frames| ())
+    };
+    assert_eq!(call(2).await, Ok(()));
+    for byte in [1, 2, 4] {
+        convict(byte);
+    }
+    let Err(Failure::Refused { reason }) = call(2).await else {
+        panic!("taken");
+    };
+    let file = format!("{}.json", "cd".repeat(32));
+    assert!(
+        reason.contains(&format!("fork, evidence {file}")),
+        "{reason}"
+    );
+    assert_eq!(call(4).await, Ok(()), "the operator allows it");
+    assert_eq!(call(3).await, Ok(()), "it has done nothing");
+    assert_eq!(call(1).await, Ok(()), "itself");
+    Auditor::new(node.log.clone())
+        .record(Event::node_stop("test"))
+        .await
+        .expect("logged");
+    let lines = node.log.recent(50).expect("read");
+    let told = |line: &openfang_audit::Line| {
+        line.ev == "peer_refused" && format!("{line:?}").contains(&file)
+    };
+    assert_eq!(
+        lines.iter().filter(|line| told(line)).count(),
+        1,
+        "{lines:?}"
+    );
 }

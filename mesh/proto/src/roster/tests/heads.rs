@@ -195,6 +195,9 @@ fn silence_convicts_nobody_and_is_asked_again() {
         accepted: Some(10),
     };
     assert_eq!(view(&bus, 0), unproven);
+    let told = bus.take_events(0);
+    let unanswered = |event: &&Event| matches!(event, Event::Unanswered { .. });
+    assert_eq!(told.iter().filter(unanswered).count(), 1, "{told:?}");
     assert!(bus.questions.len() > 10, "{}", bus.questions.len());
     answer_from(&mut bus, 1, leaves(20, 0));
     bus.pass(Duration::from_secs(10));

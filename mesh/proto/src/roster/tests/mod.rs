@@ -10,6 +10,7 @@ mod heads;
 mod liveness;
 mod merge;
 mod own;
+mod proven;
 mod records;
 mod sync;
 
