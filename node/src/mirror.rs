@@ -22,7 +22,6 @@ pub use peer_tiles::{Holds, NoTile, PeerTiles, PeerTilesError};
 
 pub(crate) use answering::Desk;
 pub(crate) use feeding::{Feeding, feed};
-pub(crate) use mending::Mender;
 
 /// Waits until every mirror that can be reached holds all that is in the log now.
 pub(crate) async fn copied(log: &Log, mut mirroring: watch::Receiver<Mirroring>) {

@@ -33,7 +33,7 @@ use crate::daemon::Daemon;
 use crate::evidence::Around;
 use crate::home::{HomeError, Lock};
 use crate::keys::KeyFileError;
-use crate::mirror::{self, Desk, Feeding, Mender};
+use crate::mirror::{self, Desk, Feeding};
 use crate::own_log::{Anew, Found, OwnLog};
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
@@ -393,8 +393,7 @@ async fn start_and_serve(
     let about = (recorder, std::mem::take(&mut evidence.files));
     let windows = open_windows(prepared);
     let public = windows.2.clone();
-    let (mesh, counter, (copies, mender)) =
-        start_mesh(prepared, parts, &kernel, (about, windows)).await?;
+    let (mesh, counter, copies) = start_mesh(prepared, parts, &kernel, (about, windows)).await?;
     neighbours.attach(mesh.clone(), kernel.list());
     let listen_at = prepared.listen_again.unwrap_or(config.api.listen);
     let listener = listen(listen_at).await?;
@@ -426,7 +425,6 @@ async fn start_and_serve(
         auditor,
         evidence,
         copies,
-        mender,
         counter,
         log: parts.log.clone(),
         shown,
@@ -506,13 +504,13 @@ async fn start_mesh(
     parts: &mut Parts,
     kernel: &Kernel,
     ((recorder, evidence), (window, counter, _public)): (Known, Windows),
-) -> Result<(Mesh, Option<(Window, Counter)>, (Desk, Mender)), RunError> {
+) -> Result<(Mesh, Option<(Window, Counter)>, Desk), RunError> {
     let Prepared { config, keys, .. } = prepared;
     let cosigners = Cosigners {
         witness: prepared.witness.as_ref().map(RoleKey::public),
         mirror: prepared.mirror.as_ref().map(RoleKey::public),
     };
-    let (desk, mender) = Desk::new(
+    let desk = Desk::new(
         prepared.mirror.clone(),
         config.audit.mirror_quota_bytes,
         parts.log.clone(),
@@ -527,7 +525,7 @@ async fn start_mesh(
     .await?;
     parts.mesh = Some(owner);
     desk.attach(mesh.clone());
-    Ok((mesh, window.zip(counter), (desk, mender)))
+    Ok((mesh, window.zip(counter), desk))
 }
 
 /// Starts to ask the peers what they know of the audit log of this node.
@@ -586,7 +584,6 @@ struct Duties {
     auditor: Auditor,
     evidence: evidence::Opened,
     copies: Desk,
-    mender: Mender,
     /// Where this node cosigns, if it does.
     counter: Option<(Window, Counter)>,
     log: Option<Log>,
@@ -602,6 +599,9 @@ impl Duties {
         tasks.start("entangle", entangling);
         let keeping = evidence.keeper.run(self.auditor, tasks.token());
         tasks.start("evidence", keeping);
+        if let Some(mender) = self.copies.mender() {
+            tasks.start("mender", mender.run(mesh.clone(), tasks.token()));
+        }
         let around = Around {
             mesh: mesh.clone(),
             copies: self.copies,
@@ -613,7 +613,6 @@ impl Duties {
             let counter = counter.run(mesh.clone(), quarantine, tasks.token());
             tasks.start("witness", counter);
         }
-        tasks.start("mender", self.mender.run(mesh.clone(), tasks.token()));
         let Some(log) = self.log else {
             return;
         };

@@ -42,6 +42,8 @@ struct Inner {
     mesh: OnceLock<Mesh>,
     /// Where copies go that turn out to be damaged.
     damaged: mpsc::Sender<Damaged>,
+    /// Until it runs.
+    mender: Mutex<Option<Mender>>,
     /// What is answered at once. The mesh gives up waiting before a slow disk does; the work goes on.
     places: Arc<Semaphore>,
 }
@@ -75,22 +77,28 @@ enum Wanted {
 }
 
 impl Desk {
-    /// Makes a desk, and who mends its copies: it serves a log, and keeps copies when there is a key for it.
-    pub(crate) fn new(key: Option<RoleKey>, quota_bytes: u64, log: Option<Log>) -> (Self, Mender) {
+    /// Makes a desk: it serves a log, and keeps copies when there is a key for it.
+    pub(crate) fn new(key: Option<RoleKey>, quota_bytes: u64, log: Option<Log>) -> Self {
         let keeping = key.map(|key| Keeping {
             key,
             quota_bytes,
             copies: Mutex::new(None),
         });
         let (damaged, mender) = mending::mender();
-        let desk = Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             keeping,
             log,
             mesh: OnceLock::new(),
             damaged,
+            mender: Mutex::new(Some(mender)),
             places: Arc::new(Semaphore::new(QUESTIONS_MAX)),
-        }));
-        (desk, mender)
+        }))
+    }
+
+    /// Returns who mends the copies, once; the node has to run it.
+    pub(crate) fn mender(&self) -> Option<Mender> {
+        let mut mender = self.0.mender.lock().unwrap_or_else(PoisonError::into_inner);
+        mender.take()
     }
 
     /// Connects the mesh, once: it knows whose log is whose.

@@ -125,7 +125,8 @@ impl Plan {
             .expect("a generation");
         let log = self.peer.log.clone();
         let public = key.public();
-        let (desk, mender) = Desk::new(Some(key), quota_bytes, Some(log.clone()));
+        let desk = Desk::new(Some(key), quota_bytes, Some(log.clone()));
+        let mender = desk.mender().expect("the first");
         let host = DeskHost {
             desk: desk.clone(),
             log: log.clone(),

@@ -75,7 +75,7 @@ async fn node() -> Node {
 
 /// Peers may ask it nothing.
 fn nothing_asked() -> (Option<Window>, Desk) {
-    (None, Desk::new(None, 0, None).0)
+    (None, Desk::new(None, 0, None))
 }
 
 /// A recorder that lets node 4 in, whatever it did.
