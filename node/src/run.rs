@@ -5,42 +5,43 @@
 //! `daemon.json` is written. Shutdown is the same list upwards. A start that fails half-way takes
 //! the same way back.
 
+mod audit;
+mod error;
+mod prepared;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openfang_audit::collect::{Collector, Witnessing};
-use openfang_audit::cosign::Role;
-use openfang_audit::feed::{Mirroring, Pace};
-use openfang_audit::inquiry::Signing;
-use openfang_audit::{Event, Log, Origin};
-use openfang_id::{Keys, NodeId, NodeName};
+use openfang_audit::feed::Mirroring;
+use openfang_audit::{Event, Log};
+use openfang_id::{NodeId, NodeName};
 use openfang_kernel::ports::Neighbours;
 use openfang_kernel::{Auditor, Kernel};
-use openfang_mesh::{Cosigners, Mesh, StartError, Status};
+use openfang_mesh::{Cosigners, Mesh, Status};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{self, MachineClock, NoRandom};
-use crate::config::{Config, ConfigErrors, Fingerprint, Lookup, NotText};
+use crate::clock::{self, MachineClock};
+use crate::config::Config;
 use crate::cosigner::RoleKey;
 use crate::daemon::Daemon;
-use crate::evidence::Around;
-use crate::home::{HomeError, Lock};
-use crate::keys::KeyFileError;
-use crate::mirror::{self, Desk, Feeding};
-use crate::own_log::{Anew, Found, OwnLog};
+use crate::mirror::{self, Desk};
+use crate::own_log::{Anew, Found};
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
-use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Window};
-use crate::{
-    VERSION, audit_epoch, config, entangle, evidence, files, hardening, keys, notify, wire,
+use crate::witness::{Counter, Window};
+use crate::{evidence, notify, wire};
+
+use audit::{
+    Duties, Known, Shown, Windows, anew, log_start, open_audit, open_windows, start_settling,
 };
+pub use error::RunError;
+pub use prepared::{Prepared, prepare};
 
 /// How long turns and requests may run on once the node was told to stop.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -53,23 +54,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a part has to end when its grace is over: more is a fault, and does not keep the node.
 const PART_END: Duration = Duration::from_secs(3);
 
-/// What was read before anything was started. Holds the home.
-#[derive(Debug)]
-#[must_use = "dropping it gives the home back"]
-pub struct Prepared {
-    config: Config,
-    keys: Keys,
-    witness: Option<RoleKey>,
-    mirror: Option<RoleKey>,
-    model_keys: openfang_kernel::ModelKeys,
-    notify_socket: Option<zeroize::Zeroizing<String>>,
-    /// Where the API listens when the node starts anew.
-    listen_again: Option<SocketAddr>,
-    /// What was found of the audit log before the node started anew.
-    found_before: Option<Found>,
-    lock: Lock,
-}
-
 /// What a node that serves says of itself.
 #[derive(Debug, Clone)]
 pub struct Ready {
@@ -81,215 +65,6 @@ pub struct Ready {
     pub node_name: NodeName,
     /// Whether the mesh is on, in words.
     pub network: String,
-}
-
-/// Why a node did not start, or did not run to its end. Every message ends with what mends it.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The home cannot be used.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// The configuration is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigErrors),
-    /// A variable of the environment holds no text.
-    #[error(transparent)]
-    Environment(#[from] NotText),
-    /// The keys cannot be used.
-    #[error(transparent)]
-    Keys(#[from] KeyFileError),
-    /// No random numbers.
-    #[error("{0}\n    mend: check that getrandom(2) is allowed here")]
-    Random(#[from] NoRandom),
-    /// The audit log cannot be used.
-    #[error(
-        "{0}\n    mend: openfang audit verify says what is wrong with it; openfang audit repair mends it from copies that peers have"
-    )]
-    Audit(#[from] openfang_audit::OpenError),
-    /// The number of the audit log cannot be read or written.
-    #[error(
-        "audit.epoch, the number of the audit log: {why}\n    mend: check its permissions and df -h; when it is damaged, write the number at the end of the first line of audit.d/floor into it"
-    )]
-    Epoch {
-        /// What the system said.
-        #[source]
-        why: io::Error,
-    },
-    /// The start could not be logged.
-    #[error("the start cannot be logged: {0}\n    mend: openfang audit verify, df -h")]
-    NotLogged(#[source] openfang_kernel::AuditError),
-    /// The kernel did not open.
-    #[error("{0}\n    mend: check the folder data in the home, df -h")]
-    Kernel(#[from] openfang_kernel::OpenError),
-    /// The mesh did not start.
-    #[error("{why}\n    mend: {}", mend_mesh(why))]
-    Mesh {
-        /// What went wrong.
-        #[from]
-        why: StartError,
-    },
-    /// The address of the API is taken.
-    #[error("api_listen {listen} is in use by another process\n    mend: openfang stop if it is an openfang daemon of another home, or api_listen = \"127.0.0.1:{}\"", other_port(*.listen))]
-    ApiInUse {
-        /// Where it would have listened.
-        listen: SocketAddr,
-    },
-    /// The API cannot listen.
-    #[error("api_listen {listen}: {why}\n    mend: api_listen = \"127.0.0.1:4200\"")]
-    ApiListen {
-        /// Where it would have listened.
-        listen: SocketAddr,
-        /// What the system said.
-        #[source]
-        why: io::Error,
-    },
-    /// A file of the home cannot be written.
-    #[error("{path} cannot be written: {why}\n    mend: {}", files::mend(path, why.kind()))]
-    Write {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        why: io::Error,
-    },
-    /// A part of the node failed while it ran.
-    #[error("{0}\n    mend: openfang start, and report what the log says before this")]
-    Task(#[from] TaskFailure),
-    /// Told to stop a second time.
-    #[error("ended at once: turns that ran were cut\n    mend: openfang start")]
-    Interrupted,
-}
-
-impl RunError {
-    /// Whether the configuration has to be changed: exit code 64.
-    #[must_use]
-    pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Environment(_))
-    }
-}
-
-fn mend_mesh(why: &StartError) -> &'static str {
-    match why {
-        StartError::InUse { .. } => {
-            "another port in network.listen_addr, or end the process that listens there"
-        }
-        StartError::Listen { .. } => "network.listen_addr = \"127.0.0.1:4200\"",
-        StartError::State { .. } => "make the folder mesh in the home writable",
-        StartError::Incarnation { .. } => "remove the file that is named, then: openfang start",
-        StartError::Transport { .. } => {
-            "check /etc/resolv.conf; network.enabled = false starts without a mesh"
-        }
-    }
-}
-
-fn other_port(listen: SocketAddr) -> u16 {
-    listen.port().checked_add(1).unwrap_or(4200)
-}
-
-/// Takes the home and reads everything the node is told. Opens no port and changes nothing on the
-/// disk; before it reads the first secret, it has the process write no core file.
-///
-/// # Errors
-/// Whatever would keep the node from starting, with what mends it.
-pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prepared, RunError> {
-    home.check_private()?;
-    let lock = home.lock()?;
-    let hardened = hardening::no_core_dumps();
-    let mut config = config::load(home, environment)?;
-    if let Err(why) = hardened {
-        let warning = format!("a crash may write the secrets of this node to a core file: {why}");
-        config.warnings.push(warning);
-    }
-    let seed = keys::load(&home.node_key())?;
-    let keys = seed.keys();
-    let mut role_key = |role, does| {
-        RoleKey::choose(home, &seed, &keys.node_id(), role).unwrap_or_else(|why| {
-            let warning =
-                format!("this node {does} no audit logs: its folder cannot be read: {why}");
-            config.warnings.push(warning);
-            None
-        })
-    };
-    let witness = role_key(Role::Witness, "witnesses");
-    let mirror =
-        role_key(Role::Mirror, "mirrors").filter(|_key| config.audit.mirror_quota_bytes > 0);
-    let mut model_keys = openfang_kernel::ModelKeys::default();
-    for variable in openfang_kernel::provider::key_variables() {
-        if let Some(key) = environment(variable)? {
-            model_keys.insert(variable, key);
-        }
-    }
-    Ok(Prepared {
-        config,
-        keys,
-        witness,
-        mirror,
-        model_keys,
-        notify_socket: environment(notify::VARIABLE)?,
-        listen_again: None,
-        found_before: None,
-        lock,
-    })
-}
-
-impl Prepared {
-    /// Returns the configuration.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Prepares for another start, with another audit log or the one that peers know.
-    fn begin_anew(&mut self, anew: &Anew, listen: Option<SocketAddr>) -> Result<(), RunError> {
-        let epoch = |why| RunError::Epoch { why };
-        let now = audit_epoch::current(&self.config.home).map_err(epoch)?;
-        let (to, last) = match anew {
-            Anew::Next { last } => (audit_epoch::next(now).map_err(epoch)?, last.as_ref()),
-            Anew::Follow { epoch } => (*epoch, None),
-        };
-        audit_epoch::turn(&self.config, to, last).map_err(epoch)?;
-        self.listen_again = listen;
-        self.found_before = match anew {
-            Anew::Next { .. } => None,
-            // Whoever forgot its log has forgotten what it has cosigned.
-            Anew::Follow { .. } => {
-                self.forget_cosigners()?;
-                Some(Found::Gone)
-            }
-        };
-        Ok(())
-    }
-
-    /// Retires the keys with which this node cosigns.
-    fn forget_cosigners(&mut self) -> Result<(), RunError> {
-        let seed = keys::load(&self.config.home.node_key())?;
-        for (key, role) in [
-            (&mut self.witness, Role::Witness),
-            (&mut self.mirror, Role::Mirror),
-        ] {
-            if let Some(forgotten) = key.take() {
-                let failed = |why| RunError::Write {
-                    path: self.config.home.audit_dir(),
-                    why,
-                };
-                forgotten.forget().map_err(failed)?;
-                *key = RoleKey::choose(&self.config.home, &seed, &self.keys.node_id(), role)
-                    .map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the keys of the node.
-    pub(crate) fn keys(&self) -> &Keys {
-        &self.keys
-    }
-
-    /// Returns who the node is.
-    #[must_use]
-    pub fn node_id(&self) -> NodeId {
-        self.keys.node_id()
-    }
 }
 
 /// Runs a node until it is told to stop; `on_ready` is called once when it serves.
@@ -375,6 +150,21 @@ async fn start_and_serve(
     parts: &mut Parts,
     on_ready: &mut Option<impl FnOnce(&Ready)>,
 ) -> Result<Ended, RunError> {
+    let ready = start(prepared, parts).await?;
+    parts.announced = true;
+    announce(prepared, "READY=1");
+    if let Some(on_ready) = on_ready.take() {
+        on_ready(&ready);
+    }
+    tracing::info!(
+        api.listen = %ready.daemon.listen_addr, node.id = %ready.node_id, node.name = %ready.node_name,
+        network = ready.network, "ready"
+    );
+    parts.end().await
+}
+
+/// Starts everything, in order.
+async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError> {
     let Prepared { config, keys, .. } = prepared;
     let auditor = open_audit(prepared, parts)?;
     let mut evidence = evidence::open(
@@ -403,7 +193,6 @@ async fn start_and_serve(
     })?;
     parts.listen_addr = Some(listen_addr);
     let signing = start_settling(prepared, parts, &mesh);
-    let shutdown = parts.shutdown.clone();
     let shown = Shown::new();
     parts.mirroring = Some(shown.mirroring.subscribe());
     let state = wire::api_state(
@@ -417,7 +206,7 @@ async fn start_and_serve(
             mirroring: shown.mirroring.subscribe(),
             signing,
             witness: public,
-            shutdown: shutdown.clone(),
+            shutdown: parts.shutdown.clone(),
         },
     );
     let mut tasks = Tasks::new();
@@ -430,48 +219,14 @@ async fn start_and_serve(
         shown,
     };
     duties.start(&mut tasks, prepared, &mesh);
-    let stop = shutdown.clone();
+    let stop = parts.shutdown.clone();
     tasks.start("api", async move {
         if let Err(why) = openfang_api::serve(listener, openfang_api::router(state), stop).await {
             tracing::error!(error = %why, "the API ended");
         }
     });
-    let tasks = parts.tasks.insert(tasks);
-    let ready = ready(prepared, &mesh, listen_addr)?;
-    parts.announced = true;
-    announce(prepared, "READY=1");
-    if let Some(on_ready) = on_ready.take() {
-        on_ready(&ready);
-    }
-    tracing::info!(
-        api.listen = %listen_addr, node.id = %ready.node_id, node.name = %ready.node_name,
-        network = ready.network, "ready"
-    );
-    tokio::select! {
-        biased;
-        () = shutdown.cancelled() => Ok(Ended::Wish("POST /api/shutdown")),
-        anew = anew(&mut parts.settling) => Ok(Ended::Anew(anew)),
-        failure = tasks.failure() => Err(failure.into()),
-        () = mesh_ended(&mut parts.mesh) => Err(TaskFailure::Ended("mesh").into()),
-        () = kernel_ended(&mut parts.kernel) => Err(TaskFailure::Ended("kernel").into()),
-    }
-}
-
-/// What takes note of others, and what is known against them.
-type Known = (Arc<wire::Recorder>, Vec<Vec<u8>>);
-/// Where this node cosigns: for the mesh, and for everybody.
-type Windows = (Option<Window>, Option<Counter>, Option<Arc<PublicWindow>>);
-
-/// Opens the window of the witness for the mesh, and for everybody where logs elsewhere are witnessed.
-fn open_windows(prepared: &Prepared) -> Windows {
-    let logs = &prepared.config.audit.witness_logs;
-    let logs = witness::trusted(logs, &prepared.keys.node_id());
-    let Some(key) = prepared.witness.clone() else {
-        return (None, None, None);
-    };
-    let (window, counter) = witness::counter(key, logs.clone());
-    let public = (!logs.is_empty()).then(|| Arc::new(PublicWindow::new(window.clone(), &logs)));
-    (Some(window), Some(counter), public)
+    parts.tasks = Some(tasks);
+    ready(prepared, &mesh, listen_addr)
 }
 
 /// Opens the kernel. The entry of the start is the first in the queue of the log; the database opens
@@ -528,170 +283,11 @@ async fn start_mesh(
     Ok((mesh, window.zip(counter), desk))
 }
 
-/// Starts to ask the peers what they know of the audit log of this node.
-fn start_settling(prepared: &Prepared, parts: &mut Parts, mesh: &Mesh) -> watch::Receiver<Signing> {
-    let (shown, signing) = watch::channel(Signing::Free);
-    let (Some(log), Some(found)) = (&parts.log, parts.found) else {
-        return signing;
-    };
-    let Prepared { config, keys, .. } = prepared;
-    let own = OwnLog {
-        log: log.clone(),
-        mesh: mesh.clone(),
-        me: (keys.node_id(), keys.log.verifying_key()),
-        log_path: config.audit.log_path.clone(),
-        found,
-        strict: config.audit.require_peer_floor,
-        expects_peers: !config.network.bootstrap.is_empty(),
-        shown,
-    };
-    let stop = parts.shutdown.clone();
-    parts.settling.spawn(own.settle(stop));
-    signing
-}
-
-/// Waits for the audit log to need a new beginning.
-async fn anew(settling: &mut JoinSet<Option<Anew>>) -> Anew {
-    while let Some(settled) = settling.join_next().await {
-        match settled {
-            Ok(Some(anew)) => return anew,
-            Ok(None) => {}
-            Err(why) => {
-                tracing::error!(error = %why, "asking the peers about the audit log failed: it is not signed")
-            }
-        }
+async fn tasks_failed(tasks: &mut Option<Tasks>) -> TaskFailure {
+    match tasks {
+        Some(tasks) => tasks.failure().await,
+        None => std::future::pending().await,
     }
-    std::future::pending().await
-}
-
-/// How it stands with those who cosign the log, for whoever asks.
-struct Shown {
-    witnessing: watch::Sender<Witnessing>,
-    mirroring: watch::Sender<Mirroring>,
-}
-
-impl Shown {
-    fn new() -> Self {
-        Self {
-            witnessing: watch::Sender::new(Collector::new().status()),
-            mirroring: watch::Sender::new(Mirroring::none()),
-        }
-    }
-}
-
-/// What this node does about audit logs.
-struct Duties {
-    auditor: Auditor,
-    evidence: evidence::Opened,
-    copies: Desk,
-    /// Where this node cosigns, if it does.
-    counter: Option<(Window, Counter)>,
-    log: Option<Log>,
-    shown: Shown,
-}
-
-impl Duties {
-    /// Starts to keep evidence and to look for it, to cosign for others and for the own log, to
-    /// announce that, and to ask others to cosign.
-    fn start(self, tasks: &mut Tasks, prepared: &Prepared, mesh: &Mesh) {
-        let evidence = self.evidence;
-        let entangling = entangle::entangle(self.auditor.clone(), mesh.clone(), tasks.token());
-        tasks.start("entangle", entangling);
-        let keeping = evidence.keeper.run(self.auditor, tasks.token());
-        tasks.start("evidence", keeping);
-        if let Some(mender) = self.copies.mender() {
-            tasks.start("mender", mender.run(mesh.clone(), tasks.token()));
-        }
-        let around = Around {
-            mesh: mesh.clone(),
-            copies: self.copies,
-        };
-        tasks.start("forks", evidence.forks.run(around, tasks.token()));
-        let (window, counter) = self.counter.unzip();
-        if let Some(counter) = counter {
-            let quarantine = evidence.desk.quarantine().clone();
-            let counter = counter.run(mesh.clone(), quarantine, tasks.token());
-            tasks.start("witness", counter);
-        }
-        let Some(log) = self.log else {
-            return;
-        };
-        let key = prepared.witness.as_ref().map(RoleKey::cosigner_key);
-        let announcing = Announcing {
-            log: log.clone(),
-            mesh: mesh.clone(),
-            witness: window.zip(key.cloned()),
-        };
-        tasks.start("heads", witness::announce(announcing, tasks.token()));
-        start_cosigners(tasks, prepared, (&log, mesh), self.shown);
-    }
-}
-
-/// Starts to ask others to cosign the log and to keep copies of it.
-fn start_cosigners(
-    tasks: &mut Tasks,
-    prepared: &Prepared,
-    (log, mesh): (&Log, &Mesh),
-    shown: Shown,
-) {
-    let home = &prepared.config.home;
-    let asking = Asking {
-        log: log.clone(),
-        mesh: mesh.clone(),
-        path: home.cosigned_head(),
-        policy: home.audit_policy(),
-        key: prepared.keys.log.verifying_key(),
-        shown: shown.witnessing,
-    };
-    tasks.start("cosignatures", witness::collect(asking, tasks.token()));
-    let feeding = Feeding {
-        log: log.clone(),
-        key: prepared.keys.log.verifying_key(),
-        mesh: mesh.clone(),
-        folder: home.mirrored_heads(),
-        pace: Pace::default(),
-        shown: shown.mirroring,
-    };
-    tasks.start("copies", mirror::feed(feeding, tasks.token()));
-}
-
-/// Logs the start, and what of the configuration changed since the last one.
-async fn log_start(
-    prepared: &Prepared,
-    auditor: &Auditor,
-    log: Option<&Log>,
-) -> Result<(), RunError> {
-    let config = &prepared.config;
-    if let Some(log) = log.filter(|log| log.size() == 0 && log.epoch() > audit_epoch::FIRST) {
-        let before = Origin::of(&prepared.node_id(), log.epoch() - 1);
-        let last = audit_epoch::last_head(&config.home);
-        let last = last.map_err(|why| RunError::Epoch { why })?;
-        let last = last.filter(|last| last.origin == before);
-        let began = Event::epoch_start(&before, last.as_ref());
-        auditor.record(began).await.map_err(RunError::NotLogged)?;
-    }
-    auditor
-        .record(Event::node_start(VERSION))
-        .await
-        .map_err(RunError::NotLogged)?;
-    let before = Fingerprint::load(&config.home);
-    if before.as_ref() == Some(&config.fingerprint) {
-        return Ok(());
-    }
-    if let Some(before) = before {
-        let changes = config.fingerprint.changes(&before).join(" ");
-        auditor
-            .record(Event::config_change(&format!("config.toml: {changes}")))
-            .await
-            .map_err(RunError::NotLogged)?;
-    }
-    config
-        .fingerprint
-        .save(&config.home)
-        .map_err(|why| RunError::Write {
-            path: config.home.fingerprint(),
-            why,
-        })
 }
 
 async fn mesh_ended(owner: &mut Option<openfang_mesh::Owner>) {
@@ -706,43 +302,6 @@ async fn kernel_ended(owner: &mut Option<openfang_kernel::Owner>) {
         Some(owner) => owner.ended().await,
         None => std::future::pending().await,
     }
-}
-
-fn open_audit(prepared: &Prepared, parts: &mut Parts) -> Result<Auditor, RunError> {
-    let Prepared { config, keys, .. } = prepared;
-    if !config.audit.enabled {
-        parts.auditor = Some(Auditor::disabled());
-        return Ok(Auditor::disabled());
-    }
-    // Without a mesh there is nobody to ask.
-    let asks = config.network.enabled && config.network.secret.is_some();
-    let start = audit_epoch::of_start(config, asks).map_err(|why| RunError::Epoch { why })?;
-    let (epoch, mut found) = (start.epoch, prepared.found_before.unwrap_or(start.found));
-    let options = openfang_audit::Options {
-        log_path: config.audit.log_path.clone(),
-        dir: config.home.audit_dir(),
-        node: keys.node_id(),
-        key: keys.log.clone(),
-        boot: u64::from_be_bytes(clock::random()?),
-        epoch,
-        held: asks,
-    };
-    let (log, opened) = Log::open(options, Arc::new(MachineClock))?;
-    tracing::info!(audit.entries = opened.size, "audit log opened");
-    if opened.floor_was_missing {
-        found = Found::NoFloor;
-    }
-    parts.found = asks.then_some(found);
-    for recovered in &opened.recovered {
-        tracing::warn!(
-            bytes = recovered.bytes, kept = %recovered.kept.display(),
-            "the end of the audit log was never finished: cut off and kept"
-        );
-    }
-    let auditor = Auditor::new(log.clone());
-    parts.log = Some(log);
-    parts.auditor = Some(auditor.clone());
-    Ok(auditor)
 }
 
 async fn listen(listen: SocketAddr) -> Result<TcpListener, RunError> {
@@ -803,6 +362,18 @@ async fn within(limit: Duration, part: &'static str, end: impl Future<Output = (
 }
 
 impl Parts {
+    /// Waits for the first reason to stop.
+    async fn end(&mut self) -> Result<Ended, RunError> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Ok(Ended::Wish("POST /api/shutdown")),
+            anew = anew(&mut self.settling) => Ok(Ended::Anew(anew)),
+            failure = tasks_failed(&mut self.tasks) => Err(failure.into()),
+            () = mesh_ended(&mut self.mesh) => Err(TaskFailure::Ended("mesh").into()),
+            () = kernel_ended(&mut self.kernel) => Err(TaskFailure::Ended("kernel").into()),
+        }
+    }
+
     /// Stops what was started, the last first. Logs what goes wrong: there is nobody to return it to.
     async fn stop(&mut self, prepared: &Prepared, reason: &str) {
         announce(prepared, "STOPPING=1");

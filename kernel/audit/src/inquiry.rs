@@ -92,8 +92,15 @@ pub struct Inquiry {
     witnesses: usize,
     more: bool,
     peers: BTreeMap<NodeId, Peer>,
-    /// Epoch, size, root: and who knows it.
-    heads: BTreeMap<(u32, u64), Vec<(Checkpoint, BTreeSet<NodeId>)>>,
+    /// By epoch and size.
+    heads: BTreeMap<(u32, u64), Vec<Known>>,
+}
+
+/// A head of the log, and who knows it.
+#[derive(Debug)]
+struct Known {
+    head: Checkpoint,
+    by: BTreeSet<NodeId>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -175,11 +182,14 @@ impl Inquiry {
         for note in notes.take(NOTES_MAX) {
             if let Some((epoch, head)) = self.open(note) {
                 let known = self.heads.entry((epoch, head.size)).or_default();
-                match known.iter_mut().find(|(other, _)| *other == head) {
-                    Some((_, by)) => {
-                        by.insert(node);
+                match known.iter_mut().find(|known| known.head == head) {
+                    Some(known) => {
+                        known.by.insert(node);
                     }
-                    None => known.push((head, BTreeSet::from([node]))),
+                    None => known.push(Known {
+                        head,
+                        by: BTreeSet::from([node]),
+                    }),
                 }
             }
         }
@@ -211,7 +221,7 @@ impl Inquiry {
     pub fn heads(&self) -> impl Iterator<Item = (&Checkpoint, &BTreeSet<NodeId>)> {
         let own = self.heads.range((self.epoch, 0)..=(self.epoch, u64::MAX));
         let all = own.rev().flat_map(|(_, heads)| heads);
-        all.map(|(head, by)| (head, by))
+        all.map(|known| (&known.head, &known.by))
     }
 
     /// Returns the last epoch that others know, when it is behind that of the log.

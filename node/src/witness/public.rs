@@ -107,7 +107,8 @@ mod tests {
     use openfang_id::{NodeSeed, SigningKey};
     use openfang_mesh::Verb;
 
-    use super::super::{WitnessKey, counter};
+    use super::super::counter;
+    use crate::cosigner::RoleKey;
     use crate::home::Home;
 
     const NAME: &str = "log.example/one";
@@ -136,7 +137,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let seed = NodeSeed::from_bytes([1; 32]);
         let own = seed.keys().node_id();
-        let key = WitnessKey::choose(&Home::at(folder.path()), &seed, &own);
+        let key = RoleKey::choose(
+            &Home::at(folder.path()),
+            &seed,
+            &own,
+            openfang_audit::cosign::Role::Witness,
+        );
         let key = key.expect("readable").expect("a key");
         let logs = logs(&own);
         assert_eq!(logs.len(), 1, "a node does not witness its own log");

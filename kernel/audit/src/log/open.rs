@@ -54,15 +54,12 @@ pub(super) fn recover(
     let beyond = heads.beyond(&survey.examined, closed);
     refuse_damage(&survey.examined, beyond, &options)?;
     let adopted = survey.examined.lines - floor.as_ref().map_or(0, |floor| floor.checkpoint.size);
-    if survey.examined.torn_bytes > 0 {
-        cut_torn_end(&*storage, &survey.examined)
-            .map_err(|source| io_error("cut the unfinished end of", &options.log_path, source))?;
-    }
+    cut_torn_end(&*storage, &survey.examined)
+        .map_err(|source| io_error("cut the unfinished end of", &options.log_path, source))?;
     let good = survey.examined.good_bytes;
     complete_derived(&*storage, &survey, &origin);
-    let sealed_stamp = storage.sealed_stamp();
-    let stamp = storage
-        .stamp()
+    let rest = survey
+        .rest(&*storage)
         .map_err(|source| io_error("read", &options.log_path, source))?;
     let shared = Arc::new(Shared {
         origin,
@@ -75,17 +72,7 @@ pub(super) fn recover(
         head: Mutex::new(None),
         listeners: Mutex::new(Vec::new()),
         condition: Mutex::new(Condition::default()),
-        rest: Mutex::new(Rest {
-            stamp: Some(stamp),
-            sealed: sealed_stamp.ok(),
-            len: good,
-            signed: survey.signed,
-            base: survey.base,
-            base_len: storage.sealed().bytes,
-            // Between the survey and the stamp someone may have written.
-            doubt: true,
-            signed_len: survey.signed_len,
-        }),
+        rest: Mutex::new(rest),
         storage,
         options,
     });
@@ -95,10 +82,7 @@ pub(super) fn recover(
     };
     let floor_was_missing = heads.floor == Found::Absent && floor.checkpoint.size > 0;
     if floor_was_missing {
-        shared
-            .storage
-            .replace(Small::Floor, floor.note.as_bytes())
-            .map_err(|source| io_error("write", &shared.options.dir, source))?;
+        write_floor(&shared, &floor)?;
     }
     let mut writer = Writer::new(Arc::clone(&shared), survey.hybrid, &floor);
     if survey.from_blocks {
@@ -108,15 +92,14 @@ pub(super) fn recover(
         writer.republish(floor.clone(), &heads.checkpoint);
     }
     if closed {
-        shared
-            .storage
-            .replace(Small::Closed, &[])
-            .map_err(|source| io_error("write", &shared.options.dir, source))?;
+        let reopened = shared.storage.replace(Small::Closed, &[]);
+        reopened.map_err(|source| io_error("write", &shared.options.dir, source))?;
     }
     let recovered = write_about_recovery(&shared, &mut writer, adopted)?;
+    let head = Some(floor).filter(|floor| floor.checkpoint.size > 0);
     let opened = Opened {
         size: shared.size.load(Ordering::Acquire),
-        head: Some(floor).filter(|floor| floor.checkpoint.size > 0),
+        head,
         recovered,
         hashes_rebuilt: !survey.hashes_fit && good > 0,
         floor_was_missing,
@@ -186,6 +169,13 @@ fn check_heads(heads: &Heads, options: &Options) -> Result<Option<SignedHead>, O
     })
 }
 
+fn write_floor(shared: &Shared, floor: &SignedHead) -> Result<(), OpenError> {
+    shared
+        .storage
+        .replace(Small::Floor, floor.note.as_bytes())
+        .map_err(|source| io_error("write", &shared.options.dir, source))
+}
+
 /// Signs the head of the empty log and makes it the floor, before there is any entry: entries
 /// without a floor are never ours.
 fn sign_first_floor(shared: &Shared) -> Result<SignedHead, OpenError> {
@@ -195,10 +185,7 @@ fn sign_first_floor(shared: &Shared) -> Result<SignedHead, OpenError> {
         root: EMPTY_ROOT,
     };
     let floor = SignedHead::sign(checkpoint, &shared.options.key);
-    shared
-        .storage
-        .replace(Small::Floor, floor.note.as_bytes())
-        .map_err(|source| io_error("write", &shared.options.dir, source))?;
+    write_floor(shared, &floor)?;
     Ok(floor)
 }
 
@@ -241,13 +228,31 @@ pub(super) struct Survey {
     pub(super) examined: Examined,
     pub(super) index: Index,
     /// The tree over what is sealed.
-    pub(super) base: Compact,
-    pub(super) signed: Compact,
-    pub(super) signed_len: u64,
+    base: Compact,
+    signed: Compact,
+    signed_len: u64,
     hashes_fit: bool,
     pub(super) hybrid: Hybrid,
     /// Whether the sealed lines were not read: their blocks lead to the floor.
     from_blocks: bool,
+}
+
+impl Survey {
+    /// Returns the file of lines as it was found, at rest.
+    pub(super) fn rest(&self, storage: &dyn Storage) -> io::Result<Rest> {
+        let sealed = storage.sealed_stamp();
+        Ok(Rest {
+            stamp: Some(storage.stamp()?),
+            sealed: sealed.ok(),
+            len: self.examined.good_bytes,
+            signed: self.signed.clone(),
+            base: self.base.clone(),
+            base_len: storage.sealed().bytes,
+            // Between the survey and the stamp someone may have written.
+            doubt: true,
+            signed_len: self.signed_len,
+        })
+    }
 }
 
 /// Reads what is not sealed, when the blocks of the rest lead to the floor; otherwise everything.
@@ -335,6 +340,9 @@ fn last_line(storage: &dyn Storage, end: u64) -> io::Result<Vec<u8>> {
 
 /// Keeps the unfinished end of the log, then cuts it off. A crash in between leaves both.
 fn cut_torn_end(storage: &dyn Storage, examined: &Examined) -> io::Result<()> {
+    if examined.torn_bytes == 0 {
+        return Ok(());
+    }
     let end = examined.good_bytes..examined.good_bytes + examined.torn_bytes;
     keep_end(storage, (TORN_PREFIX, examined.lines), end.clone())?;
     storage.cut_log(end.start)

@@ -266,16 +266,7 @@ impl Writer {
             return Err(io::ErrorKind::InvalidData.into());
         }
         complete_derived(&*shared.storage, &found, &shared.origin);
-        *rest = Rest {
-            stamp: Some(shared.storage.stamp()?),
-            sealed: Some(shared.storage.sealed_stamp()?),
-            len: examined.good_bytes,
-            signed: found.signed,
-            signed_len: found.signed_len,
-            base: found.base,
-            base_len: shared.storage.sealed().bytes,
-            doubt: true,
-        };
+        *rest = found.rest(&*shared.storage)?;
         self.hybrid = self.hybrid.max(found.hybrid);
         shared
             .size

@@ -46,16 +46,15 @@ impl LinesFile {
 
     /// Returns the lines of a patch that belong into it.
     fn good_of<'a>(&self, patch: &'a Patch) -> &'a [u8] {
-        let mut seq = patch.first_seq;
         let mut span = None;
         let mut at = 0;
-        for line in patch.good.split_inclusive(|byte| *byte == b'\n') {
+        let lines = patch.good.split_inclusive(|byte| *byte == b'\n');
+        for (seq, line) in (patch.first_seq..).zip(lines) {
             if self.seqs.contains(&seq) {
                 let begin = span.map_or(at, |(begin, _)| begin);
                 span = Some((begin, at + line.len()));
             }
             at += line.len();
-            seq += 1;
         }
         span.map_or(&[], |(from, to)| &patch.good[from..to])
     }

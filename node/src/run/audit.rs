@@ -1,0 +1,247 @@
+//! The audit log of a node, and all who have to do with it.
+
+use std::sync::Arc;
+
+use openfang_audit::collect::{Collector, Witnessing};
+use openfang_audit::feed::{Mirroring, Pace};
+use openfang_audit::inquiry::Signing;
+use openfang_audit::{Event, Log, Origin};
+use openfang_kernel::Auditor;
+use openfang_mesh::Mesh;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{Parts, Prepared, RunError};
+use crate::clock::{self, MachineClock};
+use crate::config::Fingerprint;
+use crate::cosigner::RoleKey;
+use crate::evidence::Around;
+use crate::mirror::{self, Desk, Feeding};
+use crate::own_log::{Anew, Found, OwnLog};
+use crate::tasks::Tasks;
+use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Window};
+use crate::{VERSION, audit_epoch, entangle, evidence, wire};
+
+/// What takes note of others, and what is known against them.
+pub(super) type Known = (Arc<wire::Recorder>, Vec<Vec<u8>>);
+/// Where this node cosigns: for the mesh, and for everybody.
+pub(super) type Windows = (Option<Window>, Option<Counter>, Option<Arc<PublicWindow>>);
+
+/// Opens the window of the witness for the mesh, and for everybody where logs elsewhere are witnessed.
+pub(super) fn open_windows(prepared: &Prepared) -> Windows {
+    let logs = &prepared.config.audit.witness_logs;
+    let logs = witness::trusted(logs, &prepared.keys.node_id());
+    let Some(key) = prepared.witness.clone() else {
+        return (None, None, None);
+    };
+    let (window, counter) = witness::counter(key, logs.clone());
+    let public = (!logs.is_empty()).then(|| Arc::new(PublicWindow::new(window.clone(), &logs)));
+    (Some(window), Some(counter), public)
+}
+
+/// Starts to ask the peers what they know of the audit log of this node.
+pub(super) fn start_settling(
+    prepared: &Prepared,
+    parts: &mut Parts,
+    mesh: &Mesh,
+) -> watch::Receiver<Signing> {
+    let (shown, signing) = watch::channel(Signing::Free);
+    let (Some(log), Some(found)) = (&parts.log, parts.found) else {
+        return signing;
+    };
+    let Prepared { config, keys, .. } = prepared;
+    let own = OwnLog {
+        log: log.clone(),
+        mesh: mesh.clone(),
+        me: (keys.node_id(), keys.log.verifying_key()),
+        log_path: config.audit.log_path.clone(),
+        found,
+        strict: config.audit.require_peer_floor,
+        expects_peers: !config.network.bootstrap.is_empty(),
+        shown,
+    };
+    let stop = parts.shutdown.clone();
+    parts.settling.spawn(own.settle(stop));
+    signing
+}
+
+/// Waits for the audit log to need a new beginning.
+pub(super) async fn anew(settling: &mut JoinSet<Option<Anew>>) -> Anew {
+    while let Some(settled) = settling.join_next().await {
+        match settled {
+            Ok(Some(anew)) => return anew,
+            Ok(None) => {}
+            Err(why) => {
+                tracing::error!(error = %why, "asking the peers about the audit log failed: it is not signed")
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+/// How it stands with those who cosign the log, for whoever asks.
+pub(super) struct Shown {
+    pub(super) witnessing: watch::Sender<Witnessing>,
+    pub(super) mirroring: watch::Sender<Mirroring>,
+}
+
+impl Shown {
+    pub(super) fn new() -> Self {
+        Self {
+            witnessing: watch::Sender::new(Collector::new().status()),
+            mirroring: watch::Sender::new(Mirroring::none()),
+        }
+    }
+}
+
+/// What this node does about audit logs.
+pub(super) struct Duties {
+    pub(super) auditor: Auditor,
+    pub(super) evidence: evidence::Opened,
+    pub(super) copies: Desk,
+    /// Where this node cosigns, if it does.
+    pub(super) counter: Option<(Window, Counter)>,
+    pub(super) log: Option<Log>,
+    pub(super) shown: Shown,
+}
+
+impl Duties {
+    /// Starts to keep evidence and to look for it, to cosign for others and for the own log, to
+    /// announce that, and to ask others to cosign.
+    pub(super) fn start(self, tasks: &mut Tasks, prepared: &Prepared, mesh: &Mesh) {
+        let evidence = self.evidence;
+        let entangling = entangle::entangle(self.auditor.clone(), mesh.clone(), tasks.token());
+        tasks.start("entangle", entangling);
+        let keeping = evidence.keeper.run(self.auditor, tasks.token());
+        tasks.start("evidence", keeping);
+        if let Some(mender) = self.copies.mender() {
+            tasks.start("mender", mender.run(mesh.clone(), tasks.token()));
+        }
+        let around = Around {
+            mesh: mesh.clone(),
+            copies: self.copies,
+        };
+        tasks.start("forks", evidence.forks.run(around, tasks.token()));
+        let (window, counter) = self.counter.unzip();
+        if let Some(counter) = counter {
+            let quarantine = evidence.desk.quarantine().clone();
+            let counter = counter.run(mesh.clone(), quarantine, tasks.token());
+            tasks.start("witness", counter);
+        }
+        let Some(log) = self.log else {
+            return;
+        };
+        let key = prepared.witness.as_ref().map(RoleKey::cosigner_key);
+        let announcing = Announcing {
+            log: log.clone(),
+            mesh: mesh.clone(),
+            witness: window.zip(key.cloned()),
+        };
+        tasks.start("heads", witness::announce(announcing, tasks.token()));
+        start_cosigners(tasks, prepared, (&log, mesh), self.shown);
+    }
+}
+
+/// Starts to ask others to cosign the log and to keep copies of it.
+fn start_cosigners(
+    tasks: &mut Tasks,
+    prepared: &Prepared,
+    (log, mesh): (&Log, &Mesh),
+    shown: Shown,
+) {
+    let home = &prepared.config.home;
+    let asking = Asking {
+        log: log.clone(),
+        mesh: mesh.clone(),
+        path: home.cosigned_head(),
+        policy: home.audit_policy(),
+        key: prepared.keys.log.verifying_key(),
+        shown: shown.witnessing,
+    };
+    tasks.start("cosignatures", witness::collect(asking, tasks.token()));
+    let feeding = Feeding {
+        log: log.clone(),
+        key: prepared.keys.log.verifying_key(),
+        mesh: mesh.clone(),
+        folder: home.mirrored_heads(),
+        pace: Pace::default(),
+        shown: shown.mirroring,
+    };
+    tasks.start("copies", mirror::feed(feeding, tasks.token()));
+}
+
+/// Logs the start, and what of the configuration changed since the last one.
+pub(super) async fn log_start(
+    prepared: &Prepared,
+    auditor: &Auditor,
+    log: Option<&Log>,
+) -> Result<(), RunError> {
+    let config = &prepared.config;
+    if let Some(log) = log.filter(|log| log.size() == 0 && log.epoch() > audit_epoch::FIRST) {
+        let before = Origin::of(&prepared.node_id(), log.epoch() - 1);
+        let last = audit_epoch::last_head(&config.home);
+        let last = last.map_err(|why| RunError::Epoch { why })?;
+        let last = last.filter(|last| last.origin == before);
+        let began = Event::epoch_start(&before, last.as_ref());
+        auditor.record(began).await.map_err(RunError::NotLogged)?;
+    }
+    auditor
+        .record(Event::node_start(VERSION))
+        .await
+        .map_err(RunError::NotLogged)?;
+    let before = Fingerprint::load(&config.home);
+    if before.as_ref() == Some(&config.fingerprint) {
+        return Ok(());
+    }
+    if let Some(before) = before {
+        let changes = config.fingerprint.changes(&before).join(" ");
+        auditor
+            .record(Event::config_change(&format!("config.toml: {changes}")))
+            .await
+            .map_err(RunError::NotLogged)?;
+    }
+    config
+        .fingerprint
+        .save(&config.home)
+        .map_err(|why| RunError::Write {
+            path: config.home.fingerprint(),
+            why,
+        })
+}
+
+pub(super) fn open_audit(prepared: &Prepared, parts: &mut Parts) -> Result<Auditor, RunError> {
+    let Prepared { config, keys, .. } = prepared;
+    if !config.audit.enabled {
+        parts.auditor = Some(Auditor::disabled());
+        return Ok(Auditor::disabled());
+    }
+    // Without a mesh there is nobody to ask.
+    let asks = config.network.enabled && config.network.secret.is_some();
+    let start = audit_epoch::of_start(config, asks).map_err(|why| RunError::Epoch { why })?;
+    let (epoch, mut found) = (start.epoch, prepared.found_before.unwrap_or(start.found));
+    let options = openfang_audit::Options {
+        log_path: config.audit.log_path.clone(),
+        dir: config.home.audit_dir(),
+        node: keys.node_id(),
+        key: keys.log.clone(),
+        boot: u64::from_be_bytes(clock::random()?),
+        epoch,
+        held: asks,
+    };
+    let (log, opened) = Log::open(options, Arc::new(MachineClock))?;
+    tracing::info!(audit.entries = opened.size, "audit log opened");
+    if opened.floor_was_missing {
+        found = Found::NoFloor;
+    }
+    parts.found = asks.then_some(found);
+    for recovered in &opened.recovered {
+        tracing::warn!(
+            bytes = recovered.bytes, kept = %recovered.kept.display(),
+            "the end of the audit log was never finished: cut off and kept"
+        );
+    }
+    let auditor = Auditor::new(log.clone());
+    parts.log = Some(log);
+    parts.auditor = Some(auditor.clone());
+    Ok(auditor)
+}
