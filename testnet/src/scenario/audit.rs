@@ -165,6 +165,8 @@ async fn prove(
     };
     std::fs::create_dir(&folder).map_err(failed)?;
     let (proof, policy) = (folder.join("x.tlog-proof"), folder.join("policy"));
+    // The file of the cosigned head follows within a second.
+    until("node-a to verify", EVENTUALLY, || verifies(node)).await?;
     std::fs::write(&proof, node.cli(&["audit", "prove", "100"]).await?).map_err(failed)?;
     std::fs::write(&policy, node.cli(&["audit", "policy"]).await?).map_err(failed)?;
     // The home does not exist: nothing but the two files is there.
@@ -187,6 +189,18 @@ async fn prove(
     let said = checked.stdout.lines().next().unwrap_or_default().to_owned();
     report.held(format!("without node, home and network: {said}"));
     Ok(())
+}
+
+/// Whether all of the log is cosigned by enough, as its files say.
+async fn verifies(node: &Node) -> Result<(), NotYet> {
+    let verify = node.try_cli(&["audit", "verify", "--json"]).await;
+    let verify = verify.map_err(NotYet::saw)?;
+    let told: Value = serde_json::from_str(&verify.stdout).unwrap_or(Value::Null);
+    if verify.code() == 0 && told["witnessed"]["size"] == told["entries"] {
+        Ok(())
+    } else {
+        Err(NotYet::saw(verify.said()))
+    }
 }
 
 /// A home without its log: it comes back, in the same epoch.
