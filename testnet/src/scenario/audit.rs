@@ -378,7 +378,7 @@ async fn fork(nodes: &mut Vec<Node>, root: &Path, report: &mut Report) -> Result
         )));
     }
     report.remark(told.said().lines().next().unwrap_or_default());
-    let file = evidence_of(&nodes[0]).await?;
+    let file = evidence_of(&nodes[0])?;
     let checked = nodes[0]
         .try_cli(&["audit", "evidence", "verify", &file])
         .await?;
@@ -426,7 +426,7 @@ async fn knows_evidence(node: &Node) -> Result<(), NotYet> {
 }
 
 /// Finds the file that convicts.
-async fn evidence_of(node: &Node) -> Result<String, Failure> {
+fn evidence_of(node: &Node) -> Result<String, Failure> {
     let folder = node.home().join("audit.d/evidence");
     let entries = std::fs::read_dir(&folder).map_err(|source| file(&folder, source))?;
     let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
