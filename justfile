@@ -23,6 +23,10 @@ test *ARGS:
 deny:
     cargo deny check bans licenses sources
 
+# Five real nodes: one wiped, one rolled back, one damaged, one forked.
+audit *ARGS:
+    cargo run --release -p openfang-testnet -- run audit {{ARGS}}
+
 # The main job on three real nodes.
 demo *ARGS:
     cargo run --release -p openfang-testnet -- demo {{ARGS}}
