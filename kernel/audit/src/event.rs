@@ -404,6 +404,15 @@ impl Event {
         self.kind
     }
 
+    /// Tells whether the entry must be written even when the disk is full: it is about the end of the
+    /// node, or about something that has happened already and that others rely on.
+    pub(crate) fn is_essential(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::NodeStop | Kind::PeerEvidence | Kind::LogRecovered | Kind::EpochStart
+        )
+    }
+
     fn new(kind: Kind) -> Self {
         Self {
             kind,

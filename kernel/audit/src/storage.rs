@@ -8,6 +8,7 @@
 //! - `checkpoint`: the last head that was published,
 //! - `hashes.0`: the leaf hashes, 32 bytes each. Derived: it can be computed from the lines at any
 //!   time. Its slices are the level 0 tiles of C2SP tlog-tiles,
+//! - `reserve`, beside the lines: room for the last entries of a disk that is full,
 //! - `evidence/`: what was cut off when the log was recovered.
 
 pub(crate) mod fs;
@@ -20,6 +21,9 @@ use std::ops::Range;
 
 pub use fs::{FsReader, FsStorage, LockError};
 pub use segments::{SEGMENT_LINES, Sealed};
+
+/// How much room is kept for the last entries of a full disk: more than ten thousand of them.
+pub const RESERVE_BYTES: u64 = 4 << 20;
 
 /// The big files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +155,19 @@ pub trait Storage: Reader + 'static {
     /// # Errors
     /// When it cannot be written; whether the old or the new one stands is then not known.
     fn replace(&self, small: Small, bytes: &[u8]) -> io::Result<()>;
+
+    /// Takes room on the disk, durably, for the last entries of a disk that is full otherwise. Does
+    /// nothing when it is taken.
+    ///
+    /// # Errors
+    /// When there is no such room; then none is taken.
+    fn fill_reserve(&self) -> io::Result<()>;
+
+    /// Gives that room back, and tells whether there was any.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn free_reserve(&self) -> io::Result<bool>;
 
     /// Keeps a piece that is about to be cut off, durably, as pending.
     ///

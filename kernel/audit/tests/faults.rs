@@ -7,7 +7,10 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
 use common::{Fault, Memory, Op, TestClock, append, event, log_key, origin, root_of_lines};
-use openfang_audit::{AppendError, Checkpoint, CloseError, Health, Log, Poison, Seq, SignedHead};
+use openfang_audit::storage::{FsStorage, RESERVE_BYTES, Storage as _};
+use openfang_audit::{
+    AppendError, Checkpoint, CloseError, Event, Health, Log, Poison, Seq, SignedHead,
+};
 
 /// Everything that was shown to the outside.
 #[derive(Debug, Clone, Default)]
@@ -448,4 +451,76 @@ fn the_last_handle_to_go_closes_the_log() {
     // The listener goes with the log: after that no more heads come.
     let last = heads.iter().last().expect("a head");
     assert_eq!(last.checkpoint.size, 50);
+}
+
+#[test]
+fn a_full_disk_refuses_actions_and_takes_the_last_entries() {
+    let disk = Memory::default();
+    disk.disk().space = Some(5_000);
+    let (log, _) = disk.open(TestClock::fast()).expect("a log");
+    append(&log, event(0)).expect("there is room");
+    eventually(|| disk.disk().reserve.is_some());
+    let mut refused = None;
+    for number in 1..1_000 {
+        if let Err(why) = append(&log, event(number)) {
+            refused = Some(why);
+            break;
+        }
+    }
+    let full = AppendError::Disk {
+        kind: ErrorKind::StorageFull,
+    };
+    assert_eq!(refused, Some(full));
+    assert!(disk.disk().reserve.is_some(), "it is not for actions");
+    let health = log.health();
+    assert!(
+        matches!(
+            health,
+            Health::Failing {
+                kind: ErrorKind::StorageFull
+            }
+        ),
+        "{health:?}"
+    );
+    let written = log.size();
+    let stop = append(&log, Event::node_stop("SIGTERM"));
+    assert_eq!(stop, Ok(Seq(written)), "the end is written");
+    assert!(disk.disk().reserve.is_none());
+    log.close().expect("with a head");
+    assert_eq!(
+        log.head().map(|head| head.checkpoint.size),
+        Some(written + 1)
+    );
+    let text = String::from_utf8_lossy(&disk.disk().log).into_owned();
+    assert!(text.ends_with('\n') && text.contains("node_stop"), "{text}");
+}
+
+#[test]
+fn the_reserve_takes_room_on_a_real_disk_and_is_made_again() {
+    let root = tempfile::TempDir::new().expect("a folder");
+    let (path, dir) = (root.path().join("audit.jsonl"), root.path().join("audit.d"));
+    let storage = FsStorage::open(&path, &dir, "a test").expect("opened");
+    assert!(!storage.free_reserve().expect("there is none"));
+    storage.fill_reserve().expect("there is room");
+    let reserve = dir.join("reserve");
+    let blocks = |path: &std::path::Path| {
+        let found = std::fs::metadata(path).expect("there");
+        std::os::unix::fs::MetadataExt::blocks(&found) * 512
+    };
+    assert!(blocks(&reserve) >= RESERVE_BYTES, "no holes");
+    std::fs::write(&reserve, b"short").expect("written");
+    storage.fill_reserve().expect("filled again");
+    assert!(blocks(&reserve) >= RESERVE_BYTES);
+    assert!(storage.free_reserve().expect("freed") && !reserve.exists());
+}
+
+/// Looks until something holds.
+fn eventually(holds: impl Fn() -> bool) {
+    for _look in 0..30_000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("not within half a minute");
 }

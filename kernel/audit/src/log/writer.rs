@@ -38,6 +38,8 @@ const REREAD_INTERVAL: Duration = Duration::from_secs(1);
 const REREAD_BYTES: u64 = 2 << 20;
 /// How often the whole file is read again.
 const SCRUB_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often it is looked whether the reserve is there.
+const RESERVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the writer waits for the next of the callers it just answered. Callers that wait for
 /// their answers come back within microseconds; without the pause half of them would just miss
 /// each flush, which takes milliseconds.
@@ -114,6 +116,7 @@ pub(super) struct Writer {
     head_micros: u64,
     reread_micros: u64,
     scrub_micros: Option<u64>,
+    reserve_micros: Option<u64>,
     scrub: Option<JoinHandle<()>>,
     waiting: VecDeque<Entry>,
     text: Vec<u8>,
@@ -163,6 +166,7 @@ impl Writer {
             head_micros: 0,
             reread_micros: 0,
             scrub_micros: None,
+            reserve_micros: None,
             scrub: None,
             waiting: VecDeque::new(),
             text: Vec::new(),
@@ -232,6 +236,7 @@ impl Writer {
                 // The reason is in the log; the entries stay, and it is tried again.
                 drop(self.publish(idle));
                 self.scrub_when_due();
+                self.fill_reserve_when_due();
             }
         }
         while self.drain(receiver) && !self.waiting.is_empty() {
@@ -395,11 +400,57 @@ impl Writer {
             let mut rest = lock(&shared.rest);
             let result = self.write_batch(&mut rest);
             drop(rest);
+            let result = result.or_else(|error| self.write_essential(error));
             shared.set_failing(match result {
                 Err(AppendError::Disk { kind }) => Some(kind),
                 Ok(_) | Err(_) => None,
             });
             self.answer(result);
+        }
+    }
+
+    /// Writes what must be written although the disk is full, into the room that is kept for it; what
+    /// else was in the batch is refused.
+    fn write_essential(&mut self, error: AppendError) -> Result<u64, AppendError> {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        let is_full = matches!(error, AppendError::Disk { kind } if full.contains(&kind));
+        if !is_full || !self.batch.iter().any(|entry| entry.event.is_essential()) {
+            return Err(error);
+        }
+        match self.shared.storage.free_reserve() {
+            Ok(true) => {}
+            Ok(false) => return Err(error),
+            Err(why) => {
+                tracing::warn!(log.origin = %self.shared.origin, error = %why, "the reserve of the audit log cannot be used");
+                return Err(error);
+            }
+        }
+        tracing::error!(log.origin = %self.shared.origin, "the disk is full: the reserve of the audit log is used for its last entries");
+        self.reserve_micros = None;
+        let batch = std::mem::take(&mut self.batch);
+        let (essential, rest): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|entry| entry.event.is_essential());
+        self.batch = rest;
+        self.answer(Err(error));
+        for entry in essential.into_iter().rev() {
+            self.waiting.push_front(entry);
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut rest = lock(&shared.rest);
+        self.write_batch(&mut rest)
+    }
+
+    /// Keeps room on the disk for the last entries, when there is time.
+    fn fill_reserve_when_due(&mut self) {
+        let now = self.shared.clock.unix_micros();
+        let since = self.reserve_micros.and_then(|last| now.checked_sub(last));
+        if since.is_some_and(|since| Duration::from_micros(since) < RESERVE_INTERVAL) {
+            return;
+        }
+        self.reserve_micros = Some(now);
+        if let Err(error) = self.shared.storage.fill_reserve() {
+            tracing::warn!(log.origin = %self.shared.origin, %error, "there is no room on the disk for the reserve of the audit log");
         }
     }
 

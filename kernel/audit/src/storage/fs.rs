@@ -9,7 +9,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::rewrite::{LinesFile, with_gaps};
 use super::segments::{Segments, folder_of};
-use super::{Part, Pending, Reader, Sealed, Small, Stamp, Storage};
+use super::{Part, Pending, RESERVE_BYTES, Reader, Sealed, Small, Stamp, Storage};
 
 /// The longest small file that is read: a head has at most 4 KiB.
 const SMALL_BYTES_MAX: u64 = 64 * 1024;
@@ -17,6 +17,7 @@ const SMALL_BYTES_MAX: u64 = 64 * 1024;
 const HOLDER_BYTES_MAX: u64 = 64;
 const HASHES: &str = "hashes.0";
 const BLOCKS: &str = "blocks";
+const RESERVE: &str = "reserve";
 const PENDING_SUFFIX: &str = ".pending";
 
 /// The files of a log, for reading only. Needs no lock: it may be used while a daemon writes.
@@ -208,6 +209,11 @@ impl FsStorage {
         Ok(with_gaps(sealed, path_of, &self.log_path, len))
     }
 
+    /// On the disk of the lines.
+    fn reserve(&self) -> PathBuf {
+        parent_of(&folder_of(&self.log_path)).join(RESERVE)
+    }
+
     fn evidence(&self, name: &str) -> PathBuf {
         self.dir.join("evidence").join(name)
     }
@@ -329,6 +335,31 @@ impl Storage for FsStorage {
             sync_dir(&self.dir)?;
         }
         Ok(())
+    }
+
+    fn fill_reserve(&self) -> io::Result<()> {
+        let path = self.reserve();
+        match std::fs::metadata(&path) {
+            Ok(there) if there.len() >= RESERVE_BYTES => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // A file with holes takes no room: it is written.
+        let bytes = vec![0; usize::try_from(RESERVE_BYTES).unwrap_or_default()];
+        let filled = write_new(&path, &bytes, true);
+        if filled.is_err() {
+            std::fs::remove_file(&path)?;
+        }
+        filled
+    }
+
+    fn free_reserve(&self) -> io::Result<bool> {
+        match std::fs::remove_file(self.reserve()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn keep(&self, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -23,6 +23,8 @@ use openfang_audit::{
 };
 use openfang_id::{Keys, NodeSeed, VerifyingKey};
 
+/// The reserve of the disk in memory.
+pub const RESERVED: usize = 2_000;
 pub const START_MICROS: u64 = 1_795_294_798_000_000;
 
 /// A clock that moves by a fixed step at every look.
@@ -189,6 +191,8 @@ pub struct Disk {
     pub flip_at_sync: Option<usize>,
     /// Bytes left on the disk.
     pub space: Option<usize>,
+    /// Bytes that are taken for the last entries.
+    pub reserve: Option<usize>,
     pub dead: bool,
 }
 
@@ -392,6 +396,30 @@ impl Storage for Memory {
             disk.segments.push((end, seqs.end));
         }
         if whole { Ok(()) } else { Err(cut()) }
+    }
+
+    fn fill_reserve(&self) -> io::Result<()> {
+        let mut disk = self.disk();
+        // Only a disk that can be full has any use for it.
+        let Some(space) = disk.space.filter(|_space| disk.reserve.is_none()) else {
+            return Ok(());
+        };
+        let wanted = RESERVED;
+        if space < wanted {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        disk.space = Some(space - wanted);
+        disk.reserve = Some(wanted);
+        Ok(())
+    }
+
+    fn free_reserve(&self) -> io::Result<bool> {
+        let mut disk = self.disk();
+        let Some(freed) = disk.reserve.take() else {
+            return Ok(false);
+        };
+        disk.space = disk.space.map(|space| space + freed);
+        Ok(true)
     }
 
     fn sealed_stamp(&self) -> io::Result<u64> {
