@@ -25,6 +25,9 @@ pub enum What {
     Http,
     /// Durable appends to the audit log, beside the bare disk.
     Audit,
+    /// From an entry to a head that others have cosigned and copied; and a wiped log of a million
+    /// entries, restored.
+    Replicate,
 }
 
 impl What {
@@ -36,6 +39,7 @@ impl What {
             Self::Call => "call",
             Self::Http => "http",
             Self::Audit => "audit",
+            Self::Replicate => "replicate",
         }
     }
 }
@@ -43,7 +47,13 @@ impl What {
 impl Args {
     pub(super) fn wanted(&self) -> Vec<What> {
         if self.what.is_empty() {
-            return vec![What::Start, What::Call, What::Http, What::Audit];
+            return vec![
+                What::Start,
+                What::Call,
+                What::Http,
+                What::Audit,
+                What::Replicate,
+            ];
         }
         self.what.clone()
     }

@@ -68,7 +68,7 @@ pub(super) fn open(folder: &Path, keys: &Keys) -> Result<Log, BenchError> {
 }
 
 /// Keeps `callers` appends under way until `total` are durable.
-fn append_from(log: &Log, callers: usize, total: usize) -> Result<Samples, BenchError> {
+pub(super) fn append_from(log: &Log, callers: usize, total: usize) -> Result<Samples, BenchError> {
     let (acked, acks) = sync_channel::<(std::time::Instant, Result<Seq, AppendError>)>(callers);
     let mut times: Vec<Duration> = Vec::with_capacity(total);
     let mut sent = 0;

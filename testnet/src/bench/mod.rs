@@ -10,6 +10,7 @@ mod calls;
 mod http;
 mod raw_disk;
 mod raw_libp2p;
+mod replicate;
 mod start;
 mod stats;
 
@@ -66,6 +67,7 @@ pub async fn run(args: &Args) -> ExitCode {
             What::Call => calls::measure(args.rounds).await,
             What::Http => http::measure(args.rounds).await,
             What::Audit => audit::measure(args.rounds).await,
+            What::Replicate => replicate::measure(args.rounds).await,
         };
         match figures {
             Ok(figures) => print(args, what, &figures),
