@@ -234,7 +234,10 @@ impl Task {
         }
         if !self.compared && is_known {
             match self.compare().await {
-                Comparison::Same => self.compared = true,
+                Comparison::Same => {
+                    self.compared = true;
+                    self.try_at = None;
+                }
                 Comparison::Missing(head) => return self.bring_back(head).await,
             }
         }
@@ -294,7 +297,8 @@ impl Task {
         self.tries += 1;
         match self.restore(&head, have).await {
             Restoring::Done => {
-                self.try_at = None;
+                // It is compared once more, at once.
+                self.try_at = Some(Instant::now());
                 // What was put back from a backup with the log is as old: also what this node has
                 // cosigned for others.
                 if matches!(self.own.found, Found::Whole | Found::NoFloor) {
@@ -513,8 +517,7 @@ async fn head_of_copy(
     };
     let answer = mesh.ask(node, question, Instant::now() + DEADLINE).await;
     let head = match answer {
-        // Nothing of it, or not all any more.
-        Ok(answer) if matches!(answer.status, 404 | 410) => Ok(None),
+        Ok(answer) if answer.status == 404 => Ok(None),
         Ok(answer) if answer.status == 200 => {
             let note = String::from_utf8_lossy(&answer.body);
             let opened = SignedHead::open(&note, &origin, &key).ok();

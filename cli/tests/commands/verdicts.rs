@@ -252,6 +252,17 @@ fn a_log_that_was_put_back_contradicts_its_witnesses() {
     // Without the cosigned head as well: the peers know.
     let cosigned = a.read("audit.d/cosigned");
     std::fs::remove_file(a.file("audit.d/cosigned")).expect("removed");
+    verify(&a, 0, &["intact: ", "not witnessed yet, by any of 1"]);
+    let policy = std::fs::File::options()
+        .write(true)
+        .open(a.file("audit.d/policy"));
+    let policy = policy.expect("there");
+    let written = policy
+        .metadata()
+        .and_then(|found| found.modified())
+        .expect("known");
+    let hour = std::time::Duration::from_secs(3_600);
+    policy.set_modified(written - hour).expect("set");
     verify(&a, 3, &["intact: ", "BELOW QUORUM: there are 1 witnesses"]);
     // A node that cosigned less than it promised is below, which is not tampered.
     a.write("audit.d/cosigned", "x");

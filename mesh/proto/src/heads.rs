@@ -65,7 +65,7 @@ pub enum Why {
     NoProof,
     /// The proof it gave does not hold.
     WrongProof,
-    /// The node announces another key for the same log, or an earlier log.
+    /// The node announces another key for the same log.
     OtherLog,
     /// Evidence shows that two of its heads have different entries in one place.
     Fork,

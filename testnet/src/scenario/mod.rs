@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::cluster::{Node, NotYet, Program, until};
+use crate::cluster::{Expired, Node, NotYet, Program, until};
 use crate::demo::report::Report;
 use crate::demo::signal::Wishes;
 use crate::demo::steps::Failure;
@@ -66,7 +66,7 @@ pub async fn run(args: &Args) -> ExitCode {
     };
     take_down(&mut nodes).await;
     if let Err(why) = remove(folder.path()).await {
-        report.remark(&why);
+        report.remark(&why.to_string());
     }
     match played {
         Ok(()) => report.done(),
@@ -79,8 +79,8 @@ async fn take_down(nodes: &mut [Node]) {
     futures::future::join_all(nodes.iter_mut().map(Node::end)).await;
 }
 
-/// Removes the homes, which hold keys; returns why not.
-async fn remove(folder: &Path) -> Result<(), String> {
+/// Removes the homes, which hold keys.
+async fn remove(folder: &Path) -> Result<(), Expired> {
     let look = || async {
         match std::fs::remove_dir_all(folder) {
             Ok(()) => Ok(()),
@@ -89,5 +89,5 @@ async fn remove(folder: &Path) -> Result<(), String> {
         }
     };
     let removed = until("the folder of the nodes to go", REMOVE_LIMIT, look).await;
-    removed.map(drop).map_err(|why| why.to_string())
+    removed.map(drop)
 }

@@ -154,6 +154,13 @@ impl Files {
         Ok(policy.logs().iter().any(own).then_some(policy))
     }
 
+    /// Returns since when there are witnesses: microseconds since 1970.
+    pub(super) fn witnessed_since(&self) -> Option<u64> {
+        let written = std::fs::metadata(&self.policy).ok()?.modified().ok()?;
+        let since = written.duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_micros()).ok()
+    }
+
     fn unwitnessed(&self) -> Result<Policy, Failure> {
         Policy::of_log(&self.origin, self.key, &[], 0)
             .map_err(|why| Failure::new(Exit::Failure, format!("no policy: {why}")))

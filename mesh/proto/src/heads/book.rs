@@ -182,7 +182,12 @@ impl Book {
         if log.key == announced {
             return Step::None;
         }
-        if log.key.key != announced.key || announced.epoch < log.key.epoch {
+        if announced.epoch < log.key.epoch && announced.key == log.key.key {
+            // A node that was wiped has yet to learn which of its logs is the last one. Heads of the
+            // earlier one count for nothing.
+            return Step::None;
+        }
+        if log.key.key != announced.key {
             let evidence = Evidence {
                 accepted: log.accepted.clone(),
                 offending: None,

@@ -14,6 +14,8 @@ use crate::error::Failure;
 const UNSIGNED_MICROS_MAX: u64 = 60 * 1_000_000;
 /// Witnesses answer within a second; they may be restarted, all at once.
 const UNCOSIGNED_MICROS_MAX: u64 = 600 * 1_000_000;
+/// How long there may be witnesses before a first head is cosigned by enough of them.
+const FIRST_MICROS_MAX: u64 = 60 * 1_000_000;
 
 /// What was kept of the witnesses.
 pub(super) enum Witnessed {
@@ -22,7 +24,11 @@ pub(super) enum Witnessed {
     /// The network of this node is off.
     NetworkOff,
     /// There are some, and no head has found their quorum.
-    Never { of: usize },
+    Never {
+        of: usize,
+        /// Since when there are some: microseconds since 1970, where that is known.
+        since: Option<u64>,
+    },
     /// What was kept is no cosigned head; why.
     Damaged(String),
     /// A head, and who has cosigned it.
@@ -48,7 +54,10 @@ impl Witnessed {
         let of = policy.as_ref().map_or(0, |policy| policy.witnesses().len());
         let head = match (files.cosigned()?, &policy) {
             (Kept::Bad(why), _) => return Ok(Self::Damaged(why)),
-            (Kept::Nothing, _) if of > 0 && files.network_on => return Ok(Self::Never { of }),
+            (Kept::Nothing, _) if of > 0 && files.network_on => {
+                let since = files.witnessed_since();
+                return Ok(Self::Never { of, since });
+            }
             (Kept::Nothing, _) if of > 0 => return Ok(Self::NetworkOff),
             (Kept::Nothing, _) => return Ok(Self::NoPeers),
             (Kept::Head(_), None) => {
@@ -104,12 +113,18 @@ impl Witnessed {
         }
         match self {
             Self::NoPeers | Self::NetworkOff => {}
-            Self::Never { of } => lacks.push(Lack {
-                word: "below_quorum",
-                text: format!(
-                    "BELOW QUORUM: there are {of} witnesses, and no head was ever cosigned by enough of them"
-                ),
-            }),
+            Self::Never { of, since } => {
+                // Who has just joined is given the time that a first head takes.
+                let just = since.is_some_and(|at| now.saturating_sub(at) <= FIRST_MICROS_MAX);
+                if !just {
+                    lacks.push(Lack {
+                        word: "below_quorum",
+                        text: format!(
+                            "BELOW QUORUM: there are {of} witnesses, and no head was ever cosigned by enough of them"
+                        ),
+                    });
+                }
+            }
             Self::Damaged(why) => lacks.push(Lack {
                 word: "below_quorum",
                 text: format!("BELOW QUORUM: who has cosigned this log is not known: {why}"),
@@ -146,7 +161,7 @@ impl Witnessed {
         match self {
             Self::NoPeers => "not witnessed: no peers".to_owned(),
             Self::NetworkOff => "not witnessed: the network of this node is off".to_owned(),
-            Self::Never { of } => format!("not witnessed yet, by any of {of}"),
+            Self::Never { of, .. } => format!("not witnessed yet, by any of {of}"),
             Self::Damaged(_) => "not known to be witnessed".to_owned(),
             Self::By {
                 head, found, of, ..
@@ -167,7 +182,7 @@ impl Witnessed {
         match self {
             Self::NoPeers => json!({ "state": "no_peers" }),
             Self::NetworkOff => json!({ "state": "network_off" }),
-            Self::Never { of } => json!({ "state": "never", "witnesses": of }),
+            Self::Never { of, .. } => json!({ "state": "never", "witnesses": of }),
             Self::Damaged(why) => json!({ "state": "unknown", "reason": why }),
             Self::By {
                 head, found, of, ..
