@@ -15,6 +15,8 @@ use crate::own_log::Found;
 
 /// The number of the first log of a node.
 pub const FIRST: u32 = 1;
+/// What stands in place of a number when the key of the node has signed nothing yet.
+const UNUSED: u32 = 0;
 /// What belongs to one log, in the folder of the audit log. What it knows of others is not among it.
 const LOG_FILES: [&str; 8] = [
     "seg",
@@ -32,7 +34,9 @@ const LOG_FILES: [&str; 8] = [
 /// # Errors
 /// When the file that holds it cannot be read or holds no number.
 pub fn current(home: &Home) -> io::Result<u32> {
-    Ok(stored(home)?.unwrap_or(FIRST))
+    Ok(stored(home)?
+        .filter(|epoch| *epoch > UNUSED)
+        .unwrap_or(FIRST))
 }
 
 /// Tells whether a log was ever begun. Where one was and nothing of it is left, it was removed.
@@ -40,7 +44,7 @@ pub fn current(home: &Home) -> io::Result<u32> {
 /// # Errors
 /// As [`current`].
 pub fn is_begun(home: &Home) -> io::Result<bool> {
-    Ok(stored(home)?.is_some())
+    Ok(stored(home)?.is_some_and(|epoch| epoch > UNUSED))
 }
 
 /// The log that a start finds, or begins.
@@ -63,11 +67,14 @@ pub(crate) fn of_start(config: &Config, asks: bool) -> io::Result<OfStart> {
     let known = stored(home)?;
     let there = is_there(&config.audit.log_path)? || is_there(&home.audit_dir().join("floor"))?;
     let (epoch, found) = match known {
+        Some(UNUSED) | None if there => (FIRST, Found::Whole),
+        Some(UNUSED) => (FIRST, Found::New),
         Some(known) if there => return Ok(OfStart::of(known, Found::Whole)),
         Some(known) if asks => return Ok(OfStart::of(known, Found::Gone)),
         Some(known) => (next(known)?, Found::New),
-        None if there => (FIRST, Found::Whole),
-        None => (FIRST, Found::New),
+        // The key has been used, and nothing else is left.
+        None if asks => return Ok(OfStart::of(FIRST, Found::Gone)),
+        None => (FIRST + 1, Found::New),
     };
     files::replace(&home.audit_epoch(), format!("{epoch}\n").as_bytes())?;
     if epoch > FIRST {
@@ -195,6 +202,15 @@ mod tests {
             (epoch, found)
         };
         assert_eq!(current(home).expect("nothing yet"), FIRST);
+        assert_eq!(
+            start(true),
+            (FIRST, Found::Gone),
+            "a key without a trace of a log"
+        );
+        assert_eq!(start(false), (FIRST + 1, Found::New));
+        files::replace(&home.audit_epoch(), b"0\n").expect("written");
+        assert!(!is_begun(home).expect("readable"), "the key is new");
+        assert_eq!(current(home).expect("nothing yet"), FIRST);
         assert_eq!(start(false), (FIRST, Found::New));
         files::create(&config.audit.log_path, b"{}\n").expect("written");
         assert_eq!(start(false), (FIRST, Found::Whole));
@@ -216,6 +232,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let config = config(folder.path());
         let home = &config.home;
+        files::replace(&home.audit_epoch(), b"0\n").expect("written");
         of_start(&config, false).expect("new");
         let fill = || {
             std::fs::create_dir_all(home.audit_dir().join("seg")).expect("made");

@@ -102,11 +102,23 @@ pub fn load(path: &Path) -> Result<NodeSeed, KeyFileError> {
 pub fn create(path: &Path, seed: &NodeSeed) -> Result<(), KeyFileError> {
     let line = encode(seed);
     let text = Zeroizing::new(format!("{COMMENT}{}\n", line.as_str()));
-    files::create(path, text.as_bytes()).map_err(|why| KeyFileError::Io {
+    let failed = |why| KeyFileError::Io {
         path: path.to_owned(),
         why,
-    })
+    };
+    files::create(path, text.as_bytes()).map_err(failed)?;
+    // A key without this mark may have signed before.
+    match files::create(&path.with_file_name(EPOCH_FILE), UNUSED_KEY) {
+        Ok(()) => Ok(()),
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(why) => Err(failed(why)),
+    }
 }
+
+/// The file of the number of the audit log, beside the key.
+const EPOCH_FILE: &str = "audit.epoch";
+/// What it holds before there is a log: the key is new.
+const UNUSED_KEY: &[u8] = b"0\n";
 
 fn checksum(seed: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let hash = Sha256::new()

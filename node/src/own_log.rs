@@ -7,6 +7,7 @@
 //! nobody has any more ends the log, and a new one begins in the next epoch: a second history of the
 //! same log would be a lie.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use openfang_audit::restore::{restore, restoring_path};
 use openfang_audit::tile::{TileNodes, split_entry};
 use openfang_audit::{AgreeError, Checkpoint, Log, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
-use openfang_mesh::{Liveness, Mesh, Question, Status, Verb, View};
+use openfang_mesh::{Answer, Liveness, Mesh, Question, Status, Verb, View};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -28,6 +29,12 @@ use crate::witness::{HEADS_OF_ASKER, WITNESSES};
 
 /// How long a peer may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// A log is given up no sooner: links come up, and nodes are told of by others.
+const MEET: Duration = Duration::from_secs(10);
+/// For how long nobody new must have come before a log is given up.
+const QUIET: Duration = Duration::from_secs(5);
+/// The same where there is nobody at all.
+const LONELY: Duration = Duration::from_secs(30);
 /// Between two tries to get back what was lost.
 const TRY_EVERY: Duration = Duration::from_secs(2);
 
@@ -60,6 +67,8 @@ pub(crate) enum Found {
     Gone,
     /// Its lines without the floor, as a backup has them.
     NoFloor,
+    /// All of it, just now, from peers.
+    Back,
 }
 
 /// How the log cannot go on as it is: the node starts anew.
@@ -70,10 +79,12 @@ pub(crate) enum Anew {
         /// The last head that is known of the lost one.
         last: Option<Checkpoint>,
     },
-    /// With the epoch that others know: this home was wiped.
+    /// With the epoch that others know: this home was wiped, or put back from a backup.
     Follow {
         /// Which.
         epoch: u32,
+        /// What there is of the log now.
+        found: Found,
     },
 }
 
@@ -87,6 +98,8 @@ struct Told {
 enum Comparison {
     Same,
     Missing(Checkpoint),
+    /// The log has signed other entries in their place.
+    Contradicts(u64),
 }
 
 impl OwnLog {
@@ -97,7 +110,9 @@ impl OwnLog {
         }
         let doubt = match self.found {
             Found::Whole | Found::New if !self.strict => Doubt::None,
-            Found::Whole | Found::New | Found::Gone | Found::NoFloor => Doubt::Reasonable,
+            Found::Whole | Found::New | Found::Gone | Found::NoFloor | Found::Back => {
+                Doubt::Reasonable
+            }
         };
         let (node, key) = self.me;
         self.shown.send_replace(Signing::Asking {
@@ -110,6 +125,7 @@ impl OwnLog {
             began: Instant::now(),
             asked: JoinSet::new(),
             try_at: None,
+            met: (BTreeSet::new(), Instant::now()),
             tries: 0,
             compared: false,
             own: self,
@@ -167,7 +183,9 @@ struct Task {
     asked: JoinSet<Told>,
     /// When what was lost is looked for next.
     try_at: Option<Instant>,
-    /// How often it was looked for.
+    /// Who is known, and since when there was nobody new.
+    met: (BTreeSet<NodeId>, Instant),
+    /// How often what was lost was looked for.
     tries: usize,
     /// Whether all known heads were compared with the log.
     compared: bool,
@@ -184,6 +202,10 @@ impl Task {
             more: self.own.expects_peers,
         };
         self.inquiry.set_known(&known);
+        let met: BTreeSet<NodeId> = self.inquiry.known().copied().collect();
+        if met != self.met.0 {
+            self.met = (met, Instant::now());
+        }
         self.show();
     }
 
@@ -201,7 +223,8 @@ impl Task {
 
     fn ask_those_due(&mut self) {
         for node in self.inquiry.due(self.began.elapsed()) {
-            self.asked.spawn(ask(self.own.mesh.clone(), node));
+            let origin = self.own.log.origin().clone();
+            self.asked.spawn(ask(self.own.mesh.clone(), node, origin));
         }
     }
 
@@ -220,17 +243,30 @@ impl Task {
     fn wake_at(&self) -> Option<Instant> {
         let next = self.inquiry.next(self.began.elapsed());
         let next = next.map(|next| self.began + next);
-        next.into_iter().chain(self.try_at).min()
+        let met = Some(self.all_met_at()).filter(|at| *at > Instant::now());
+        next.into_iter().chain(self.try_at).chain(met).min()
+    }
+
+    /// Returns from when on those who are known count for all there are.
+    fn all_met_at(&self) -> Instant {
+        let (met, since) = &self.met;
+        let least = if met.is_empty() { LONELY } else { MEET };
+        (self.began + least).max(*since + QUIET)
+    }
+
+    fn has_met_all(&self) -> bool {
+        Instant::now() >= self.all_met_at()
     }
 
     async fn judge(&mut self) -> Option<Verdict> {
         let is_known = self.inquiry.heads().next().is_some();
         if let Some(epoch) = self.inquiry.later_epoch() {
-            return Some(Verdict::Anew(Anew::Follow { epoch }));
+            let found = Found::Gone;
+            return Some(Verdict::Anew(Anew::Follow { epoch, found }));
         }
         if self.own.found == Found::New && is_known {
-            let epoch = self.own.log.epoch();
-            return Some(Verdict::Anew(Anew::Follow { epoch }));
+            let (epoch, found) = (self.own.log.epoch(), Found::Gone);
+            return Some(Verdict::Anew(Anew::Follow { epoch, found }));
         }
         if !self.compared && is_known {
             match self.compare().await {
@@ -239,15 +275,19 @@ impl Task {
                     self.try_at = None;
                 }
                 Comparison::Missing(head) => return self.bring_back(head).await,
+                Comparison::Contradicts(size) => {
+                    self.contradicted(size);
+                    return None;
+                }
             }
         }
-        if !self.inquiry.is_done(self.began.elapsed()) {
-            return None;
-        }
+        let is_done = self.inquiry.is_done(self.began.elapsed());
         if self.own.found == Found::Gone && !is_known {
-            return Some(Verdict::Anew(Anew::Next { last: None }));
+            let alone = self.met.0.is_empty();
+            let nobody_has_it = self.has_met_all() && (alone || is_done);
+            return nobody_has_it.then_some(Verdict::Anew(Anew::Next { last: None }));
         }
-        Some(Verdict::Sign)
+        is_done.then_some(Verdict::Sign)
     }
 
     /// Compares what others know with the log.
@@ -255,12 +295,16 @@ impl Task {
         let heads: Vec<Checkpoint> = self.inquiry.heads().map(|(head, _)| head.clone()).collect();
         let log = self.own.log.clone();
         let compared = tokio::task::spawn_blocking(move || {
-            let tiles = log.tiles();
-            let missing = heads.into_iter().find(|head| {
-                head.size > tiles.size()
-                    || subtree_root(&tiles, 0, head.size).ok() != Some(head.root)
-            });
-            missing.map_or(Comparison::Same, Comparison::Missing)
+            let (tiles, signed) = (log.tiles(), log.signed_size());
+            let leads_to = |head: &Checkpoint| {
+                head.size <= tiles.size()
+                    && subtree_root(&tiles, 0, head.size).ok() == Some(head.root)
+            };
+            match heads.into_iter().find(|head| !leads_to(head)) {
+                None => Comparison::Same,
+                Some(head) if head.size <= signed => Comparison::Contradicts(head.size),
+                Some(head) => Comparison::Missing(head),
+            }
         });
         match compared.await {
             Ok(compared) => compared,
@@ -302,29 +346,32 @@ impl Task {
                 // What was put back from a backup with the log is as old: also what this node has
                 // cosigned for others.
                 if matches!(self.own.found, Found::Whole | Found::NoFloor) {
-                    let epoch = self.own.log.epoch();
-                    return Some(Verdict::Anew(Anew::Follow { epoch }));
+                    let (epoch, found) = (self.own.log.epoch(), Found::Back);
+                    return Some(Verdict::Anew(Anew::Follow { epoch, found }));
                 }
             }
             Restoring::Later => {}
-            Restoring::Contradicted => {
-                let size = head.size;
-                let before = self.own.shown.send_replace(Signing::Contradicted { size });
-                if before != (Signing::Contradicted { size }) {
-                    tracing::error!(
-                        size,
-                        "peers hold a head that this audit log has signed and does not lead to: it \
-                         has two histories, and signs nothing more. Is another machine running with \
-                         the key of this node?"
-                    );
-                }
-            }
+            Restoring::Contradicted => self.contradicted(head.size),
         }
         None
     }
 
+    /// Says that nothing is signed any more: peers hold a head of this size that does not fit.
+    fn contradicted(&self, size: u64) {
+        let now = Signing::Contradicted { size };
+        if self.own.shown.send_replace(now.clone()) != now {
+            tracing::error!(
+                size,
+                "peers hold a head that this audit log has signed and does not lead to: it has two \
+                 histories, and signs nothing more. Is another machine running with the key of this \
+                 node?"
+            );
+        }
+    }
+
     fn without_holders(&mut self, head: Checkpoint, silent: Vec<NodeId>) -> Option<Verdict> {
-        let everyone_said_no = silent.is_empty()
+        let everyone_said_no = self.has_met_all()
+            && silent.is_empty()
             && self.inquiry.silent().next().is_none()
             && self.inquiry.is_done(self.began.elapsed());
         if everyone_said_no {
@@ -438,19 +485,39 @@ impl Restoring {
 /// No answer.
 struct Silence;
 
-async fn ask(mesh: Mesh, node: NodeId) -> Told {
+/// Asks a node what it has cosigned of the log, and what it has copied.
+async fn ask(mesh: Mesh, node: NodeId, origin: Origin) -> Told {
+    let heads = get(&mesh, node, HEADS_OF_ASKER.to_owned()).await;
+    let notes = match heads {
+        Some(answer) if answer.status == 404 => Some(Vec::new()),
+        Some(answer) if answer.status == 200 => notes_of(&answer.body),
+        Some(_) | None => None,
+    };
+    let Some(mut notes) = notes else {
+        return Told { node, notes: None };
+    };
+    let id = LogName::from(&origin).id();
+    let copy = get(&mesh, node, format!("mirror/{id}/checkpoint")).await;
+    let notes = match copy {
+        Some(answer) if answer.status == 200 => {
+            notes.extend(String::from_utf8(answer.body));
+            Some(notes)
+        }
+        // Nothing, or not all of it any more.
+        Some(answer) if matches!(answer.status, 404 | 410) => Some(notes),
+        Some(_) | None => None,
+    };
+    Told { node, notes }
+}
+
+async fn get(mesh: &Mesh, node: NodeId, path: String) -> Option<Answer> {
     let question = Question {
         verb: Verb::Get,
-        path: HEADS_OF_ASKER.to_owned(),
+        path,
         body: Vec::new(),
     };
     let answer = mesh.ask(node, question, Instant::now() + DEADLINE).await;
-    let notes = match answer {
-        Ok(answer) if answer.status == 404 => Some(Vec::new()),
-        Ok(answer) if answer.status == 200 => notes_of(&answer.body),
-        Ok(_) | Err(_) => None,
-    };
-    Told { node, notes }
+    answer.ok()
 }
 
 /// Reads the notes of an answer: a bundle of them.
@@ -510,20 +577,15 @@ async fn head_of_copy(
     key: VerifyingKey,
 ) -> (NodeId, Result<Option<Checkpoint>, Silence>) {
     let id = LogName::from(&origin).id();
-    let question = Question {
-        verb: Verb::Get,
-        path: format!("mirror/{id}/checkpoint"),
-        body: Vec::new(),
-    };
-    let answer = mesh.ask(node, question, Instant::now() + DEADLINE).await;
+    let answer = get(&mesh, node, format!("mirror/{id}/checkpoint")).await;
     let head = match answer {
-        Ok(answer) if answer.status == 404 => Ok(None),
-        Ok(answer) if answer.status == 200 => {
+        Some(answer) if answer.status == 404 => Ok(None),
+        Some(answer) if answer.status == 200 => {
             let note = String::from_utf8_lossy(&answer.body);
             let opened = SignedHead::open(&note, &origin, &key).ok();
             Ok(opened.map(|signed| signed.checkpoint))
         }
-        Ok(_) | Err(_) => Err(Silence),
+        Some(_) | None => Err(Silence),
     };
     (node, head)
 }

@@ -281,7 +281,9 @@ impl Files {
                 bad_bytes: patch.bad.len() as u64,
             })
             .collect();
-        if self.needs_floor(&head)? {
+        if !self.is_above_all_signed(&head)? {
+            self.leave_without_floor()?;
+        } else if self.needs_floor(&head)? {
             let signed = SignedHead::sign(head, &self.key.1);
             storage.set_heads(&signed).map_err(io)?;
             repaired.floor = true;
@@ -298,6 +300,39 @@ impl Files {
             repair::RepairError::Source(why) => RepairError::Copies(why),
             repair::RepairError::NotALine { seq } => RepairError::NotALine { seq },
             repair::RepairError::TooMuch { .. } => RepairError::Cut,
+        }
+    }
+
+    /// Tells whether no head is left here that is larger than that of the copies: a floor below it would
+    /// let the log sign a second history.
+    fn is_above_all_signed(&self, head: &Checkpoint) -> Result<bool, RepairError> {
+        for name in ["floor", "checkpoint", "cosigned"] {
+            let path = self.dir.join(name);
+            let note = match std::fs::read(&path) {
+                Ok(note) => String::from_utf8_lossy(&note).into_owned(),
+                Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(RepairError::Io { path, source }),
+            };
+            let signed = SignedHead::open(&note, &self.origin, &self.key.0);
+            if signed.is_ok_and(|signed| signed.checkpoint.size > head.size) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts a floor that cannot be read aside. The next start asks the peers.
+    fn leave_without_floor(&self) -> Result<(), RepairError> {
+        let path = self.dir.join("floor");
+        let readable = std::fs::read_to_string(&path)
+            .is_ok_and(|note| SignedHead::open(&note, &self.origin, &self.key.0).is_ok());
+        if readable {
+            return Ok(());
+        }
+        match std::fs::rename(&path, self.dir.join("floor.damaged")) {
+            Ok(()) => Ok(()),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(RepairError::Io { path, source }),
         }
     }
 

@@ -20,10 +20,11 @@ use openfang_audit::{Event, Log};
 use openfang_id::{NodeId, NodeName};
 use openfang_kernel::ports::Neighbours;
 use openfang_kernel::{Auditor, Kernel};
-use openfang_mesh::{Cosigners, Mesh, Status};
+use openfang_mesh::{Cosigners, Host, Mesh, StartError, Status};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, MachineClock};
@@ -38,7 +39,8 @@ use crate::witness::{Counter, Window};
 use crate::{evidence, notify, wire};
 
 use audit::{
-    Duties, Known, Shown, Windows, anew, log_start, open_audit, open_windows, start_settling,
+    Duties, Known, Shown, Signed, Windows, anew, log_start, open_audit, open_windows,
+    signing_at_first, start_settling,
 };
 pub use error::RunError;
 pub use prepared::{Prepared, prepare};
@@ -49,6 +51,9 @@ pub const GRACE: Duration = Duration::from_secs(10);
 const _: () = assert!(GRACE.as_millis() < openfang_api::DRAIN.as_millis());
 /// How long the mirrors of the audit log have for its last entries.
 const LAST_COPY: Duration = Duration::from_secs(2);
+/// How long the ports of the mesh may stay taken when the node starts anew, and between two looks.
+const RELEASE: Duration = Duration::from_secs(5);
+const RELEASE_LOOK: Duration = Duration::from_millis(20);
 /// How long the farewell to the mesh may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a part has to end when its grace is over: more is a fault, and does not keep the node.
@@ -181,8 +186,10 @@ async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError
     ));
     let kernel = open_kernel(prepared, parts, &auditor, &neighbours).await?;
     let about = (recorder, std::mem::take(&mut evidence.files));
-    let windows = open_windows(prepared);
-    let public = windows.2.clone();
+    let shown_signing = signing_at_first(parts);
+    let signing = shown_signing.subscribe();
+    let windows = (open_windows(prepared), signing.clone());
+    let public = windows.0.2.clone();
     let (mesh, counter, copies) = start_mesh(prepared, parts, &kernel, (about, windows)).await?;
     neighbours.attach(mesh.clone(), kernel.list());
     let listen_at = prepared.listen_again.unwrap_or(config.api.listen);
@@ -192,7 +199,7 @@ async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError
         why,
     })?;
     parts.listen_addr = Some(listen_addr);
-    let signing = start_settling(prepared, parts, &mesh);
+    start_settling(prepared, parts, &mesh, shown_signing);
     let shown = Shown::new();
     parts.mirroring = Some(shown.mirroring.subscribe());
     let state = wire::api_state(
@@ -204,7 +211,7 @@ async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError
             listen_addr,
             witnessing: shown.witnessing.subscribe(),
             mirroring: shown.mirroring.subscribe(),
-            signing,
+            signing: signing.clone(),
             witness: public,
             shutdown: parts.shutdown.clone(),
         },
@@ -217,6 +224,7 @@ async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError
         counter,
         log: parts.log.clone(),
         shown,
+        signing,
     };
     duties.start(&mut tasks, prepared, &mesh);
     let stop = parts.shutdown.clone();
@@ -258,7 +266,7 @@ async fn start_mesh(
     prepared: &Prepared,
     parts: &mut Parts,
     kernel: &Kernel,
-    ((recorder, evidence), (window, counter, _public)): (Known, Windows),
+    ((recorder, evidence), ((window, counter, _public), signing)): (Known, Signed<Windows>),
 ) -> Result<(Mesh, Option<(Window, Counter)>, Desk), RunError> {
     let Prepared { config, keys, .. } = prepared;
     let cosigners = Cosigners {
@@ -270,14 +278,24 @@ async fn start_mesh(
         config.audit.mirror_quota_bytes,
         parts.log.clone(),
     );
+    desk.wait_for(signing);
     let windows = (window.clone(), desk.clone());
     let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), windows, recorder);
     let epoch = parts.log.as_ref().map(Log::epoch);
-    let (mesh, owner) = Mesh::start(
-        wire::mesh_config(config, keys, epoch, cosigners, evidence),
-        Arc::new(host),
-    )
-    .await?;
+    let host = Arc::new(host);
+    let released = Instant::now() + RELEASE;
+    let (mesh, owner) = loop {
+        let mesh_config = wire::mesh_config(config, keys, epoch, cosigners, evidence.clone());
+        match Mesh::start(mesh_config, Arc::clone(&host) as Arc<dyn Host>).await {
+            // The sockets of the run before are closed a moment after it.
+            Err(StartError::InUse { .. })
+                if prepared.listen_again.is_some() && Instant::now() < released =>
+            {
+                sleep(RELEASE_LOOK).await;
+            }
+            started => break started?,
+        }
+    };
     parts.mesh = Some(owner);
     desk.attach(mesh.clone());
     Ok((mesh, window.zip(counter), desk))

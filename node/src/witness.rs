@@ -19,7 +19,7 @@ mod asking;
 mod public;
 
 pub(crate) use announcing::{Announcing, announce};
-pub(crate) use answering::{Counter, Window, counter, trust_in};
+pub(crate) use answering::{Counter, Rules, Window, counter, trust_in};
 pub(crate) use asking::{Asking, WITNESSES, collect};
 pub(crate) use public::{PublicWindow, trusted};
 

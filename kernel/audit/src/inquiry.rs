@@ -235,7 +235,7 @@ impl Inquiry {
     #[must_use]
     pub fn is_done(&self, now: Duration) -> bool {
         if self.peers.is_empty() {
-            return !self.more || (self.doubt == Doubt::None && now >= PATIENCE);
+            return self.doubt == Doubt::None && (!self.more || now >= PATIENCE);
         }
         if !self.peers.values().all(Peer::is_settled) {
             return false;
@@ -254,6 +254,11 @@ impl Inquiry {
         let has_answered = |node: &&NodeId| self.peers.get(node).is_some_and(|peer| peer.answered);
         let answered = chosen.iter().filter(has_answered).count();
         (answered, chosen.len() + 1 - quorum_for(chosen.len()).max(1))
+    }
+
+    /// Returns who is known.
+    pub fn known(&self) -> impl Iterator<Item = &NodeId> {
+        self.peers.keys()
     }
 
     /// Returns who has not answered.
@@ -289,16 +294,18 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_nobody_is_done_at_once() {
+    fn who_knows_nobody_is_done_at_once_unless_in_doubt() {
         for doubt in [Doubt::None, Doubt::Reasonable] {
+            let sure = doubt == Doubt::None;
             let mut asked = inquiry(doubt);
-            assert!(asked.is_done(Duration::ZERO));
+            assert_eq!(asked.is_done(Duration::ZERO), sure);
+            assert_eq!(asked.is_done(1_000 * SECOND), sure);
             asked.set_known(&Acquaintance {
                 more: true,
                 ..Acquaintance::default()
             });
             assert!(!asked.is_done(SECOND), "others are expected");
-            assert_eq!(asked.is_done(11 * SECOND), doubt == Doubt::None);
+            assert_eq!(asked.is_done(11 * SECOND), sure);
             assert_eq!(asked.next(SECOND), Some(10 * SECOND));
         }
     }

@@ -191,6 +191,12 @@ impl Log {
         self.inner.shared.size.load(Ordering::Acquire)
     }
 
+    /// Returns how many entries are under a head that was signed, shown or not.
+    #[must_use]
+    pub fn signed_size(&self) -> u64 {
+        lock(&self.inner.shared.rest).signed.size()
+    }
+
     /// Returns the last published head.
     #[must_use]
     pub fn head(&self) -> Option<SignedHead> {

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use openfang_audit::challenge::{AnswerError, Demand};
+use openfang_audit::inquiry::Signing;
 use openfang_audit::mirror::{FsMirrorStore, Mirror, MirrorReadError};
 use openfang_audit::proof::{BuildError, subtree_root};
 use openfang_audit::tile::{TilePath, TileSource as _};
 use openfang_audit::{Hash, Log, Origin, ServeError};
 use openfang_id::NodeId;
 use openfang_mesh::{Answer, Mesh, QUESTIONS_MAX, Question, Verb, View};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::copies::{Copies, Copy, Owned};
 use super::mending::{self, Damaged, Mender};
@@ -40,6 +41,8 @@ struct Inner {
     keeping: Option<Keeping>,
     log: Option<Log>,
     mesh: OnceLock<Mesh>,
+    /// Whether the own log is signed; nothing is taken before.
+    signing: OnceLock<watch::Receiver<Signing>>,
     /// Where copies go that turn out to be damaged.
     damaged: mpsc::Sender<Damaged>,
     /// Until it runs.
@@ -89,6 +92,7 @@ impl Desk {
             keeping,
             log,
             mesh: OnceLock::new(),
+            signing: OnceLock::new(),
             damaged,
             mender: Mutex::new(Some(mender)),
             places: Arc::new(Semaphore::new(QUESTIONS_MAX)),
@@ -99,6 +103,11 @@ impl Desk {
     pub(crate) fn mender(&self) -> Option<Mender> {
         let mut mender = self.0.mender.lock().unwrap_or_else(PoisonError::into_inner);
         mender.take()
+    }
+
+    /// Has nothing taken before the own log is signed: who forgot the one may have forgotten the other.
+    pub(crate) fn wait_for(&self, signing: watch::Receiver<Signing>) {
+        self.0.signing.get_or_init(|| signing);
     }
 
     /// Connects the mesh, once: it knows whose log is whose.
@@ -175,6 +184,11 @@ impl Inner {
         let Some(keeping) = &self.keeping else {
             return Answer::status(NOT_HERE);
         };
+        let takes = matches!(what, What::AddCheckpoint(_) | What::AddEntries(_));
+        let signing = self.signing.get().map(|signing| signing.borrow().clone());
+        if takes && signing.is_some_and(|signing| signing != Signing::Free) {
+            return Answer::status(UNAVAILABLE);
+        }
         let Some(copies) = keeping.open() else {
             return Answer::status(UNAVAILABLE);
         };

@@ -19,13 +19,16 @@ use crate::evidence::Around;
 use crate::mirror::{self, Desk, Feeding};
 use crate::own_log::{Anew, Found, OwnLog};
 use crate::tasks::Tasks;
-use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Window};
+use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Rules, Window};
 use crate::{VERSION, audit_epoch, entangle, evidence, wire};
 
 /// What takes note of others, and what is known against them.
 pub(super) type Known = (Arc<wire::Recorder>, Vec<Vec<u8>>);
 /// Where this node cosigns: for the mesh, and for everybody.
 pub(super) type Windows = (Option<Window>, Option<Counter>, Option<Arc<PublicWindow>>);
+
+/// Something that is of use once the own log is signed.
+pub(super) type Signed<T> = (T, watch::Receiver<Signing>);
 
 /// Opens the window of the witness for the mesh, and for everybody where logs elsewhere are witnessed.
 pub(super) fn open_windows(prepared: &Prepared) -> Windows {
@@ -44,10 +47,10 @@ pub(super) fn start_settling(
     prepared: &Prepared,
     parts: &mut Parts,
     mesh: &Mesh,
-) -> watch::Receiver<Signing> {
-    let (shown, signing) = watch::channel(Signing::Free);
+    shown: watch::Sender<Signing>,
+) {
     let (Some(log), Some(found)) = (&parts.log, parts.found) else {
-        return signing;
+        return;
     };
     let Prepared { config, keys, .. } = prepared;
     let own = OwnLog {
@@ -62,7 +65,18 @@ pub(super) fn start_settling(
     };
     let stop = parts.shutdown.clone();
     parts.settling.spawn(own.settle(stop));
-    signing
+}
+
+/// Says how it stands with signing at first. As long as the own log may not be signed nothing is
+/// cosigned either: who forgot the one may have forgotten the other.
+pub(super) fn signing_at_first(parts: &Parts) -> watch::Sender<Signing> {
+    watch::Sender::new(match parts.found {
+        Some(_) => Signing::Asking {
+            answered: 0,
+            needed: 0,
+        },
+        None => Signing::Free,
+    })
 }
 
 /// Waits for the audit log to need a new beginning.
@@ -103,6 +117,7 @@ pub(super) struct Duties {
     pub(super) counter: Option<(Window, Counter)>,
     pub(super) log: Option<Log>,
     pub(super) shown: Shown,
+    pub(super) signing: watch::Receiver<Signing>,
 }
 
 impl Duties {
@@ -125,7 +140,11 @@ impl Duties {
         let (window, counter) = self.counter.unzip();
         if let Some(counter) = counter {
             let quarantine = evidence.desk.quarantine().clone();
-            let counter = counter.run(mesh.clone(), quarantine, tasks.token());
+            let rules = Rules {
+                quarantine,
+                signing: self.signing,
+            };
+            let counter = counter.run(mesh.clone(), rules, tasks.token());
             tasks.start("witness", counter);
         }
         let Some(log) = self.log else {

@@ -92,16 +92,16 @@ impl Prepared {
         let now = audit_epoch::current(&self.config.home).map_err(epoch)?;
         let (to, last) = match anew {
             Anew::Next { last } => (audit_epoch::next(now).map_err(epoch)?, last.as_ref()),
-            Anew::Follow { epoch } => (*epoch, None),
+            Anew::Follow { epoch, .. } => (*epoch, None),
         };
         audit_epoch::turn(&self.config, to, last).map_err(epoch)?;
         self.listen_again = listen;
         self.found_before = match anew {
-            Anew::Next { .. } => None,
+            Anew::Next { .. } => Some(Found::New),
             // Whoever forgot its log has forgotten what it has cosigned.
-            Anew::Follow { .. } => {
+            Anew::Follow { found, .. } => {
                 self.forget_cosigners()?;
-                Some(Found::Gone)
+                Some(*found)
             }
         };
         Ok(())

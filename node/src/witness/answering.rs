@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use openfang_audit::cosign::LogName;
 use openfang_audit::evidence::Evidence;
-use openfang_audit::inquiry::NOTES_MAX;
+use openfang_audit::inquiry::{NOTES_MAX, Signing};
 use openfang_audit::note::Verifier;
 use openfang_audit::tile::Bundle;
 use openfang_audit::witness::{FileStore, StoreOpenError, Trust, Witness};
 use openfang_audit::{Hash, Origin};
 use openfang_id::{NodeId, VerifyingKey};
 use openfang_mesh::{Answer, HeadView, Mesh, NodeView, Question, Verb, View};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{ADD_CHECKPOINT, HEADS_OF_ASKER};
@@ -103,9 +103,35 @@ pub(super) fn what_of(question: Question) -> Option<What> {
     }
 }
 
+/// What a witness goes by besides its state.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) quarantine: Quarantine,
+    /// Whether the own log is signed.
+    pub(crate) signing: watch::Receiver<Signing>,
+}
+
+impl Rules {
+    /// Refuses to cosign as long as it is not known whether this node has forgotten what it has
+    /// cosigned; what is asked besides is answered.
+    fn refuse_what_must_wait(&self, asked: Vec<Asked>) -> Vec<Asked> {
+        if *self.signing.borrow() == Signing::Free {
+            return asked;
+        }
+        let (waits, answered): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .partition(|asked| matches!(asked.what, What::Add(_)));
+        for asked in waits {
+            // Who asked may have gone.
+            drop(asked.answer.send(Answer::status(UNAVAILABLE)));
+        }
+        answered
+    }
+}
+
 impl Counter {
     /// Answers until the node ends.
-    pub(crate) async fn run(mut self, mesh: Mesh, quarantine: Quarantine, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, mesh: Mesh, rules: Rules, stop: CancellationToken) {
         let mut witness: Option<Arc<Witness<FileStore>>> = None;
         let mut batch = Vec::new();
         loop {
@@ -117,9 +143,9 @@ impl Counter {
             if !more {
                 return;
             }
-            let asked = std::mem::take(&mut batch);
+            let asked = rules.refuse_what_must_wait(std::mem::take(&mut batch));
             let peers = asked.iter().filter_map(|asked| asked.from);
-            let trusted = trusted(&mesh.view(), peers, &quarantine);
+            let trusted = trusted(&mesh.view(), peers, &rules.quarantine);
             let (key, opened) = (self.key.clone(), witness.clone());
             let public = Arc::clone(&self.public);
             let answered = tokio::task::spawn_blocking(move || {

@@ -82,6 +82,8 @@ pub(super) fn recover(
     };
     let floor_was_missing = heads.floor == Found::Absent && floor.checkpoint.size > 0;
     if floor_was_missing {
+        // What is written from now on stands behind the end that a last run has marked.
+        unmark_closed(&shared)?;
         write_floor(&shared, &floor)?;
     }
     let mut writer = Writer::new(Arc::clone(&shared), survey.hybrid, &floor);
@@ -92,8 +94,7 @@ pub(super) fn recover(
         writer.republish(floor.clone(), &heads.checkpoint);
     }
     if closed {
-        let reopened = shared.storage.replace(Small::Closed, &[]);
-        reopened.map_err(|source| io_error("write", &shared.options.dir, source))?;
+        unmark_closed(&shared)?;
     }
     let recovered = write_about_recovery(&shared, &mut writer, adopted)?;
     let head = Some(floor).filter(|floor| floor.checkpoint.size > 0);
@@ -167,6 +168,11 @@ fn check_heads(heads: &Heads, options: &Options) -> Result<Option<SignedHead>, O
         problem,
         checkpoint: options.dir.join("checkpoint"),
     })
+}
+
+fn unmark_closed(shared: &Shared) -> Result<(), OpenError> {
+    let unmarked = shared.storage.replace(Small::Closed, &[]);
+    unmarked.map_err(|source| io_error("write", &shared.options.dir, source))
 }
 
 fn write_floor(shared: &Shared, floor: &SignedHead) -> Result<(), OpenError> {

@@ -100,7 +100,11 @@ async fn node() -> Node {
     let opened = evidence::open(&home.evidence(), keys().node_id(), [].into());
     let quarantine = opened.desk.quarantine().clone();
     let mut counters = tokio::task::JoinSet::new();
-    counters.spawn(counter.run(mesh.clone(), quarantine, CancellationToken::new()));
+    let rules = crate::witness::Rules {
+        quarantine,
+        signing: tokio::sync::watch::channel(openfang_audit::inquiry::Signing::Free).1,
+    };
+    counters.spawn(counter.run(mesh.clone(), rules, CancellationToken::new()));
     let announcing = Announcing {
         log,
         mesh,
