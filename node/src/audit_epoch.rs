@@ -56,6 +56,14 @@ pub(crate) struct OfStart {
     pub(crate) found: Found,
 }
 
+/// Tells whether the key of the node may have signed before, and nothing tells what: its home was wiped.
+///
+/// # Errors
+/// As [`current`].
+pub(crate) fn is_wiped(home: &Home) -> io::Result<bool> {
+    Ok(stored(home)?.is_none())
+}
+
 /// Looks which log there is. Where one is gone and nobody can be asked for it (`asks`), the number of
 /// a new one is taken.
 ///
@@ -73,7 +81,7 @@ pub(crate) fn of_start(config: &Config, asks: bool) -> io::Result<OfStart> {
         Some(known) if asks => return Ok(OfStart::of(known, Found::Gone)),
         Some(known) => (next(known)?, Found::New),
         // The key has been used, and nothing else is left.
-        None if asks => return Ok(OfStart::of(FIRST, Found::Gone)),
+        None if asks => (FIRST, Found::Gone),
         None => (FIRST + 1, Found::New),
     };
     files::replace(&home.audit_epoch(), format!("{epoch}\n").as_bytes())?;

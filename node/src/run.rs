@@ -87,6 +87,7 @@ pub async fn run(
     for warning in &prepared.config.warnings {
         tracing::warn!("{warning}");
     }
+    prepared.forget_when_wiped()?;
     let mut on_ready = Some(on_ready);
     let ended = loop {
         let mut parts = Parts::default();

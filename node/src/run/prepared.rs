@@ -107,6 +107,15 @@ impl Prepared {
         Ok(())
     }
 
+    /// Retires the keys with which this node cosigns when nothing tells what they have cosigned.
+    pub(super) fn forget_when_wiped(&mut self) -> Result<(), RunError> {
+        let wiped = audit_epoch::is_wiped(&self.config.home);
+        if wiped.map_err(|why| RunError::Epoch { why })? {
+            self.forget_cosigners()?;
+        }
+        Ok(())
+    }
+
     /// Retires the keys with which this node cosigns.
     fn forget_cosigners(&mut self) -> Result<(), RunError> {
         let seed = keys::load(&self.config.home.node_key())?;
