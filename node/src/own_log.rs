@@ -100,6 +100,8 @@ enum Comparison {
     Missing(Checkpoint),
     /// The log has signed other entries in their place.
     Contradicts(u64),
+    /// It could not be found out.
+    Unknown,
 }
 
 impl OwnLog {
@@ -275,6 +277,7 @@ impl Task {
                     self.try_at = None;
                 }
                 Comparison::Missing(head) => return self.bring_back(head).await,
+                Comparison::Unknown => return None,
                 Comparison::Contradicts(size) => {
                     self.contradicted(size);
                     return None;
@@ -309,8 +312,8 @@ impl Task {
         match compared.await {
             Ok(compared) => compared,
             Err(why) => {
-                tracing::error!(error = %why, "the audit log cannot be compared with what peers know of it");
-                Comparison::Same
+                tracing::error!(error = %why, "the audit log cannot be compared with what peers know of it: it is not signed");
+                Comparison::Unknown
             }
         }
     }
@@ -343,6 +346,9 @@ impl Task {
             Restoring::Done => {
                 // It is compared once more, at once.
                 self.try_at = Some(Instant::now());
+                let (answered, needed) = self.inquiry.answered();
+                let asking = Signing::Asking { answered, needed };
+                self.own.shown.send_replace(asking);
                 // What was put back from a backup with the log is as old: also what this node has
                 // cosigned for others.
                 if matches!(self.own.found, Found::Whole | Found::NoFloor) {
@@ -482,8 +488,14 @@ impl Restoring {
     }
 }
 
-/// No answer.
-struct Silence;
+/// Why a peer does not say how far its copy reaches.
+#[derive(Clone, Copy)]
+enum Silence {
+    /// It does not answer, or not now.
+    NoAnswer,
+    /// It had more, and is mending it.
+    Lost,
+}
 
 /// Asks a node what it has cosigned of the log, and what it has copied.
 async fn ask(mesh: Mesh, node: NodeId, origin: Origin) -> Told {
@@ -496,16 +508,14 @@ async fn ask(mesh: Mesh, node: NodeId, origin: Origin) -> Told {
     let Some(mut notes) = notes else {
         return Told { node, notes: None };
     };
-    let id = LogName::from(&origin).id();
-    let copy = get(&mesh, node, format!("mirror/{id}/checkpoint")).await;
-    let notes = match copy {
-        Some(answer) if answer.status == 200 => {
-            notes.extend(String::from_utf8(answer.body));
+    let notes = match note_of_copy(&mesh, node, &origin).await {
+        Ok(note) => {
+            notes.extend(note);
             Some(notes)
         }
-        // Nothing, or not all of it any more.
-        Some(answer) if matches!(answer.status, 404 | 410) => Some(notes),
-        Some(_) | None => None,
+        // What is left of it says nothing.
+        Err(Silence::Lost) => Some(notes),
+        Err(Silence::NoAnswer) => None,
     };
     Told { node, notes }
 }
@@ -561,7 +571,7 @@ pub(crate) async fn copies_of(
         match told {
             Ok((node, Ok(Some(head)))) => copies.heads.push((node, head)),
             Ok((_, Ok(None))) => {}
-            Ok((node, Err(Silence))) => copies.silent.push(node),
+            Ok((node, Err(Silence::NoAnswer | Silence::Lost))) => copies.silent.push(node),
             Err(why) => tracing::error!(error = %why, "a question about copies failed"),
         }
     }
@@ -576,16 +586,27 @@ async fn head_of_copy(
     origin: Origin,
     key: VerifyingKey,
 ) -> (NodeId, Result<Option<Checkpoint>, Silence>) {
-    let id = LogName::from(&origin).id();
-    let answer = get(&mesh, node, format!("mirror/{id}/checkpoint")).await;
-    let head = match answer {
-        Some(answer) if answer.status == 404 => Ok(None),
-        Some(answer) if answer.status == 200 => {
-            let note = String::from_utf8_lossy(&answer.body);
-            let opened = SignedHead::open(&note, &origin, &key).ok();
-            Ok(opened.map(|signed| signed.checkpoint))
-        }
-        Some(_) | None => Err(Silence),
-    };
+    let note = note_of_copy(&mesh, node, &origin).await;
+    let head = note.map(|note| {
+        let opened = SignedHead::open(&note?, &origin, &key).ok()?;
+        Some(opened.checkpoint)
+    });
     (node, head)
+}
+
+/// Asks a peer for the head of its copy of a log; `None` when it has none.
+async fn note_of_copy(
+    mesh: &Mesh,
+    node: NodeId,
+    origin: &Origin,
+) -> Result<Option<String>, Silence> {
+    let id = LogName::from(origin).id();
+    let answer = get(mesh, node, format!("mirror/{id}/checkpoint")).await;
+    let answer = answer.ok_or(Silence::NoAnswer)?;
+    match answer.status {
+        200 => Ok(String::from_utf8(answer.body).ok()),
+        404 => Ok(None),
+        410 => Err(Silence::Lost),
+        _not_now => Err(Silence::NoAnswer),
+    }
 }

@@ -126,10 +126,7 @@ impl Recorder {
                 );
             }
             roster::Event::Violation { node, offence } => {
-                let reason = format!("broke the protocol: {offence:?}");
-                self.refused(("violation", &node.to_string(), &reason), |from, reason| {
-                    Event::peer_refused(from, reason)
-                });
+                self.violation(node, &format!("broke the protocol: {offence:?}"));
             }
             roster::Event::AgentsCut { announced, agents } => {
                 tracing::warn!(
@@ -157,6 +154,12 @@ impl Recorder {
             | roster::Event::Unlinked { .. }
             | roster::Event::Refuted => tracing::debug!(?event, "roster"),
         }
+    }
+
+    fn violation(&self, node: &NodeId, reason: &str) {
+        self.refused(("violation", &node.to_string(), reason), |from, reason| {
+            Event::peer_refused(from, reason)
+        });
     }
 
     fn inconsistent(&self, node: &NodeId, why: Why, evidence: &Evidence) {
