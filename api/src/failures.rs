@@ -9,29 +9,21 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
-use governor::middleware::NoOpMiddleware;
-use governor::state::keyed::DashMapStateStore;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 
 use crate::auth::Denial;
+use crate::rate::{Allowance, Rate};
 
-/// Failures a client may make at once.
-pub(crate) const BURST: NonZeroU32 = NonZeroU32::new(20).expect("20 is not zero");
-/// How often another one is granted.
-const REFILL: Duration = Duration::from_secs(3);
-/// Failures that all clients without a state of their own share.
-const SHARED_BURST: NonZeroU32 = NonZeroU32::new(200).expect("200 is not zero");
-const SHARED_REFILL: Duration = Duration::from_millis(300);
-/// Clients with a state of their own: about 100 bytes each. Later ones share one.
-const CLIENTS_MAX: usize = 4096;
-/// Every so many failures without room, the clients that have recovered are forgotten.
-const SWEEP_EVERY: u32 = 256;
+/// How often a client may fail.
+pub(crate) const ALLOWED: Allowance = Allowance {
+    burst: NonZeroU32::new(20).expect("20 is not zero"),
+    refill: Duration::from_secs(3),
+    shared_burst: NonZeroU32::new(200).expect("200 is not zero"),
+    shared_refill: Duration::from_millis(300),
+};
 /// How long failures of one client are gathered into one entry.
 const GATHER: Duration = Duration::from_secs(60);
 /// Clients that get an entry of their own per [`GATHER`]; the rest is counted together.
@@ -84,11 +76,7 @@ pub(crate) struct Entry {
 
 /// The memory of failed attempts. Its size does not grow with the number of clients.
 pub(crate) struct Failures<C: Clock = DefaultClock> {
-    own: RateLimiter<Client, DashMapStateStore<Client>, C, NoOpMiddleware<C::Instant>>,
-    shared: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
-    clock: C,
-    /// Failures met while there was no room for another client.
-    crowded: AtomicU32,
+    rate: Rate<C>,
     gathered: Mutex<Gathered>,
 }
 
@@ -115,44 +103,15 @@ impl Failures<DefaultClock> {
 
 impl<C: Clock + Clone> Failures<C> {
     pub(crate) fn with_clock(clock: C) -> Self {
-        let quota = |period, burst| {
-            Quota::with_period(period)
-                .expect("the periods above are not zero")
-                .allow_burst(burst)
-        };
         Self {
-            own: RateLimiter::new(
-                quota(REFILL, BURST),
-                DashMapStateStore::default(),
-                clock.clone(),
-            ),
-            shared: RateLimiter::direct_with_clock(
-                quota(SHARED_REFILL, SHARED_BURST),
-                clock.clone(),
-            ),
-            clock,
-            crowded: AtomicU32::new(0),
+            rate: Rate::with_clock(ALLOWED, clock),
             gathered: Mutex::default(),
         }
     }
 
     /// Counts a failure. `Err` says for how long the client should wait.
     pub(crate) fn charge(&self, client: Client) -> Result<(), Duration> {
-        let crowded = self.own.len() >= CLIENTS_MAX;
-        if crowded
-            && self
-                .crowded
-                .fetch_add(1, Ordering::Relaxed)
-                .is_multiple_of(SWEEP_EVERY)
-        {
-            self.own.retain_recent();
-        }
-        let verdict = if self.own.len() >= CLIENTS_MAX {
-            self.shared.check()
-        } else {
-            self.own.check_key(&client)
-        };
-        verdict.map_err(|until| until.wait_time_from(self.clock.now()))
+        self.rate.charge(client)
     }
 
     /// Notes a failure at `now`, a time since any fixed start, and returns what is to be logged.
@@ -251,25 +210,24 @@ mod tests {
     fn a_client_that_fails_often_waits_and_another_does_not() {
         let clock = FakeRelativeClock::default();
         let failures = Failures::with_clock(clock.clone());
-        for _ in 0..BURST.get() {
+        for _ in 0..ALLOWED.burst.get() {
             assert_eq!(failures.charge(client(1)), Ok(()));
         }
-        assert_eq!(failures.charge(client(1)), Err(REFILL));
+        assert_eq!(failures.charge(client(1)), Err(ALLOWED.refill));
         assert_eq!(failures.charge(client(2)), Ok(()));
-        clock.advance(REFILL);
+        clock.advance(ALLOWED.refill);
         assert_eq!(failures.charge(client(1)), Ok(()));
         assert!(failures.charge(client(1)).is_err());
     }
 
     #[test]
-    fn many_clients_do_not_grow_the_state_and_share_one_allowance() {
+    fn many_clients_share_one_allowance() {
         let failures = Failures::with_clock(FakeRelativeClock::default());
         let mut refused = 0;
         for number in 0..6000 {
             refused += u32::from(failures.charge(numbered(number)).is_err());
         }
-        assert!(failures.own.len() <= CLIENTS_MAX);
-        assert_eq!(refused, 6000 - 4096 - SHARED_BURST.get());
+        assert_eq!(refused, 6000 - 4096 - ALLOWED.shared_burst.get());
     }
 
     #[test]

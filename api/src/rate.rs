@@ -1,4 +1,4 @@
-//! How often those may ask who need no key: by address, with a bound on the addresses that are told apart.
+//! How often something may be done, by address, with a bound on the addresses that are told apart.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,47 +12,62 @@ use governor::{Quota, RateLimiter};
 
 use crate::failures::Client;
 
-/// Requests that an address may make at once: a log and its mirrors, after a restart.
-pub(crate) const BURST: NonZeroU32 = NonZeroU32::new(60).expect("60 is not zero");
-/// How often another one is granted: a log hands in a head every second at most.
-const REFILL: Duration = Duration::from_millis(100);
-/// What all addresses without a state of their own share.
-const SHARED_BURST: NonZeroU32 = NonZeroU32::new(200).expect("200 is not zero");
-const SHARED_REFILL: Duration = Duration::from_millis(10);
+/// What the public witness allows: a burst for a log and its mirrors after a restart, and then more than
+/// the head that a log hands in every second at most.
+pub(crate) const OF_WITNESS: Allowance = Allowance {
+    burst: NonZeroU32::new(60).expect("60 is not zero"),
+    refill: Duration::from_millis(100),
+    shared_burst: NonZeroU32::new(200).expect("200 is not zero"),
+    shared_refill: Duration::from_millis(10),
+};
 /// Addresses with a state of their own: about 100 bytes each. Later ones share one.
 const CLIENTS_MAX: usize = 4096;
 /// Every so many requests without room, the addresses that have recovered are forgotten.
 const SWEEP_EVERY: u32 = 256;
+
+/// How often something may be done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance {
+    /// How often an address may do it at once.
+    pub(crate) burst: NonZeroU32,
+    /// After which time it may do it once more.
+    pub(crate) refill: Duration,
+    /// The same for all addresses together that have no state of their own.
+    pub(crate) shared_burst: NonZeroU32,
+    /// See [`Self::refill`].
+    pub(crate) shared_refill: Duration,
+}
 
 /// A limit. Its size does not grow with the number of addresses.
 pub(crate) struct Rate<C: Clock = DefaultClock> {
     own: RateLimiter<Client, DashMapStateStore<Client>, C, NoOpMiddleware<C::Instant>>,
     shared: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
     clock: C,
+    /// Requests met while there was no room for another address.
     crowded: AtomicU32,
 }
 
 impl Rate<DefaultClock> {
-    pub(crate) fn new() -> Self {
-        Self::with_clock(DefaultClock::default())
+    pub(crate) fn new(allowance: Allowance) -> Self {
+        Self::with_clock(allowance, DefaultClock::default())
     }
 }
 
 impl<C: Clock + Clone> Rate<C> {
-    pub(crate) fn with_clock(clock: C) -> Self {
+    pub(crate) fn with_clock(allowance: Allowance, clock: C) -> Self {
         let quota = |period, burst| {
             Quota::with_period(period)
-                .expect("the periods above are not zero")
+                .expect("the periods of the allowances are not zero")
                 .allow_burst(burst)
         };
         Self {
             own: RateLimiter::new(
-                quota(REFILL, BURST),
+                quota(allowance.refill, allowance.burst),
                 DashMapStateStore::default(),
                 clock.clone(),
             ),
             shared: RateLimiter::direct_with_clock(
-                quota(SHARED_REFILL, SHARED_BURST),
+                quota(allowance.shared_refill, allowance.shared_burst),
                 clock.clone(),
             ),
             clock,
@@ -96,24 +111,24 @@ mod tests {
     #[test]
     fn one_address_is_slowed_down_and_another_is_not() {
         let clock = FakeRelativeClock::default();
-        let rate = Rate::with_clock(clock.clone());
-        for _ in 0..BURST.get() {
+        let rate = Rate::with_clock(OF_WITNESS, clock.clone());
+        for _ in 0..OF_WITNESS.burst.get() {
             assert_eq!(rate.charge(client(1)), Ok(()));
         }
-        assert_eq!(rate.charge(client(1)), Err(REFILL));
+        assert_eq!(rate.charge(client(1)), Err(OF_WITNESS.refill));
         assert_eq!(rate.charge(client(2)), Ok(()));
-        clock.advance(REFILL);
+        clock.advance(OF_WITNESS.refill);
         assert_eq!(rate.charge(client(1)), Ok(()));
     }
 
     #[test]
     fn many_addresses_do_not_grow_the_state_and_share_one_allowance() {
-        let rate = Rate::with_clock(FakeRelativeClock::default());
+        let rate = Rate::with_clock(OF_WITNESS, FakeRelativeClock::default());
         let mut refused = 0;
         for number in 0..6000 {
             refused += u32::from(rate.charge(numbered(number)).is_err());
         }
         assert!(rate.own.len() <= CLIENTS_MAX);
-        assert_eq!(refused, 6000 - 4096 - SHARED_BURST.get());
+        assert_eq!(refused, 6000 - 4096 - OF_WITNESS.shared_burst.get());
     }
 }

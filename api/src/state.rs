@@ -25,7 +25,7 @@ use crate::auth::{AuthConfig, Denial};
 use crate::calls::Calls;
 use crate::error::{ApiError, not_logged};
 use crate::failures::{Client, Entry, Failures};
-use crate::rate::Rate;
+use crate::rate::{OF_WITNESS, Rate};
 
 /// Everything the routes work with.
 #[derive(Clone)]
@@ -175,7 +175,7 @@ impl App {
             calls: Arc::default(),
             verifying: tokio::sync::Mutex::new(()),
             failures: Failures::new(),
-            strangers: Rate::new(),
+            strangers: Rate::new(OF_WITNESS),
             started: Instant::now(),
             flush_at_ms: AtomicU64::new(0),
             users: Mutex::default(),
