@@ -26,17 +26,44 @@ const STEP_MICROS_MIN: u64 = 500_000;
 /// Notices when the wall clock was set.
 #[derive(Debug, Default)]
 pub(crate) struct StepWatch {
-    /// The last wall clock and monotonic time.
-    last: Option<(u64, u64)>,
+    last: Option<Look>,
+}
+
+/// A look at both clocks, in microseconds. They cannot be read in one moment, and a thread or a whole
+/// machine may stand still between two reads: so it is known only between what the wall clock was read.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    before: u64,
+    wall: u64,
+    after: u64,
+}
+
+impl Look {
+    fn at(clock: &dyn Clock) -> Self {
+        let before = clock.monotonic_micros();
+        let wall = clock.unix_micros();
+        let after = clock.monotonic_micros();
+        Self {
+            before,
+            wall,
+            after,
+        }
+    }
+
+    /// Returns by how much the wall clock has stepped at least since an earlier look.
+    fn step_since(self, last: Self) -> i128 {
+        let moved = i128::from(self.wall) - i128::from(last.wall);
+        let shortest = i128::from(self.before.saturating_sub(last.after));
+        let longest = i128::from(self.after.saturating_sub(last.before));
+        moved - moved.clamp(shortest, longest)
+    }
 }
 
 impl StepWatch {
     /// Returns by how much the wall clock has stepped since the last look, in microseconds, when it has.
     pub(crate) fn look(&mut self, clock: &dyn Clock) -> Option<i64> {
-        let now = (clock.unix_micros(), clock.monotonic_micros());
-        let (wall, steady) = self.last.replace(now)?;
-        let expected = wall.saturating_add(now.1.saturating_sub(steady));
-        let step = i128::from(now.0) - i128::from(expected);
+        let now = Look::at(clock);
+        let step = now.step_since(self.last.replace(now)?);
         let large = step.unsigned_abs() >= u128::from(STEP_MICROS_MIN);
         large.then(|| i64::try_from(step).unwrap_or(i64::MAX))
     }
@@ -122,6 +149,8 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
     use super::*;
 
     struct At(u64, u64);
@@ -151,6 +180,43 @@ mod tests {
             (3_604_900_000, 3_603_500_005, None),
         ] {
             assert_eq!(watch.look(&At(wall, steady)), expected, "at {wall}");
+        }
+    }
+
+    /// Both clocks run alike, and each read of one takes a while.
+    struct Slow {
+        now: AtomicU64,
+        pauses: [u64; 4],
+        reads: AtomicUsize,
+    }
+
+    impl Slow {
+        fn read(&self) -> u64 {
+            let pause = self.pauses[self.reads.fetch_add(1, Ordering::Relaxed) % 4];
+            self.now.fetch_add(pause, Ordering::Relaxed) + pause
+        }
+    }
+
+    impl Clock for Slow {
+        fn unix_micros(&self) -> u64 {
+            self.read() + 1_795_294_798_000_000
+        }
+
+        fn monotonic_micros(&self) -> u64 {
+            self.read()
+        }
+    }
+
+    #[test]
+    fn standing_still_between_two_reads_is_no_step() {
+        let clock = Slow {
+            now: AtomicU64::new(0),
+            pauses: [0, 30_000_000, 5, 700_000],
+            reads: AtomicUsize::new(0),
+        };
+        let mut watch = StepWatch::default();
+        for look in 0..20 {
+            assert_eq!(watch.look(&clock), None, "look {look}");
         }
     }
 
