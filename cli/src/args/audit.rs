@@ -135,6 +135,10 @@ pub(crate) struct Prove {
     /// Leave the entry itself out: whoever checks the proof must have its line from elsewhere.
     #[arg(long)]
     pub(crate) without_line: bool,
+    /// How many seconds to wait for the witnesses, where the node runs and they have not cosigned a head over
+    /// the entry yet. Then it is proved under the newest head that this node has signed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) wait: u64,
 }
 
 #[derive(Debug, Group)]

@@ -25,7 +25,7 @@ pub(crate) fn run(command: Audit, context: &Context) -> Result<Exit, Failure> {
         Audit::Verify(args) => verify::run(&files()?, &args, context),
         Audit::Show(show) => show::run(&files()?, &show, context),
         Audit::Export(args) => export::run(&files()?, &args),
-        Audit::Prove(args) => prove::run(&files()?, &args),
+        Audit::Prove(args) => prove::run(&files()?, &args, context),
         Audit::Check(args) => check::run(&args, || files()?.policy()),
         Audit::Evidence(args) => evidence::run(&args, &files()?),
         Audit::Policy => policy::run(&files()?, context),

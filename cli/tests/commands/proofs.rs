@@ -222,10 +222,10 @@ fn with_a_witness_the_proof_speaks_against_the_node_itself() {
     let (a, b) = (node("a", true), node("b", false));
     let (daemon_a, daemon_b) = (a.start(), b.start());
     b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
-    eventually("the head with entry 0 is cosigned", || {
-        let policy = a.run(&["audit", "policy"]);
-        policy.stdout.contains("\nwitness ") && a.file("audit.d/cosigned").exists()
+    eventually("there is a witness", || {
+        a.run(&["audit", "policy"]).stdout.contains("\nwitness ")
     });
+    // It may not have cosigned yet.
     let proof = a.run(&["audit", "prove", "0"]);
     assert_eq!(proof.code, Some(0), "{proof:?}");
     assert_eq!(proof.stderr, "", "nothing has to be said about it");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use openfang_audit::policy::Policy;
 use openfang_audit::verify::{DamageKind, Report, Source, Verdict};
-use openfang_audit::{HEAD_BYTES_MAX, Origin, SignedHead};
+use openfang_audit::{HEAD_BYTES_MAX, Hash, Origin, SignedHead};
 use openfang_id::VerifyingKey;
 
 use crate::context::Context;
@@ -82,6 +82,12 @@ impl Files {
         let sealed = sealed.filter_map(|entry| entry.metadata().ok());
         let active = std::fs::metadata(&self.log_path).ok();
         sealed.chain(active).map(|found| found.len()).sum()
+    }
+
+    /// How many entries there are, by their leaf hashes.
+    pub(super) fn written(&self) -> u64 {
+        let hashes = std::fs::metadata(self.dir.join("hashes.0"));
+        hashes.map_or(0, |found| found.len() / Hash::BYTES as u64)
     }
 
     /// Judges what the files alone cannot tell: an empty log that was begun has been removed.

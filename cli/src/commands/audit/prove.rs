@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use openfang_audit::SignedHead;
 use openfang_audit::tlog_proof::{ProveFileError, Proved, prove_entry};
@@ -10,11 +11,18 @@ use openfang_audit::verify::Verdict;
 
 use super::files::{Files, Kept, note_missing_quorum};
 use crate::args::Prove;
+use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::render;
 use crate::render::progress::Bar;
 
-pub(super) fn run(files: &Files, args: &Prove) -> Result<Exit, Failure> {
+/// How often it is looked whether the witnesses have cosigned.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long that may take before it is told what is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) fn run(files: &Files, args: &Prove, context: &Context) -> Result<Exit, Failure> {
+    wait_for_witnesses(files, args, context)?;
     let head = choose_head(files, args.seq)?;
     let mut bar = Bar::new("proving", "entries", false);
     let proved = prove_entry(files.source(), &head, args.seq, &mut |at| {
@@ -33,6 +41,37 @@ pub(super) fn run(files: &Files, args: &Prove) -> Result<Exit, Failure> {
         Some(path) => write_new(path, &text)?,
     }
     Ok(Exit::Ok)
+}
+
+/// An entry that was just written is cosigned a moment later: waits for that, as long as the node runs and
+/// its log has witnesses.
+fn wait_for_witnesses(files: &Files, args: &Prove, context: &Context) -> Result<(), Failure> {
+    let began = Instant::now();
+    let until = began + Duration::from_secs(args.wait);
+    let mut told = false;
+    while Instant::now() < until && is_to_come(files, args.seq, context)? {
+        if !told && began.elapsed() > PATIENCE {
+            told = true;
+            render::message(&format!(
+                "waiting up to {} s for a head over entry {} that enough witnesses have cosigned",
+                args.wait, args.seq
+            ));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+fn is_to_come(files: &Files, seq: u64, context: &Context) -> Result<bool, Failure> {
+    match files.cosigned()? {
+        Kept::Head(head) if head.checkpoint.size > seq => return Ok(false),
+        Kept::Bad(_) => return Ok(false),
+        Kept::Head(_) | Kept::Nothing => {}
+    }
+    let witnessed = files
+        .kept_policy()?
+        .is_some_and(|policy| !policy.witnesses().is_empty());
+    Ok(witnessed && files.written() > seq && context.daemon().is_some())
 }
 
 /// The newest cosigned head where it covers the entry, else the newest that is signed, which is said.
