@@ -102,6 +102,20 @@ macro_rules! kinds {
             /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$kind),+];
 
+            /// Tells whether it changes what the node is, lets in or may do: such an entry is signed
+            /// at once.
+            #[must_use]
+            pub fn is_change(self) -> bool {
+                matches!(
+                    self,
+                    Self::ConfigChange
+                        | Self::KeyRotate
+                        | Self::AgentCreate
+                        | Self::AgentDelete
+                        | Self::Redact
+                )
+            }
+
             /// Returns the name that stands in the field `ev`.
             #[must_use]
             pub fn as_str(self) -> &'static str {
@@ -411,6 +425,13 @@ impl Event {
             self.kind,
             Kind::NodeStop | Kind::PeerEvidence | Kind::LogRecovered | Kind::EpochStart
         )
+    }
+
+    /// Returns the entry that what was announced by an earlier one, this, was not done: which one, why.
+    #[must_use]
+    pub fn not_done(mut self, announced: &Cause, why: &str) -> Self {
+        self.cause = Some(announced.to_string().into());
+        self.outcome(Outcome::Denied(why))
     }
 
     fn new(kind: Kind) -> Self {

@@ -58,8 +58,8 @@ pub use event::{
 pub use hash::{Hash, HashAlgorithm, HashTextError, UnknownAlgorithm};
 pub use line::{LINE_BYTES_MAX, Line, LineError};
 pub use log::{
-    Ack, AgreeError, AppendError, CloseError, FloorProblem, HeadListener, Health, Log, LogTiles,
-    OpenError, Opened, Options, Poison, ProveError, Recovered, ServeError, TakeBackError,
+    Ack, AgreeError, AppendError, CloseError, FloorProblem, Flush, HeadListener, Health, Log,
+    LogTiles, OpenError, Opened, Options, Poison, ProveError, Recovered, ServeError, TakeBackError,
     TakenBack,
 };
 pub use read::ReadError;

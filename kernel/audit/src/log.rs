@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use openfang_id::{NodeId, SigningKey};
 
@@ -101,7 +102,18 @@ pub enum Health {
     },
 }
 
-/// Called with the number of an entry when it is durable, or with the reason why it is not.
+/// When an entry is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// When it is on the disk.
+    AtOnce,
+    /// When the operating system has it; it is on the disk this much later at most, and before any head
+    /// over it is signed. A machine that loses its power in between loses it.
+    Within(Duration),
+}
+
+/// Called with the number of an entry when it is as safe as was asked for ([`Flush`]), or with the
+/// reason why it is not.
 pub type Ack = Box<dyn FnOnce(Result<Seq, AppendError>) + Send>;
 /// Called with each head after it was published.
 pub type HeadListener = Box<dyn Fn(SignedHead) + Send + Sync>;
@@ -169,9 +181,17 @@ impl Log {
     /// # Errors
     /// When the entry was not queued.
     pub fn append(&self, event: Event, ack: Ack) -> Result<(), AppendError> {
+        self.append_with(event, Flush::AtOnce, ack)
+    }
+
+    /// [`Log::append`], for an entry that need not be on the disk when it is answered.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_with(&self, event: Event, flush: Flush, ack: Ack) -> Result<(), AppendError> {
         let shared = &self.inner.shared;
         shared.refuse_when_stopped()?;
-        let entry = Entry::new(event, shared.clock.unix_micros(), ack);
+        let entry = Entry::new(event, (shared.clock.unix_micros(), flush), ack);
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
         let (command, error) = match self.inner.sender.try_send(Command::Append(entry)) {
             Ok(()) => return Ok(()),
@@ -185,7 +205,7 @@ impl Log {
         Err(error)
     }
 
-    /// Returns the number of durable entries.
+    /// Returns the number of entries that were answered.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.inner.shared.size.load(Ordering::Acquire)

@@ -6,7 +6,9 @@ use std::io::ErrorKind;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
-use common::{Fault, Memory, Op, TestClock, append, event, log_key, origin, root_of_lines};
+use common::{
+    Fault, Memory, Op, TestClock, append, event, eventually, log_key, origin, root_of_lines,
+};
 use openfang_audit::storage::{FsStorage, RESERVE_BYTES, Storage as _};
 use openfang_audit::{
     AppendError, Checkpoint, CloseError, Event, Health, Log, Poison, Seq, SignedHead,
@@ -512,15 +514,4 @@ fn the_reserve_takes_room_on_a_real_disk_and_is_made_again() {
     storage.fill_reserve().expect("filled again");
     assert!(blocks(&reserve) >= RESERVE_BYTES);
     assert!(storage.free_reserve().expect("freed") && !reserve.exists());
-}
-
-/// Looks until something holds.
-fn eventually(holds: impl Fn() -> bool) {
-    for _look in 0..30_000 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    panic!("not within half a minute");
 }

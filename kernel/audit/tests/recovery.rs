@@ -414,12 +414,7 @@ fn a_clock_that_was_set_is_written_about_before_what_comes_after() {
     let kinds: Vec<&str> = lines.iter().map(|line| line.ev.as_str()).collect();
     assert_eq!(
         kinds,
-        [
-            "config_change",
-            "config_change",
-            "clock_step",
-            "config_change"
-        ]
+        ["node_start", "node_start", "clock_step", "node_start"]
     );
     assert_eq!(lines[2].act.as_deref(), Some("+3600000000 us"));
 }

@@ -1,26 +1,26 @@
 //! The one thread that writes: batches of lines, and heads.
 
+mod entry;
+mod sign;
+
 use std::collections::VecDeque;
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::open::write_checkpoint;
+pub(super) use self::entry::{Command, Entry};
 use super::shared::{Rest, Shared, lock};
 use super::take_back::Lost;
-use super::{Ack, AppendError, CloseError, Poison};
+use super::{Ack, AppendError, CloseError, Flush, Poison};
 use crate::clock::StepWatch;
 use crate::forest::BLOCK_LEAVES;
-use crate::heads::Found;
 use crate::line::{Context, LINE_BYTES_MAX, render};
-use crate::scan::lines;
-use crate::storage::{Part, SEGMENT_LINES, Small};
+use crate::storage::{Part, SEGMENT_LINES};
 use crate::tree::leaf_hash;
-use crate::{Checkpoint, Event, Hash, Hybrid, Seq, SignedHead};
+use crate::{Event, Hash, Hybrid, Seq, SignedHead};
 
 /// How many entries may wait: a batch that is being written, and the one after it.
 const QUEUE_ENTRIES: usize = 2 * BATCH_ENTRIES_MAX;
@@ -34,10 +34,6 @@ const HEAD_INTERVAL: Duration = Duration::from_millis(250);
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often what is not sealed is read again while entries arrive, where that takes a while.
 const REREAD_INTERVAL: Duration = Duration::from_secs(1);
-/// Up to here it takes less than the flush of a batch, and is done before every head.
-const REREAD_BYTES: u64 = 2 << 20;
-/// How often the whole file is read again.
-const SCRUB_INTERVAL: Duration = Duration::from_secs(3600);
 /// How often it is looked whether the reserve is there.
 const RESERVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the writer waits for the next of the callers it just answered. Callers that wait for
@@ -48,59 +44,6 @@ const GATHER_PAUSE: Duration = Duration::from_micros(200);
 const GATHER_TOTAL_MICROS: u64 = 1_000;
 /// How many batches at most go without waiting after it was in vain.
 const GATHER_SKIP_MAX: u32 = 64;
-
-/// What the handles tell the writer.
-pub(super) enum Command {
-    Append(Entry),
-    Release,
-    TakeBack(Box<Lost>),
-    Close,
-}
-
-/// A queued entry. Answered once: with its number, with an error, or with `Closed` when dropped.
-pub(super) struct Entry {
-    event: Event,
-    unix_micros: u64,
-    ack: Option<Ack>,
-}
-
-impl Entry {
-    pub(super) fn new(event: Event, unix_micros: u64, ack: Ack) -> Self {
-        Self {
-            event,
-            unix_micros,
-            ack: Some(ack),
-        }
-    }
-
-    /// An entry of the log itself: nobody waits for it.
-    fn own(event: Event, unix_micros: u64) -> Self {
-        Self {
-            event,
-            unix_micros,
-            ack: None,
-        }
-    }
-
-    /// Drops the entry without an answer.
-    pub(super) fn forget(mut self) {
-        self.ack = None;
-    }
-
-    fn answer(mut self, result: Result<Seq, AppendError>) {
-        if let Some(ack) = self.ack.take() {
-            ack(result);
-        }
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        if let Some(ack) = self.ack.take() {
-            ack(Err(AppendError::Closed));
-        }
-    }
-}
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -114,6 +57,10 @@ pub(super) struct Writer {
     /// What may stand in the floor: the last one written, and any whose writing failed half-way.
     floors: Vec<Option<Vec<u8>>>,
     head_micros: u64,
+    /// Whether a change of the node waits for a head.
+    urgent: bool,
+    /// By when lines that were answered already must be on the disk, by the clock that never steps.
+    flush_by: Option<u64>,
     reread_micros: u64,
     scrub_micros: Option<u64>,
     reserve_micros: Option<u64>,
@@ -164,6 +111,8 @@ impl Writer {
             unshown: None,
             floors: vec![Some(floor.note.clone().into_bytes())],
             head_micros: 0,
+            urgent: false,
+            flush_by: None,
             reread_micros: 0,
             scrub_micros: None,
             reserve_micros: None,
@@ -182,26 +131,6 @@ impl Writer {
         self.scrub_micros = Some(0);
     }
 
-    /// Makes the floor the published head, as it may be that a crash came between the two.
-    pub(super) fn republish(&mut self, floor: SignedHead, published: &Found) {
-        if *published != Found::Head(floor.clone()) {
-            write_checkpoint(&self.shared, &floor);
-        }
-        self.show(floor);
-    }
-
-    /// Makes a head the one that others see; once the log is not held any more.
-    pub(super) fn show(&mut self, head: SignedHead) {
-        if self.shared.held.load(Ordering::Acquire) {
-            self.unshown = Some(head);
-            return;
-        }
-        *lock(&self.shared.head) = Some(head.clone());
-        for listener in lock(&self.shared.listeners).iter() {
-            listener(head.clone());
-        }
-    }
-
     /// Writes one entry before the thread runs.
     pub(super) fn append_now(&mut self, event: Event) -> Result<Seq, AppendError> {
         let (sender, receiver) = sync_channel(1);
@@ -212,7 +141,8 @@ impl Writer {
         });
         let now = self.shared.clock.unix_micros();
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.waiting.push_back(Entry::new(event, now, ack));
+        self.waiting
+            .push_back(Entry::new(event, (now, Flush::AtOnce), ack));
         self.commit();
         receiver.recv().unwrap_or(Err(AppendError::Closed))
     }
@@ -221,16 +151,26 @@ impl Writer {
         let mut open = true;
         while open {
             let mut idle = false;
-            match receiver.recv_timeout(self.patience()) {
+            let patience = self.patience();
+            let flush = self.flush_in();
+            let mut flush_now = flush == Some(Duration::ZERO);
+            match receiver.recv_timeout(flush.unwrap_or(patience).min(patience)) {
                 Ok(command) => open = self.accept(command),
                 Err(RecvTimeoutError::Disconnected) => open = false,
-                Err(RecvTimeoutError::Timeout) => idle = true,
+                Err(RecvTimeoutError::Timeout) => {
+                    flush_now = flush.is_some_and(|flush| flush <= patience);
+                    idle = !flush_now;
+                }
             }
             open &= self.drain(receiver);
             if open {
                 open &= self.gather(receiver);
             }
             self.commit();
+            if flush_now && self.flush_by.is_some() {
+                // A failure stops the log, which says why.
+                let _stopped = self.flush();
+            }
             self.work();
             if open && (idle || self.head_is_due()) {
                 // The reason is in the log; the entries stay, and it is tried again.
@@ -267,43 +207,6 @@ impl Writer {
         }
     }
 
-    /// Shows the last head, and signs from now on.
-    pub(super) fn release(&mut self) {
-        self.shared.held.store(false, Ordering::Release);
-        self.head_micros = 0;
-        if let Some(head) = self.unshown.take() {
-            self.show(head);
-        }
-    }
-
-    fn close(&mut self) -> Result<(), CloseError> {
-        self.shared.closing.store(true, Ordering::Release);
-        let published = self.publish(true);
-        if let Some(scrub) = self.scrub.take() {
-            scrub
-                .join()
-                .unwrap_or_else(|_panic| tracing::error!("re-reading the audit log panicked"));
-        }
-        if let Some(reason) = lock(&self.shared.condition).poison {
-            return Err(CloseError::Poisoned { reason });
-        }
-        published
-            .and_then(|()| self.mark_closed())
-            .map_err(|error| CloseError::Head { kind: error.kind() })
-    }
-
-    /// Says that the log ends at its floor, until someone who holds the log writes on.
-    fn mark_closed(&self) -> io::Result<()> {
-        let signed = lock(&self.shared.rest).signed.size();
-        match self.floors.as_slice() {
-            [Some(floor)] if signed == self.shared.size.load(Ordering::Acquire) => {
-                self.shared.storage.replace(Small::Closed, floor)
-            }
-            // What is not under the floor must be found again.
-            _ => Ok(()),
-        }
-    }
-
     /// How long to wait for an entry before a head is due, or the file is looked at.
     fn patience(&self) -> Duration {
         if self.unsigned() == 0 {
@@ -318,8 +221,36 @@ impl Writer {
         HEAD_INTERVAL.saturating_sub(since)
     }
 
-    fn head_is_due(&self) -> bool {
-        self.unsigned() > 0 && self.patience().is_zero()
+    /// How long lines that were answered may still wait for the disk; `None` when there are none.
+    fn flush_in(&self) -> Option<Duration> {
+        let by = self.flush_by?;
+        let now = self.shared.clock.monotonic_micros();
+        Some(Duration::from_micros(by.saturating_sub(now)))
+    }
+
+    /// Makes everything that was written durable.
+    fn flush(&mut self) -> Result<(), AppendError> {
+        self.flush_by = None;
+        self.shared.storage.sync_log().map_err(|error| {
+            let reason = Poison::Sync(error.kind());
+            self.shared.poison(reason);
+            AppendError::Poisoned { reason }
+        })
+    }
+
+    /// Makes the batch that was written durable, now or by when its entries say.
+    fn flush_batch(&mut self) -> Result<(), AppendError> {
+        let mut within: Option<Duration> = None;
+        for entry in &self.batch {
+            match entry.flush {
+                Flush::AtOnce => return self.flush(),
+                Flush::Within(time) => within = Some(within.map_or(time, |least| least.min(time))),
+            }
+        }
+        let now = self.shared.clock.monotonic_micros();
+        let by = within.map(|time| now.saturating_add(micros(time)));
+        self.flush_by = self.flush_by.into_iter().chain(by).min();
+        Ok(())
     }
 
     fn reread_is_due(&self) -> bool {
@@ -328,16 +259,6 @@ impl Writer {
             .checked_sub(self.reread_micros)
             .map(Duration::from_micros);
         since.is_none_or(|since| since >= REREAD_INTERVAL)
-    }
-
-    /// How many entries wait for a head; none when the log has stopped.
-    fn unsigned(&self) -> u64 {
-        let held = self.shared.held.load(Ordering::Acquire);
-        if held || lock(&self.shared.condition).poison.is_some() {
-            return 0;
-        }
-        let signed = lock(&self.shared.rest).signed.size();
-        self.shared.size.load(Ordering::Acquire) - signed
     }
 
     /// Takes what is queued. Returns false when the log is to be closed.
@@ -360,7 +281,8 @@ impl Writer {
     /// closed.
     fn gather(&mut self, receiver: &Receiver<Command>) -> bool {
         let wanted = self.gather.expected.min(BATCH_ENTRIES_MAX);
-        if self.waiting.is_empty() || self.waiting.len() >= wanted {
+        let flushed = |entry: &Entry| entry.flush == Flush::AtOnce;
+        if !self.waiting.iter().any(flushed) || self.waiting.len() >= wanted {
             return true;
         }
         if self.gather.skip > 0 {
@@ -501,11 +423,11 @@ impl Writer {
             }
             return Err(AppendError::Disk { kind: error.kind() });
         }
-        if let Err(error) = shared.storage.sync_log() {
-            let reason = Poison::Sync(error.kind());
-            shared.poison(reason);
-            return Err(AppendError::Poisoned { reason });
-        }
+        self.flush_batch()?;
+        self.urgent |= self
+            .batch
+            .iter()
+            .any(|entry| entry.event.kind().is_change());
         let start = rest.len;
         rest.doubt = true;
         rest.len += self.text.len() as u64;
@@ -527,6 +449,10 @@ impl Writer {
         if held || size - first < SEGMENT_LINES || !size.is_multiple_of(BLOCK_LEAVES as u64) {
             return Ok(());
         }
+        if self.flush_by.is_some() && self.flush().is_err() {
+            return Err(io::Error::other("the lines before are not durable"));
+        }
+        let shared = &self.shared;
         if rest.doubt {
             shared.reread(rest)?;
         }
@@ -614,100 +540,10 @@ impl Writer {
             self.batch.push(entry);
         }
     }
+}
 
-    /// Signs and publishes a head over everything that is durable. Looks at the file in any case.
-    fn publish(&mut self, idle: bool) -> io::Result<()> {
-        self.head_micros = self.shared.clock.unix_micros();
-        let shared = Arc::clone(&self.shared);
-        let mut rest = lock(&shared.rest);
-        shared.look_at_all(&mut rest)?;
-        if rest.doubt && (self.reread_is_due() || rest.len - rest.base_len <= REREAD_BYTES) {
-            shared.reread(&mut rest)?;
-            self.reread_micros = self.head_micros;
-        }
-        let stopped = lock(&shared.condition).poison.is_some();
-        let held = shared.held.load(Ordering::Acquire);
-        let known = shared.known();
-        if held || stopped || known.size == rest.signed.size() {
-            return Ok(());
-        }
-        // A bit that flipped in memory between hashing and signing would be in the head for ever.
-        let mut again = rest.signed.clone();
-        let end = lines(
-            &*shared.storage,
-            rest.signed_len,
-            rest.len,
-            |_offset, bytes| {
-                again.push(leaf_hash(bytes));
-                ControlFlow::Continue(())
-            },
-        )?;
-        let as_written = end.lines_end == rest.len
-            && end.file_end == rest.len
-            && again.size() == known.size
-            && again.root() == known.root;
-        if !as_written {
-            rest.stamp = None;
-            shared.look(&mut rest)?;
-            shared.poison(Poison::NotAsWritten);
-            return Ok(());
-        }
-        let signed_len = rest.len;
-        drop(rest);
-        let checkpoint = Checkpoint {
-            origin: shared.origin.clone(),
-            size: known.size,
-            root: known.root,
-        };
-        let head = SignedHead::sign(checkpoint, &shared.options.key);
-        self.raise_floor(&head).inspect_err(|error| {
-            tracing::warn!(log.origin = %shared.origin, %error, idle, "no head can be signed");
-        })?;
-        if lock(&shared.condition).poison.is_some() {
-            return Ok(());
-        }
-        let mut rest = lock(&shared.rest);
-        rest.signed = again;
-        rest.signed_len = signed_len;
-        drop(rest);
-        write_checkpoint(&shared, &head);
-        self.show(head);
-        Ok(())
-    }
-
-    /// Makes the head the signing floor, if the floor is still the one this process wrote.
-    pub(super) fn raise_floor(&mut self, head: &SignedHead) -> io::Result<()> {
-        let found = self.shared.storage.load(Small::Floor)?;
-        if !self.floors.contains(&found) {
-            self.shared.poison(Poison::FloorChanged);
-            return Ok(());
-        }
-        let note = head.note.clone().into_bytes();
-        self.floors = vec![found, Some(note.clone())];
-        self.shared.storage.replace(Small::Floor, &note)?;
-        self.floors = vec![Some(note)];
-        Ok(())
-    }
-
-    fn scrub_when_due(&mut self) {
-        let now = self.shared.clock.unix_micros();
-        let last = *self.scrub_micros.get_or_insert(now);
-        let since = now.checked_sub(last).map(Duration::from_micros);
-        let running = self
-            .scrub
-            .as_ref()
-            .is_some_and(|scrub| !scrub.is_finished());
-        if running || since.is_some_and(|since| since < SCRUB_INTERVAL) {
-            return;
-        }
-        self.scrub_micros = Some(now);
-        let shared = Arc::clone(&self.shared);
-        let thread = std::thread::Builder::new().name("audit-scrub".to_owned());
-        match thread.spawn(move || shared.scrub()) {
-            Ok(scrub) => self.scrub = Some(scrub),
-            Err(error) => tracing::warn!(%error, "the audit log is not read again"),
-        }
-    }
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn write_all(shared: &Shared, text: &[u8]) -> io::Result<()> {

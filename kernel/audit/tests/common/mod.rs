@@ -97,7 +97,7 @@ pub fn options(root: &std::path::Path) -> Options {
 }
 
 pub fn event(number: u64) -> Event {
-    Event::config_change(&format!("key.{number}"))
+    Event::node_start(&format!("key.{number}"))
 }
 
 /// Appends an entry and waits for its answer.
@@ -504,4 +504,15 @@ impl Storage for Memory {
     }
 
     fn release(&self) {}
+}
+
+/// Looks until something holds.
+pub fn eventually(holds: impl Fn() -> bool) {
+    for _look in 0..30_000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("not within half a minute");
 }
