@@ -2,15 +2,60 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use openfang_audit::{Ack, AppendError, Cause, Event, Log, Origin, Seq};
-use tokio::sync::{Semaphore, oneshot};
+use openfang_audit::collect::{Cosigned, Witnessing};
+use openfang_audit::policy::Strength;
+use openfang_audit::{Ack, AppendError, Cause, Event, Flush, Kind, Log, Origin, Seq};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::tasks::ignore_gone;
 
 /// How many entries may wait to become durable: more callers than this wait for a place. Below what
 /// the queue of the log holds, so that [`Auditor::note`] finds room beside them.
 const WAITING_MAX: usize = 2048;
+
+/// How long an entry may wait for the witnesses.
+const COSIGNED_WITHIN: Duration = Duration::from_secs(10);
+/// How long where there are too few of them for one to be away: each of them could prevent everything.
+const COSIGNED_WITHIN_BY_FEW: Duration = Duration::from_secs(2);
+
+/// What an entry must be before what it is about is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Taken by the operating system, and on the disk within this time: a machine that loses its power
+    /// in between has done what its log does not tell.
+    Interval(Duration),
+    /// On the disk.
+    Durable,
+    /// Under a head that a quorum of the witnesses has cosigned, as far as there are any.
+    Quorum,
+}
+
+/// What entries must be, and who tells that they are.
+#[derive(Debug, Clone)]
+pub struct Demands {
+    /// What most entries must be.
+    pub ordinary: Durability,
+    /// What entries must be that change what the node is, lets in or may do ([`Kind::is_change`]).
+    pub changes: Durability,
+    /// How it stands with the witnesses.
+    pub witnessing: watch::Receiver<Witnessing>,
+}
+
+impl Demands {
+    /// Returns what an entry must be. Of its own start and end a node tells itself.
+    fn of(&self, kind: Kind) -> Durability {
+        if kind.is_change() {
+            self.changes
+        } else if matches!(kind, Kind::NodeStart | Kind::NodeStop | Kind::EpochStart) {
+            Durability::Durable
+        } else {
+            self.ordinary
+        }
+    }
+}
 
 /// Why an entry is not known to be in the log. What it was about must not be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,23 +66,37 @@ pub enum AuditError {
     /// The log went away without an answer.
     #[error("the audit log gave no answer")]
     Lost,
+    /// It is in the log, and the witnesses have not cosigned it. One that says so comes after it.
+    #[error(
+        "entry {} was cosigned by too few witnesses in time: {needed} of {witnesses} have to",
+        seq.0
+    )]
+    NotCosigned {
+        /// Which entry.
+        seq: Seq,
+        /// How many witnesses have to cosign.
+        needed: usize,
+        /// How many there are.
+        witnesses: usize,
+    },
 }
 
 /// Where entries go. [`Log`] is the one that counts; tests have others.
 pub trait Sink: Send + Sync + 'static {
-    /// Queues an entry without blocking; `ack` is called once, when it is durable or has failed.
+    /// Queues an entry without blocking; `ack` is called once, when it is as safe as `flush` says or has
+    /// failed.
     ///
     /// # Errors
     /// When it was not queued; `ack` is not called then.
-    fn append(&self, event: Event, ack: Ack) -> Result<(), AppendError>;
+    fn append(&self, event: Event, flush: Flush, ack: Ack) -> Result<(), AppendError>;
 
     /// Returns the name of the log.
     fn origin(&self) -> &Origin;
 }
 
 impl Sink for Log {
-    fn append(&self, event: Event, ack: Ack) -> Result<(), AppendError> {
-        Self::append(self, event, ack)
+    fn append(&self, event: Event, flush: Flush, ack: Ack) -> Result<(), AppendError> {
+        self.append_with(event, flush, ack)
     }
 
     fn origin(&self) -> &Origin {
@@ -52,15 +111,27 @@ pub struct Auditor(Option<Arc<Inner>>);
 struct Inner {
     sink: Box<dyn Sink>,
     places: Semaphore,
+    demands: Option<Demands>,
 }
 
 impl Auditor {
-    /// For an open log.
+    /// For an open log; every entry must be on the disk, and no more.
     #[must_use]
     pub fn new(sink: impl Sink) -> Self {
+        Self::demanding(sink, None)
+    }
+
+    /// For an open log, whose entries must be what is demanded.
+    #[must_use]
+    pub fn with(sink: impl Sink, demands: Demands) -> Self {
+        Self::demanding(sink, Some(demands))
+    }
+
+    fn demanding(sink: impl Sink, demands: Option<Demands>) -> Self {
         Self(Some(Arc::new(Inner {
             sink: Box::new(sink),
             places: Semaphore::new(WAITING_MAX),
+            demands,
         })))
     }
 
@@ -70,26 +141,35 @@ impl Auditor {
         Self(None)
     }
 
-    /// Writes an entry and waits until it is durable. `None` when the log is switched off.
+    /// Writes an entry and waits until it is what is demanded of its kind. `None` when the log is switched
+    /// off.
     ///
-    /// Cancel safety: an entry that was queued may become durable although nobody waits for it.
+    /// Cancel safety: an entry that was queued may become durable although nobody waits for it; one that
+    /// waits for witnesses is then followed by another, which says that it was not done.
     ///
     /// # Errors
-    /// When the entry is not known to be durable: what it is about must not be done.
+    /// When the entry is not known to be what it must be: what it is about must not be done.
     pub async fn record(&self, event: Event) -> Result<Option<Seq>, AuditError> {
         let Some(inner) = &self.0 else {
             return Ok(None);
         };
-        let place = inner.places.acquire().await;
-        let _place = place.map_err(|_closed| AuditError::Lost)?;
-        let (answer, result) = oneshot::channel();
-        let ack: Ack = Box::new(move |durable| {
-            // Whoever waited may have gone away: the entry is written all the same.
-            ignore_gone(answer.send(durable));
-        });
-        inner.sink.append(event, ack)?;
-        let seq = result.await.map_err(|_lost| AuditError::Lost)??;
-        Ok(Some(seq))
+        let demands = inner.demands.as_ref();
+        match demands.map_or(Durability::Durable, |demands| demands.of(event.kind())) {
+            Durability::Interval(time) => inner.append(event, Flush::Within(time)).await.map(Some),
+            Durability::Durable => inner.append(event, Flush::AtOnce).await.map(Some),
+            Durability::Quorum => {
+                let seq = inner.append(event.clone(), Flush::AtOnce).await?;
+                let announced = Announced {
+                    auditor: self,
+                    not_done: Some((seq, event)),
+                };
+                if let Some(demands) = demands {
+                    cosigned(demands.witnessing.clone(), seq).await?;
+                }
+                announced.goes_on();
+                Ok(Some(seq))
+            }
+        }
     }
 
     /// Writes an entry about something that has happened already and cannot be refused any more.
@@ -99,12 +179,16 @@ impl Auditor {
             return;
         };
         let kind = event.kind();
+        let flush = match inner.demands.as_ref().map(|demands| demands.of(kind)) {
+            Some(Durability::Interval(time)) => Flush::Within(time),
+            Some(Durability::Durable | Durability::Quorum) | None => Flush::AtOnce,
+        };
         let ack: Ack = Box::new(move |durable| {
             if let Err(why) = durable {
                 tracing::error!(audit.ev = %kind, %why, "an entry is not in the audit log");
             }
         });
-        if let Err(why) = inner.sink.append(event, ack) {
+        if let Err(why) = inner.sink.append(event, flush, ack) {
             tracing::error!(audit.ev = %kind, %why, "an entry is not in the audit log");
         }
     }
@@ -118,6 +202,82 @@ impl Auditor {
             seq: seq?.0,
         })
     }
+}
+
+impl Inner {
+    /// Writes an entry and waits until it is answered.
+    async fn append(&self, event: Event, flush: Flush) -> Result<Seq, AuditError> {
+        let place = self.places.acquire().await;
+        let _place = place.map_err(|_closed| AuditError::Lost)?;
+        let (answer, result) = oneshot::channel();
+        let ack: Ack = Box::new(move |durable| {
+            // Whoever waited may have gone away: the entry is written all the same.
+            ignore_gone(answer.send(durable));
+        });
+        self.sink.append(event, flush, ack)?;
+        Ok(result.await.map_err(|_lost| AuditError::Lost)??)
+    }
+}
+
+/// An entry that announces something which is not done unless it goes on.
+struct Announced<'a> {
+    auditor: &'a Auditor,
+    not_done: Option<(Seq, Event)>,
+}
+
+impl Announced<'_> {
+    fn goes_on(mut self) {
+        self.not_done = None;
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        let Some((seq, event)) = self.not_done.take() else {
+            return;
+        };
+        if let Some(cause) = self.auditor.cause(Some(seq)) {
+            self.auditor.note(event.not_done(&cause, "not cosigned"));
+        }
+    }
+}
+
+/// Waits until a quorum has cosigned an entry. Without witnesses nobody is waited for; where there are too
+/// few for one to be away, not for long, and not in the end.
+async fn cosigned(mut witnessing: watch::Receiver<Witnessing>, seq: Seq) -> Result<(), AuditError> {
+    if is_cosigned(&mut witnessing, seq, COSIGNED_WITHIN_BY_FEW).await {
+        return Ok(());
+    }
+    let strength = witnessing.borrow().strength;
+    if !matches!(strength, Strength::Prevents { .. }) {
+        tracing::warn!(
+            audit.seq = seq.0,
+            "too few witnesses have cosigned a change, and it is made: with so few of them they detect, and \
+             do not prevent"
+        );
+        return Ok(());
+    }
+    let left = COSIGNED_WITHIN - COSIGNED_WITHIN_BY_FEW;
+    if is_cosigned(&mut witnessing, seq, left).await {
+        return Ok(());
+    }
+    let now = witnessing.borrow();
+    Err(AuditError::NotCosigned {
+        seq,
+        needed: now.needed,
+        witnesses: now.witnesses.len(),
+    })
+}
+
+async fn is_cosigned(
+    witnessing: &mut watch::Receiver<Witnessing>,
+    seq: Seq,
+    within: Duration,
+) -> bool {
+    let covers = |cosigned: &Cosigned| cosigned.size > seq.0;
+    let enough = |now: &Witnessing| now.needed == 0 || now.quorum.as_ref().is_some_and(covers);
+    let reached = timeout(within, witnessing.wait_for(enough)).await;
+    matches!(reached, Ok(Ok(_)))
 }
 
 impl fmt::Debug for Auditor {

@@ -172,7 +172,8 @@ async fn start_and_serve(
 /// Starts everything, in order.
 async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError> {
     let Prepared { config, keys, .. } = prepared;
-    let auditor = open_audit(prepared, parts)?;
+    let shown = Shown::new();
+    let auditor = open_audit(prepared, parts, shown.witnessing.subscribe())?;
     let mut evidence = evidence::open(
         &config.home.evidence(),
         keys.node_id(),
@@ -201,7 +202,6 @@ async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError
     })?;
     parts.listen_addr = Some(listen_addr);
     start_settling(prepared, parts, &mesh, shown_signing);
-    let shown = Shown::new();
     parts.mirroring = Some(shown.mirroring.subscribe());
     let state = wire::api_state(
         prepared,

@@ -2,7 +2,7 @@
 
 use openfang_id::{AgentRef, NodeId, NodeName};
 use openfang_kernel::{
-    KillError, Listed, ManifestError, ModelError, SendError, SpawnError, TurnError,
+    AuditError, KillError, Listed, ManifestError, ModelError, SendError, SpawnError, TurnError,
 };
 use openfang_schema::ErrorCode;
 
@@ -176,8 +176,23 @@ fn convicted(text: String, node: NodeId, name: Option<NodeName>) -> ApiError {
 }
 
 /// What cannot be logged is not done; why is a matter of this node's log.
-pub(crate) fn not_logged(cause: &dyn std::fmt::Display) -> ApiError {
+pub(crate) fn not_logged(cause: &AuditError) -> ApiError {
     tracing::error!(error = %cause, "an action was refused because it cannot be logged");
+    if let AuditError::NotCosigned {
+        seq,
+        needed,
+        witnesses,
+    } = cause
+    {
+        let text = format!(
+            "This was not done: entry {seq} says what was to be done, {needed} of {witnesses} witnesses have to \
+             cosign it first, and fewer did. The entry after it says that it was not done."
+        );
+        return ApiError::new(ErrorCode::NotLogged, text).hint(
+            "openfang audit witness status tells who has not cosigned and why. It can be tried again; \
+             audit.change_durability = \"durable\" waits for no witness.",
+        );
+    }
     ApiError::new(
         ErrorCode::NotLogged,
         "This was not done, because the audit log cannot take the entry for it.",

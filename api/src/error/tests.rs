@@ -255,6 +255,19 @@ fn every_error_of_spawning_and_killing_has_its_status() {
         503,
         ErrorCode::NotLogged,
     );
+    let not_cosigned = AuditError::NotCosigned {
+        seq: openfang_audit::Seq(17),
+        needed: 3,
+        witnesses: 4,
+    };
+    let body = check(
+        KillError::NotLogged(not_cosigned),
+        503,
+        ErrorCode::NotLogged,
+    );
+    for part in ["entry 17", "3 of 4 witnesses", "was not done"] {
+        assert!(body.error.contains(part), "{}", body.error);
+    }
     check(
         KillError::Storage(StoreError::Closed),
         500,

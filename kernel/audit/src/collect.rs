@@ -159,8 +159,9 @@ impl Collector {
         }
     }
 
-    /// Takes who witnesses the log from now on. What is known of those who stay is kept.
-    pub fn set_witnesses(&mut self, witnesses: Vec<(NodeId, CosignerKey)>) {
+    /// Takes who witnesses the log from now on. What is known of those who stay is kept; they may be enough
+    /// without those who left.
+    pub fn set_witnesses(&mut self, witnesses: Vec<(NodeId, CosignerKey)>) -> Step {
         let mut before = std::mem::take(&mut self.witnesses);
         let mut kept = |node: &NodeId, key: &CosignerKey| {
             let same = |slot: &Slot| slot.node == *node && slot.key == *key;
@@ -171,6 +172,16 @@ impl Collector {
             .into_iter()
             .map(|(node, key)| kept(&node, &key).unwrap_or_else(|| Slot::new(node, key)))
             .collect();
+        let known = self.quorum.as_ref().map(|quorum| quorum.size);
+        let newer = self.heads.iter().rev().map(|pending| pending.size);
+        let newer: Vec<_> = newer
+            .take_while(|size| known.is_none_or(|known| *size > known))
+            .collect();
+        newer
+            .into_iter()
+            .map(|size| self.look_for_quorum(size))
+            .find(|step| *step != Step::None)
+            .unwrap_or(Step::None)
     }
 
     /// Returns the key of a witness.

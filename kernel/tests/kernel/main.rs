@@ -2,6 +2,7 @@
 //! a database on disk.
 
 mod audit;
+mod durability;
 mod life;
 mod mesh;
 mod model;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use openfang_audit::note::Verifier;
 use openfang_id::{ApiKey, NodeId, NodeName, PeerAddr, SecretError, SharedSecret};
-use openfang_kernel::provider;
+use openfang_kernel::{Durability, provider};
 use zeroize::Zeroizing;
 
 use super::fingerprint::Fingerprint;
@@ -20,6 +22,10 @@ use crate::network_state::{FIRST_EPOCH, NetworkState};
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4200);
 /// How many MiB the copy of one log may take.
 const DEFAULT_MIRROR_QUOTA_MB: u64 = 1024;
+/// How long an entry may wait for the disk, where it may, when nothing is written.
+const DEFAULT_INTERVAL_MS: u64 = 100;
+/// The longest such wait.
+const INTERVAL_MS_MAX: u64 = 10_000;
 /// The most that can be said: 16 TiB.
 const MIRROR_QUOTA_MB_MAX: u64 = 1 << 24;
 /// What a node is called when neither the configuration nor the machine says.
@@ -315,15 +321,18 @@ impl Check<'_> {
             Some(written) => self.path(home, "audit.log_path", written),
             None => home.audit_log(),
         };
-        let mirror_quota_mb = raw
-            .audit_mirror_quota_mb
-            .as_ref()
-            .map_or(DEFAULT_MIRROR_QUOTA_MB, |written| {
-                self.mirror_quota(written)
-            });
+        let quota = (DEFAULT_MIRROR_QUOTA_MB, 0..=MIRROR_QUOTA_MB_MAX);
+        let mirror_quota_mb = self.number(
+            "audit.mirror_quota_mb",
+            raw.audit_mirror_quota_mb.as_ref(),
+            quota,
+        );
+        let (durability, change_durability) = self.durability(raw);
         Audit {
             enabled,
             log_path,
+            durability,
+            change_durability,
             allow_convicted: self.allowed(raw),
             mirror_quota_bytes: mirror_quota_mb << 20,
             witness_logs: self.witness_logs(raw),
@@ -352,20 +361,77 @@ impl Check<'_> {
         allowed
     }
 
-    fn mirror_quota(&mut self, written: &Found<String>) -> u64 {
+    /// What most entries must be, and those that change the node.
+    fn durability(&mut self, raw: &RawConfig) -> (Durability, Durability) {
+        let bounds = (DEFAULT_INTERVAL_MS, 1..=INTERVAL_MS_MAX);
+        let interval = self.number("audit.interval_ms", raw.audit_interval_ms.as_ref(), bounds);
+        let interval = Durability::Interval(Duration::from_millis(interval));
+        let (durable, quorum) = (
+            ("durable", Durability::Durable),
+            ("quorum", Durability::Quorum),
+        );
+        let ordinary = self.choice(
+            ("audit.durability", raw.audit_durability.as_ref()),
+            (
+                "durable, interval, quorum",
+                durable,
+                &[("interval", interval), quorum],
+            ),
+        );
+        let changes = self.choice(
+            (
+                "audit.change_durability",
+                raw.audit_change_durability.as_ref(),
+            ),
+            ("quorum, durable", quorum, &[durable]),
+        );
+        (ordinary, changes)
+    }
+
+    /// One of some words; a first one where nothing is written.
+    fn choice<T: Copy>(
+        &mut self,
+        (name, written): (&'static str, Option<&Found<String>>),
+        (allowed, first, others): (&'static str, (&str, T), &[(&str, T)]),
+    ) -> T {
+        let Some(written) = written else {
+            return first.1;
+        };
+        let mut choices = std::iter::once(&first).chain(others);
+        if let Some((_word, choice)) = choices.find(|(word, _)| *word == written.value) {
+            return *choice;
+        }
+        let kind = ProblemKind::Choice {
+            name,
+            allowed,
+            found: written.value.clone(),
+        };
+        self.problem(written.place, kind);
+        first.1
+    }
+
+    fn number(
+        &mut self,
+        name: &'static str,
+        written: Option<&Found<String>>,
+        (default, range): (u64, RangeInclusive<u64>),
+    ) -> u64 {
+        let Some(written) = written else {
+            return default;
+        };
         let number = written.value.replace('_', "").parse::<u64>().ok();
-        if let Some(number) = number.filter(|number| *number <= MIRROR_QUOTA_MB_MAX) {
+        if let Some(number) = number.filter(|number| range.contains(number)) {
             return number;
         }
         let kind = ProblemKind::Number {
-            name: "audit.mirror_quota_mb",
-            min: 0,
-            max: MIRROR_QUOTA_MB_MAX,
+            name,
+            min: *range.start(),
+            max: *range.end(),
             found: written.value.clone(),
-            default: DEFAULT_MIRROR_QUOTA_MB,
+            default,
         };
         self.problem(written.place, kind);
-        DEFAULT_MIRROR_QUOTA_MB
+        default
     }
 
     fn witness_logs(&mut self, raw: &RawConfig) -> Vec<Verifier> {

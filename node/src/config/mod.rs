@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use openfang_audit::note::Verifier;
 use openfang_id::{ApiKey, NodeId, NodeName, PeerAddr, SharedSecret};
+use openfang_kernel::Durability;
 use openfang_ofp::gate::Epoch;
 use zeroize::Zeroizing;
 
@@ -99,6 +100,10 @@ pub struct Audit {
     pub enabled: bool,
     /// The file of the entries.
     pub log_path: PathBuf,
+    /// What entries must be before what they are about is done.
+    pub durability: Durability,
+    /// The same for those that change the node.
+    pub change_durability: Durability,
     /// Nodes that are dealt with as ever although evidence convicts them.
     pub allow_convicted: BTreeSet<NodeId>,
     /// How many bytes the copy of one log of a peer may take; 0 keeps no copies.

@@ -41,7 +41,10 @@ pub(crate) struct RawConfig {
     pub(crate) audit_enabled: Option<Found<bool>>,
     pub(crate) audit_log_path: Option<Found<String>>,
     pub(crate) audit_allow_convicted: Option<Texts>,
+    pub(crate) audit_change_durability: Option<Found<String>>,
+    pub(crate) audit_durability: Option<Found<String>>,
     pub(crate) audit_hash_algorithm: Option<Found<String>>,
+    pub(crate) audit_interval_ms: Option<Found<String>>,
     pub(crate) audit_mirror_quota_mb: Option<Found<String>>,
     pub(crate) audit_require_peer_floor: Option<Found<bool>>,
     pub(crate) audit_witness_logs: Option<Texts>,
@@ -75,7 +78,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of the format, with the table it stands in.
-static KEYS: [Key; 22] = [
+static KEYS: [Key; 25] = [
     key("api_key", Slot::Secret(|raw| &mut raw.api_key)),
     key("api_key_env", Slot::Text(|raw| &mut raw.api_key_env)),
     key("api_listen", Slot::Text(|raw| &mut raw.api_listen)),
@@ -110,6 +113,18 @@ static KEYS: [Key; 22] = [
     key(
         "audit.allow_convicted",
         Slot::Texts(|raw| &mut raw.audit_allow_convicted),
+    ),
+    key(
+        "audit.change_durability",
+        Slot::Text(|raw| &mut raw.audit_change_durability),
+    ),
+    key(
+        "audit.durability",
+        Slot::Text(|raw| &mut raw.audit_durability),
+    ),
+    key(
+        "audit.interval_ms",
+        Slot::Number(|raw| &mut raw.audit_interval_ms),
     ),
     key(
         "audit.hash_algorithm",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use super::*;
 
@@ -70,6 +71,8 @@ fn an_empty_file_is_a_safe_node() {
     assert_eq!(config.audit.log_path, config.home.audit_log());
     assert_eq!(config.audit.mirror_quota_bytes, 1 << 30);
     assert!(!config.audit.require_peer_floor);
+    assert_eq!(config.audit.durability, Durability::Durable);
+    assert_eq!(config.audit.change_durability, Durability::Quorum);
     assert_eq!(config.log_level, LogLevel::Info);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
@@ -157,6 +160,23 @@ fn every_key_is_read() {
     );
 }
 
+#[test]
+fn what_entries_must_be_is_read() {
+    let text =
+        "[audit]\ndurability = \"interval\"\ninterval_ms = 250\nchange_durability = \"durable\"";
+    let audit = Case::new(text).config().audit;
+    let interval = Durability::Interval(Duration::from_millis(250));
+    assert_eq!(
+        (audit.durability, audit.change_durability),
+        (interval, Durability::Durable)
+    );
+    let audit = Case::new("[audit]\ndurability = \"quorum\"").config().audit;
+    assert_eq!(
+        (audit.durability, audit.change_durability),
+        (Durability::Quorum, Durability::Quorum)
+    );
+}
+
 /// What is written, and the first line of what is said about it.
 const WRONG: &[(&str, &str)] = &[
     (
@@ -186,6 +206,18 @@ const WRONG: &[(&str, &str)] = &[
     (
         "log_level = \"loud\"",
         "config.toml:1:13: `log_level` must be one of info, error, warn, debug, trace, not \"loud\"",
+    ),
+    (
+        "[audit]\ndurability = \"fast\"",
+        "config.toml:2:14: `audit.durability` must be one of durable, interval, quorum, not \"fast\"",
+    ),
+    (
+        "[audit]\nchange_durability = \"interval\"",
+        "config.toml:2:21: `audit.change_durability` must be one of quorum, durable, not \"interval\"",
+    ),
+    (
+        "[audit]\ninterval_ms = 0",
+        "config.toml:2:15: `audit.interval_ms` must be a whole number, 1 to 10000, not 0",
     ),
     (
         "network = 1",

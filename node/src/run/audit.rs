@@ -6,7 +6,7 @@ use openfang_audit::collect::{Collector, Witnessing};
 use openfang_audit::feed::{Mirroring, Pace};
 use openfang_audit::inquiry::Signing;
 use openfang_audit::{Event, Log, Origin};
-use openfang_kernel::Auditor;
+use openfang_kernel::{Auditor, Demands};
 use openfang_mesh::Mesh;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -228,7 +228,11 @@ pub(super) async fn log_start(
         })
 }
 
-pub(super) fn open_audit(prepared: &Prepared, parts: &mut Parts) -> Result<Auditor, RunError> {
+pub(super) fn open_audit(
+    prepared: &Prepared,
+    parts: &mut Parts,
+    witnessing: watch::Receiver<Witnessing>,
+) -> Result<Auditor, RunError> {
     let Prepared { config, keys, .. } = prepared;
     if !config.audit.enabled {
         parts.auditor = Some(Auditor::disabled());
@@ -259,7 +263,12 @@ pub(super) fn open_audit(prepared: &Prepared, parts: &mut Parts) -> Result<Audit
             "the end of the audit log was never finished: cut off and kept"
         );
     }
-    let auditor = Auditor::new(log.clone());
+    let demands = Demands {
+        ordinary: config.audit.durability,
+        changes: config.audit.change_durability,
+        witnessing,
+    };
+    let auditor = Auditor::with(log.clone(), demands);
     parts.log = Some(log);
     parts.auditor = Some(auditor.clone());
     Ok(auditor)

@@ -180,7 +180,8 @@ impl Task {
             self.policy.known = true;
             keep_policy(self.policy.path.clone(), first, false);
         }
-        self.collector.set_witnesses(witnesses);
+        let step = self.collector.set_witnesses(witnesses);
+        self.on_step(step);
     }
 
     fn ask_those_due(&mut self) {
@@ -197,22 +198,26 @@ impl Task {
             self.collector.on_failure(at, now);
             return;
         };
-        match self
+        let step = self
             .collector
-            .on_answer(at, (answer.status, &answer.body), now)
-        {
-            Step::None => {}
-            Step::Quorum => {
-                self.policy.wanted.clone_from(&self.policy.now);
-                let after = self.saved.map(|saved| saved + SAVE_EVERY);
-                let at = after.unwrap_or_else(Instant::now);
-                self.save_at.get_or_insert(at);
-            }
-            Step::Behind { latest } => tracing::error!(
+            .on_answer(at, (answer.status, &answer.body), now);
+        self.on_step(step);
+        if let Step::Behind { latest } = step {
+            tracing::error!(
                 witness = %told.node.fmt_short(), size = told.size, cosigned = latest,
                 "a witness has cosigned a longer audit log of this node than there is: this one was \
                  rolled back, or another machine has the key of this node"
-            ),
+            );
+        }
+    }
+
+    /// Has the newest cosigned head written, when it is another one.
+    fn on_step(&mut self, step: Step) {
+        if step == Step::Quorum {
+            self.policy.wanted.clone_from(&self.policy.now);
+            let after = self.saved.map(|saved| saved + SAVE_EVERY);
+            let at = after.unwrap_or_else(Instant::now);
+            self.save_at.get_or_insert(at);
         }
     }
 

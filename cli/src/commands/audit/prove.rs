@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openfang_audit::SignedHead;
 use openfang_audit::tlog_proof::{ProveFileError, Proved, prove_entry};
@@ -16,10 +16,8 @@ use crate::error::{Exit, Failure};
 use crate::render;
 use crate::render::progress::Bar;
 
-/// How often it is looked whether the witnesses have cosigned.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long that may take before it is told what is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a second it is looked whether the witnesses have cosigned.
+const LOOKS_PER_SECOND: u64 = 20;
 
 pub(super) fn run(files: &Files, args: &Prove, context: &Context) -> Result<Exit, Failure> {
     wait_for_witnesses(files, args, context)?;
@@ -46,18 +44,17 @@ pub(super) fn run(files: &Files, args: &Prove, context: &Context) -> Result<Exit
 /// An entry that was just written is cosigned a moment later: waits for that, as long as the node runs and
 /// its log has witnesses.
 fn wait_for_witnesses(files: &Files, args: &Prove, context: &Context) -> Result<(), Failure> {
-    let began = Instant::now();
-    let until = began + Duration::from_secs(args.wait);
-    let mut told = false;
-    while Instant::now() < until && is_to_come(files, args.seq, context)? {
-        if !told && began.elapsed() > PATIENCE {
-            told = true;
+    for look in 0..args.wait.saturating_mul(LOOKS_PER_SECOND) {
+        if !is_to_come(files, args.seq, context)? {
+            break;
+        }
+        if look == LOOKS_PER_SECOND {
             render::message(&format!(
                 "waiting up to {} s for a head over entry {} that enough witnesses have cosigned",
                 args.wait, args.seq
             ));
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(Duration::from_secs(1) / LOOKS_PER_SECOND as u32);
     }
     Ok(())
 }

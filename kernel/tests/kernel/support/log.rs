@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use openfang_audit::{Ack, AppendError, Event, Kind, Origin, Seq};
+use openfang_audit::{Ack, AppendError, Event, Flush, Kind, Origin, Seq};
 use openfang_id::NodeSeed;
 use openfang_kernel::Sink;
 
@@ -13,6 +13,7 @@ pub(crate) struct Recorder(Arc<RecorderInner>);
 struct RecorderInner {
     origin: Origin,
     events: Mutex<Vec<Event>>,
+    flushes: Mutex<Vec<Flush>>,
     refused: Mutex<Vec<Kind>>,
 }
 
@@ -22,12 +23,18 @@ impl Recorder {
         Self(Arc::new(RecorderInner {
             origin: Origin::of(&node, 1),
             events: Mutex::default(),
+            flushes: Mutex::default(),
             refused: Mutex::default(),
         }))
     }
 
     pub(crate) fn refuse(&self, kind: Kind) {
         self.0.refused.lock().expect("no panic").push(kind);
+    }
+
+    /// How each entry was to be flushed.
+    pub(crate) fn flushes(&self) -> Vec<Flush> {
+        self.0.flushes.lock().expect("no panic").clone()
     }
 
     pub(crate) fn kinds(&self) -> Vec<Kind> {
@@ -52,7 +59,7 @@ impl Recorder {
 }
 
 impl Sink for Recorder {
-    fn append(&self, event: Event, ack: Ack) -> Result<(), AppendError> {
+    fn append(&self, event: Event, flush: Flush, ack: Ack) -> Result<(), AppendError> {
         if self
             .0
             .refused
@@ -64,6 +71,7 @@ impl Sink for Recorder {
         }
         let mut events = self.0.events.lock().expect("no panic");
         events.push(event);
+        self.0.flushes.lock().expect("no panic").push(flush);
         let seq = Seq(events.len() as u64 - 1);
         drop(events);
         ack(Ok(seq));

@@ -1,0 +1,171 @@
+//! What an entry must be before what it is about is done.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::poll;
+use openfang_audit::collect::{Collector, Cosigned, Witnessing};
+use openfang_audit::policy::Strength;
+use openfang_audit::{Event, Flush, Hash, Kind, Origin, Seq, SignedHead};
+use openfang_id::NodeSeed;
+use openfang_kernel::{AuditError, Auditor, Demands, Durability};
+use tokio::sync::watch;
+
+use crate::support::Recorder;
+
+/// How it stands with `n` witnesses, of which `k` have to cosign and have cosigned `size` entries.
+fn witnessing(k: usize, n: usize, size: Option<u64>) -> Witnessing {
+    let keys = NodeSeed::from_bytes([3; 32]).keys();
+    let quorum = size.map(|size| {
+        let checkpoint = openfang_audit::Checkpoint {
+            origin: Origin::of(&keys.node_id(), 1),
+            size,
+            root: Hash::from_bytes([7; 32]),
+        };
+        Cosigned {
+            size,
+            note: SignedHead::sign(checkpoint, &keys.log)
+                .note
+                .parse()
+                .expect("a note"),
+            by: BTreeMap::new(),
+        }
+    });
+    Witnessing {
+        needed: k,
+        strength: Strength::of(k, n),
+        quorum,
+        ..Collector::new().status()
+    }
+}
+
+fn auditor(
+    (ordinary, changes): (Durability, Durability),
+    now: Witnessing,
+) -> (Recorder, Auditor, watch::Sender<Witnessing>) {
+    let log = Recorder::new();
+    let (sender, witnessing) = watch::channel(now);
+    let demands = Demands {
+        ordinary,
+        changes,
+        witnessing,
+    };
+    let auditor = Auditor::with(log.clone(), demands);
+    (log, auditor, sender)
+}
+
+const USUAL: (Durability, Durability) = (Durability::Durable, Durability::Quorum);
+
+fn change() -> Event {
+    Event::config_change("network.shared_secret")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_waits_for_its_quorum() {
+    let (log, auditor, witnesses) = auditor(USUAL, witnessing(3, 4, None));
+    auditor
+        .record(Event::cap_denied(&agent(), "shell"))
+        .await
+        .expect("on the disk");
+    let mut recording = pin!(auditor.record(change()));
+    assert!(poll!(&mut recording).is_pending());
+    // Entry 1 is in a log of two entries.
+    witnesses.send_replace(witnessing(3, 4, Some(1)));
+    assert!(poll!(&mut recording).is_pending());
+    witnesses.send_replace(witnessing(3, 4, Some(2)));
+    assert_eq!(recording.await, Ok(Some(Seq(1))));
+    assert_eq!(log.kinds(), [Kind::CapDenied, Kind::ConfigChange]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_without_its_quorum_is_refused_and_the_log_says_so() {
+    let (log, auditor, _witnesses) = auditor(USUAL, witnessing(3, 4, Some(0)));
+    let refused = auditor.record(change()).await;
+    let expected = AuditError::NotCosigned {
+        seq: Seq(0),
+        needed: 3,
+        witnesses: 0,
+    };
+    assert_eq!(refused, Err(expected));
+    assert_eq!(log.kinds(), [Kind::ConfigChange, Kind::ConfigChange]);
+    let texts = log.text(Kind::ConfigChange);
+    assert!(texts[0].contains("outcome: \"ok\""), "{texts:?}");
+    for part in ["outcome: \"denied: not cosigned\"", "audit/1#0"] {
+        assert!(texts[1].contains(part), "{texts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_nobody_waits_for_any_more_is_not_left_announced() {
+    let (log, auditor, _witnesses) = auditor(USUAL, witnessing(3, 4, None));
+    let left = tokio::time::timeout(Duration::from_secs(1), auditor.record(change())).await;
+    assert!(left.is_err(), "the caller went away");
+    let texts = log.text(Kind::ConfigChange);
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(texts[1].contains("denied"), "{texts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_few_witnesses_delay_a_change_and_cannot_prevent_it() {
+    for (k, n) in [(1, 1), (3, 3)] {
+        let (log, auditor, _witnesses) = auditor(USUAL, witnessing(k, n, None));
+        assert_eq!(auditor.record(change()).await, Ok(Some(Seq(0))));
+        assert_eq!(log.kinds(), [Kind::ConfigChange], "{k} of {n}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_witnesses_nobody_is_waited_for() {
+    let began = tokio::time::Instant::now();
+    let (_log, auditor, _witnesses) = auditor(USUAL, witnessing(0, 0, None));
+    assert_eq!(auditor.record(change()).await, Ok(Some(Seq(0))));
+    assert_eq!(tokio::time::Instant::now(), began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn witnesses_that_leave_are_not_waited_for() {
+    let (_log, auditor, witnesses) = auditor(USUAL, witnessing(3, 4, None));
+    let mut recording = pin!(auditor.record(change()));
+    assert!(poll!(&mut recording).is_pending());
+    witnesses.send_replace(witnessing(0, 0, None));
+    assert_eq!(recording.await, Ok(Some(Seq(0))));
+}
+
+#[tokio::test]
+async fn what_may_wait_for_the_disk_is_told_so_and_the_rest_is_not() {
+    let time = Duration::from_millis(100);
+    let modes = (Durability::Interval(time), Durability::Durable);
+    let (log, auditor, _witnesses) = auditor(modes, witnessing(3, 4, None));
+    auditor
+        .record(Event::cap_denied(&agent(), "shell"))
+        .await
+        .expect("taken");
+    auditor.note(Event::rate_limit("api", "127.0.0.1"));
+    auditor.record(change()).await.expect("on the disk");
+    auditor
+        .record(Event::node_stop("SIGTERM"))
+        .await
+        .expect("on the disk");
+    let (later, now) = (Flush::Within(time), Flush::AtOnce);
+    assert_eq!(log.flushes(), [later, later, now, now]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_quorum_for_all_only_the_start_and_the_end_of_the_node_go_without() {
+    let modes = (Durability::Quorum, Durability::Quorum);
+    let (_log, auditor, _witnesses) = auditor(modes, witnessing(3, 4, None));
+    let refused = auditor.record(Event::cap_denied(&agent(), "shell")).await;
+    assert!(
+        matches!(refused, Err(AuditError::NotCosigned { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        auditor.record(Event::node_stop("SIGTERM")).await,
+        Ok(Some(Seq(2)))
+    );
+}
+
+fn agent() -> openfang_id::AgentId {
+    openfang_id::AgentId::from_bytes([5; 16])
+}
