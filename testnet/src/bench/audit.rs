@@ -1,22 +1,28 @@
-//! Durable appends to the audit log, beside the same bytes written and flushed by a bare loop, and
-//! a verification of what was written.
+//! Durable appends to the audit log, beside the same bytes written and flushed by a bare loop; a
+//! verification of what was written, proofs of it, and a witness.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use openfang_audit::verify::Verdict;
-use openfang_audit::{AppendError, Clock, Event, Log, Message, Options, Outcome, Seq};
+use openfang_audit::verify::{Verdict, verify_files};
+use openfang_audit::{
+    AppendError, Clock, Event, Flush, Log, Message, Options, Origin, Outcome, Seq,
+};
 use openfang_id::{AgentId, Keys, NodeSeed};
 use serde_json::{Value, json};
 
 use super::BenchError;
 use super::raw_disk::append_and_flush;
 use super::stats::{Samples, now};
+use super::{cosign, proofs};
 
 /// How many callers there are in each figure.
-const CALLERS: [usize; 3] = [1, 256, 4_096];
+const CALLERS: [usize; 3] = [1, 256, CALLERS_MOST];
+const CALLERS_MOST: usize = 4_096;
+/// How long an entry may wait for the disk in the mode `interval`.
+const INTERVAL: Duration = Duration::from_millis(100);
 /// Entries of a run with many callers.
 const ENTRIES_MAX: usize = 200_000;
 
@@ -46,10 +52,17 @@ fn measure_blocking(rounds: usize) -> Result<Value, BenchError> {
         let raw_lines = flush.rate() * callers as f64;
         figures[format!("ratio_rate_{callers}_to_raw")] = json!(samples.rate() / raw_lines);
         figures["line_bytes"] = json!(line);
-        if callers > 1 {
+        if callers == 1 {
+            figures["append_1_interval"] = interval(folder.path(), &keys, total)?.to_json();
+        } else {
             figures[format!("verify_{callers}")] = verify(folder.path(), &keys, bytes)?;
         }
+        if callers == CALLERS_MOST {
+            figures["proofs"] = proofs::measure(folder.path(), &keys, rounds)?;
+        }
     }
+    let folder = tempfile::tempdir()?;
+    figures["witness"] = cosign::measure(folder.path())?;
     Ok(figures)
 }
 
@@ -69,6 +82,23 @@ pub(super) fn open(folder: &Path, keys: &Keys) -> Result<Log, BenchError> {
 
 /// Keeps `callers` appends under way until `total` are durable.
 pub(super) fn append_from(log: &Log, callers: usize, total: usize) -> Result<Samples, BenchError> {
+    append_with(log, Flush::AtOnce, (callers, total))
+}
+
+/// The appends of one caller whose entries may wait for the disk.
+fn interval(folder: &Path, keys: &Keys, total: usize) -> Result<Samples, BenchError> {
+    let log = open(folder, keys)?;
+    let samples = append_with(&log, Flush::Within(INTERVAL), (1, total))?;
+    log.close()
+        .map_err(|why| BenchError::Wrong(why.to_string()))?;
+    Ok(samples)
+}
+
+fn append_with(
+    log: &Log,
+    flush: Flush,
+    (callers, total): (usize, usize),
+) -> Result<Samples, BenchError> {
     let (acked, acks) = sync_channel::<(std::time::Instant, Result<Seq, AppendError>)>(callers);
     let mut times: Vec<Duration> = Vec::with_capacity(total);
     let mut sent = 0;
@@ -82,7 +112,7 @@ pub(super) fn append_from(log: &Log, callers: usize, total: usize) -> Result<Sam
                     tracing::debug!("the benchmark ended before its last append");
                 }
             });
-            log.append(event(sent), ack)?;
+            log.append_with(event(sent), flush, ack)?;
             sent += 1;
         }
         let (started, result) = acks
@@ -109,18 +139,31 @@ pub(super) fn event(number: usize) -> Event {
 }
 
 fn verify(folder: &Path, keys: &Keys, bytes: u64) -> Result<Value, BenchError> {
-    let log = open(folder, keys)?;
+    let origin = Origin::of(&keys.node_id(), 1);
+    let (log_path, dir) = (folder.join("audit.jsonl"), folder.join("audit.d"));
+    let key = keys.log.verifying_key();
+    let pass = || {
+        let report = verify_files(&log_path, &dir, &key, &origin);
+        report.is_ok_and(|report| matches!(report.verdict, Verdict::Intact { .. }))
+    };
     let started = now();
-    let report = log
-        .verify()
-        .map_err(|why| BenchError::Wrong(why.to_string()))?;
-    let took = started.elapsed();
-    log.close()
-        .map_err(|why| BenchError::Wrong(why.to_string()))?;
-    let intact = matches!(report.verdict, Verdict::Intact { .. });
+    let alone = pass();
+    let one = started.elapsed();
+    // Two logs at once, as a node does that checks its own and a copy.
+    let started = now();
+    let both = std::thread::scope(|scope| {
+        let other = scope.spawn(pass);
+        pass() && other.join().unwrap_or(false)
+    });
+    let two = started.elapsed();
     #[expect(clippy::cast_precision_loss, reason = "a size in bytes")]
-    let rate = bytes as f64 / took.as_secs_f64() / 1e6;
-    Ok(json!({ "intact": intact, "bytes": bytes, "mb_per_second": rate.round() }))
+    let rate = |bytes: u64, took: Duration| (bytes as f64 / took.as_secs_f64() / 1e6).round();
+    Ok(json!({
+        "intact": alone && both,
+        "bytes": bytes,
+        "mb_per_second_one_core": rate(bytes, one),
+        "mb_per_second_two_cores": rate(2 * bytes, two),
+    }))
 }
 
 /// The clock of the entries.

@@ -7,7 +7,9 @@
 mod args;
 mod audit;
 mod calls;
+mod cosign;
 mod http;
+mod proofs;
 mod raw_disk;
 mod raw_libp2p;
 mod replicate;
