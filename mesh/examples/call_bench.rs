@@ -40,6 +40,7 @@ impl Host for NoOp {
             output_tokens: 0,
             iterations: 1,
             cause: None,
+            hlc: 0,
         });
         Box::pin(async move { Ok(futures::stream::iter([end]).boxed()) })
     }
@@ -81,6 +82,7 @@ fn request(id: u64) -> Request {
         path: Vec::new(),
         deadline_ms: 60_000,
         resume_from: 0,
+        hlc: 0,
         cause: None,
         labels: Vec::new(),
         trace: None,

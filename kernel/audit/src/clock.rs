@@ -8,6 +8,8 @@ const MICROS_PER_SECOND: u64 = 1_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
 /// The last microsecond of the year 9999: RFC 3339 has no year with five digits.
 const MICROS_MAX: u64 = 253_402_300_799_999_999;
+/// How far ahead of the own wall clock the hybrid clock of another node is followed.
+const AHEAD_MICROS_MAX: u64 = 60 * MICROS_PER_SECOND;
 /// The part of the hybrid clock that holds milliseconds.
 const HYBRID_MILLIS_BITS: u32 = 48;
 
@@ -79,6 +81,18 @@ impl Hybrid {
     #[must_use]
     pub fn from_u64(number: u64) -> Self {
         Self(number)
+    }
+
+    /// Returns the number that its text form writes.
+    #[must_use]
+    pub fn to_u64(self) -> u64 {
+        self.0
+    }
+
+    /// Tells whether a point that somebody else has sent can be merged: one that is far ahead of the wall
+    /// clock would take the clocks of everybody with it.
+    pub(crate) fn is_believable(self, unix_micros: u64) -> bool {
+        self <= Self::default().next(unix_micros.saturating_add(AHEAD_MICROS_MAX))
     }
 
     /// Returns the next point: the wall clock where that is ahead, the smallest step elsewhere.
@@ -229,6 +243,22 @@ mod tests {
         check(4_107_542_399_999_999, "2100-02-28T23:59:59.999999Z");
         check(4_107_542_400_000_000, "2100-03-01T00:00:00.000000Z");
         check(u64::MAX, "9999-12-31T23:59:59.999999Z");
+    }
+
+    #[test]
+    fn a_point_of_another_node_is_believed_up_to_a_minute_ahead() {
+        let now = 1_795_294_798_000_000;
+        let at = |micros: u64| Hybrid::default().next(micros);
+        for (micros, believed) in [
+            (0, true),
+            (now, true),
+            (now + 60_000_000, true),
+            (now + 60_001_000, false),
+            (u64::MAX, false),
+        ] {
+            assert_eq!(at(micros).is_believable(now), believed, "at {micros}");
+        }
+        assert!(!Hybrid::from_u64(u64::MAX).is_believable(now));
     }
 
     #[test]

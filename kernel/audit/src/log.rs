@@ -24,7 +24,7 @@ use openfang_id::{NodeId, SigningKey};
 
 use crate::storage::{FsStorage, Storage};
 use crate::verify::{Report, VerifyError};
-use crate::{Clock, Event, Hash, Line, Origin, ReadError, Seq, SignedHead};
+use crate::{Clock, Event, Hash, Hybrid, Line, Origin, ReadError, Seq, SignedHead};
 
 pub use error::{AppendError, CloseError, FloorProblem, OpenError, Poison, ProveError};
 use shared::{Shared, lock};
@@ -215,6 +215,27 @@ impl Log {
     #[must_use]
     pub fn signed_size(&self) -> u64 {
         lock(&self.inner.shared.rest).signed.size()
+    }
+
+    /// Returns the hybrid clock of this log, to be sent along with what is said to others: not before any
+    /// entry that was answered.
+    #[must_use]
+    pub fn hybrid(&self) -> Hybrid {
+        let shared = &self.inner.shared;
+        let last = shared.hybrid.load(Ordering::Acquire);
+        let now = Hybrid::default().next(shared.clock.unix_micros());
+        now.max(Hybrid::from_u64(last))
+    }
+
+    /// Takes the hybrid clock of another node: whatever is queued from now on comes after it. Tells whether
+    /// it was taken; one that is more than a minute ahead of the wall clock is not.
+    pub fn observe(&self, hybrid: Hybrid) -> bool {
+        let shared = &self.inner.shared;
+        let believable = hybrid.is_believable(shared.clock.unix_micros());
+        if believable {
+            shared.hybrid.fetch_max(hybrid.to_u64(), Ordering::AcqRel);
+        }
+        believable
     }
 
     /// Returns the last published head.

@@ -200,6 +200,7 @@ pub fn end(response: &str) -> Frame {
         output_tokens: 0,
         iterations: 1,
         cause: None,
+        hlc: 0,
     })
 }
 
@@ -423,6 +424,7 @@ pub fn request(seed: u8, message: &str) -> Request {
         path: Vec::new(),
         deadline_ms: 60_000,
         resume_from: 0,
+        hlc: 0,
         cause: None,
         labels: Vec::new(),
         trace: None,

@@ -72,8 +72,8 @@ pub(super) fn remote_agents(node: &NodeView) -> impl Iterator<Item = RemoteAgent
     })
 }
 
-/// A message that leaves this node.
-pub(super) fn request(delivery: Delivery) -> Request {
+/// A message that leaves this node, at a time of its hybrid clock.
+pub(super) fn request(delivery: Delivery, hlc: u64) -> Request {
     let hop = |(node, agent)| Hop { node, agent };
     Request {
         id: CallId(delivery.call_id),
@@ -83,6 +83,7 @@ pub(super) fn request(delivery: Delivery) -> Request {
         path: delivery.path.into_iter().map(hop).collect(),
         deadline_ms: millis(delivery.deadline),
         resume_from: 0,
+        hlc,
         cause: delivery.cause,
         labels: Vec::new(),
         trace: None,
@@ -112,8 +113,8 @@ pub(super) fn delivery(from: NodeId, request: Request) -> Result<Delivery, Princ
 }
 
 /// A piece of an answer that leaves this node. `sent` is the text that left before; the whole answer
-/// is sent once more only when it is not that.
-pub(super) fn frame(event: TurnEvent, sent: &mut usize) -> Frame {
+/// is sent once more only when it is not that. `hlc` reads the hybrid clock.
+pub(super) fn frame(event: TurnEvent, sent: &mut usize, hlc: impl FnOnce() -> u64) -> Frame {
     match event {
         TurnEvent::Chunk { text } => {
             *sent += text.len();
@@ -141,6 +142,7 @@ pub(super) fn frame(event: TurnEvent, sent: &mut usize) -> Frame {
             output_tokens: done.output_tokens,
             iterations: done.iterations,
             cause: done.cause,
+            hlc: hlc(),
         }),
         TurnEvent::Failed(why) => Frame::Failure(turn_failure(&why)),
     }

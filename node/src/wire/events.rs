@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openfang_audit::evidence::file_name;
-use openfang_audit::{Event, Log, Origin};
+use openfang_audit::{Event, Hybrid, Log, Origin};
 use openfang_id::{NodeId, Transport};
 use openfang_mesh::{MeshEvent, Why};
 use openfang_ofp::heads::Evidence;
@@ -41,6 +41,23 @@ impl Recorder {
             desk,
             gathered: Mutex::new(Gathered::of_at_most(GATHERED_MAX)),
             evidence: Mutex::new(Gathered::of_at_most(EVIDENCE_MAX)),
+        }
+    }
+
+    /// Returns the hybrid clock of the own log; 0 for none.
+    pub(super) fn hlc(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.hybrid().to_u64())
+    }
+
+    /// Takes the hybrid clock of a node: what is logged from now on comes after it.
+    pub(super) fn observe(&self, from: &NodeId, hlc: u64) {
+        if let Some(log) = &self.log
+            && !log.observe(Hybrid::from_u64(hlc))
+        {
+            tracing::debug!(
+                node.id = %from,
+                "the hybrid clock of a node is more than a minute ahead of the clock of this machine: not taken"
+            );
         }
     }
 

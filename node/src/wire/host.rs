@@ -65,11 +65,13 @@ impl Host for NodeHost {
             return std::future::ready(Err(Failure::Refused { reason })).boxed();
         }
         let kernel = self.kernel.clone();
+        let recorder = Arc::clone(&self.recorder);
+        recorder.observe(&from, request.hlc);
         async move {
             let delivery = convert::delivery(from, request).map_err(|why| Failure::Refused {
                 reason: format!("the principal of the call: {why}"),
             })?;
-            serve(kernel, delivery, cancel).await
+            serve((kernel, recorder), delivery, cancel).await
         }
         .boxed()
     }
@@ -118,7 +120,7 @@ impl Host for NodeHost {
 }
 
 async fn serve(
-    kernel: Kernel,
+    (kernel, recorder): (Kernel, Arc<Recorder>),
     delivery: Delivery,
     cancel: CancellationToken,
 ) -> Result<BoxStream<'static, Frame>, Failure> {
@@ -127,17 +129,22 @@ async fn serve(
         () = cancel.cancelled() => return Err(Failure::Cancelled),
     };
     match taken {
-        Ok(turn) => Ok(frames(turn, cancel)),
+        Ok(turn) => Ok(frames(turn, cancel, recorder)),
         Err(why) => Err(convert::send_failure(&why)),
     }
 }
 
 /// Turns events into frames, up to the last. When the caller takes the call back the turn is
 /// dropped, which cuts it.
-fn frames(turn: TurnStream, cancel: CancellationToken) -> BoxStream<'static, Frame> {
+fn frames(
+    turn: TurnStream,
+    cancel: CancellationToken,
+    recorder: Arc<Recorder>,
+) -> BoxStream<'static, Frame> {
     let answer = Answer {
         turn: Some(turn),
         cancel,
+        recorder,
         sent: 0,
     };
     futures::stream::unfold(answer, |mut answer| async move {
@@ -152,6 +159,7 @@ struct Answer {
     /// `None` after the last frame.
     turn: Option<TurnStream>,
     cancel: CancellationToken,
+    recorder: Arc<Recorder>,
     /// How much text has left.
     sent: usize,
 }
@@ -160,7 +168,7 @@ impl Answer {
     async fn next(&mut self) -> Option<Frame> {
         let turn = self.turn.as_mut()?;
         let frame = tokio::select! {
-            event = turn.next() => convert::frame(event?, &mut self.sent),
+            event = turn.next() => convert::frame(event?, &mut self.sent, || self.recorder.hlc()),
             () = self.cancel.cancelled() => Frame::Failure(Failure::Cancelled),
         };
         if frame.is_last() {

@@ -108,12 +108,16 @@ impl Neighbours for MeshNeighbours {
             return Box::pin(std::future::ready(Err(refused)));
         }
         let mesh = self.mesh.get().cloned();
+        let recorder = Arc::clone(&self.recorder);
         Box::pin(async move {
             let Some(mesh) = mesh else {
                 return Err(convert::call_error(CallError::Asleep, &about));
             };
-            match mesh.call(node, convert::request(call)).await {
-                Ok(reply) => Ok(events(reply, about)),
+            match mesh
+                .call(node, convert::request(call, recorder.hlc()))
+                .await
+            {
+                Ok(reply) => Ok(events(reply, about, recorder)),
                 Err(CallError::Failed(
                     failure
                     @ (Failure::AgentFailed { .. } | Failure::Cancelled | Failure::TimedOut),
@@ -139,8 +143,14 @@ impl Neighbours for MeshNeighbours {
 }
 
 /// Turns the pieces of an answer into events. Dropping the stream drops the reply: that cancels.
-fn events(reply: Reply, about: About) -> TurnStream {
-    TurnStream::from_stream(translate(reply, about))
+fn events(reply: Reply, about: About, recorder: Arc<Recorder>) -> TurnStream {
+    let node = about.node.id;
+    let seen = reply.inspect(move |piece| {
+        if let Ok(Frame::End(end)) = piece {
+            recorder.observe(&node, end.hlc);
+        }
+    });
+    TurnStream::from_stream(translate(seen, about))
 }
 
 fn translate(

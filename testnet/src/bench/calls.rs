@@ -113,6 +113,7 @@ impl Host for Echo {
             output_tokens: 0,
             iterations: 1,
             cause: None,
+            hlc: 0,
         };
         async move {
             log.record(event(0))
@@ -264,6 +265,7 @@ fn request(agent: AgentId, number: u64) -> Request {
         path: Vec::new(),
         deadline_ms: DEADLINE_MS,
         resume_from: 0,
+        hlc: 0,
         cause: None,
         labels: Vec::new(),
         trace: None,

@@ -64,6 +64,7 @@ pub(super) fn recover(
     let shared = Arc::new(Shared {
         origin,
         clock,
+        hybrid: AtomicU64::new(survey.hybrid.to_u64()),
         size: AtomicU64::new(survey.index.forest.size()),
         in_flight: AtomicUsize::new(0),
         closing: AtomicBool::new(false),

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) origin: Origin,
     pub(super) clock: Arc<dyn Clock>,
+    /// The hybrid clock: the last that was written here or seen of others.
+    pub(super) hybrid: AtomicU64,
     /// Durable entries.
     pub(super) size: AtomicU64,
     /// Entries that were queued and not yet answered.

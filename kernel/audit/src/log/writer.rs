@@ -513,6 +513,8 @@ impl Writer {
             Some(_) | None => BLOCK_LEAVES as u64 - first % BLOCK_LEAVES as u64,
         };
         let most = BATCH_ENTRIES_MAX.min(usize::try_from(room).unwrap_or(usize::MAX));
+        let seen = Hybrid::from_u64(self.shared.hybrid.load(Ordering::Acquire));
+        self.hybrid = self.hybrid.max(seen);
         while self.batch.len() < most && self.text.len() < BATCH_BYTES_MAX {
             let Some(entry) = self.waiting.pop_front() else {
                 break;
@@ -539,6 +541,8 @@ impl Writer {
             self.ends.push(self.text.len() as u64);
             self.batch.push(entry);
         }
+        let last = self.hybrid.to_u64();
+        self.shared.hybrid.fetch_max(last, Ordering::AcqRel);
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Request {
     pub deadline_ms: u32,
     /// How many chunks of the answer the caller already has; 0 unless this is a retry.
     pub resume_from: u32,
+    /// The hybrid clock of the caller's audit log; 0 for none.
+    pub hlc: u64,
     /// The entry of the caller's audit log that this follows from (`origin#seq`); at most 256 bytes.
     pub cause: Option<String>,
     /// Where the values in the message came from; at most 32 of at most 128 bytes.
@@ -115,6 +117,8 @@ pub struct End {
     pub iterations: u32,
     /// The entry of the answering node's audit log (`origin#seq`); at most 256 bytes.
     pub cause: Option<String>,
+    /// The hybrid clock of that log; 0 for none.
+    pub hlc: u64,
 }
 
 /// Why there is no answer, or no more of it. The numbers on the wire never change their meaning:

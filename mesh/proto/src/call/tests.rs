@@ -16,6 +16,7 @@ fn request(nr: u8) -> Request {
         path: Vec::new(),
         deadline_ms: 30_000,
         resume_from: 0,
+        hlc: 0,
         cause: None,
         labels: Vec::new(),
         trace: None,
@@ -32,6 +33,7 @@ fn full_request() -> Request {
             agent: AgentId::from_bytes([0xa1; 16]),
         }],
         resume_from: 7,
+        hlc: 0x0123_4567_89ab_cdef,
         cause: Some("n-x#4".to_owned()),
         labels: vec!["web".to_owned(), "user".to_owned()],
         trace: Some(Trace {
@@ -54,6 +56,7 @@ fn end() -> End {
         output_tokens: 3,
         iterations: 1,
         cause: Some("n-y#9".to_owned()),
+        hlc: 0x0123_4567_89ab_cdf0,
     }
 }
 

@@ -214,6 +214,7 @@ fn write_request(writer: &mut Writer, request: &Request) {
         .raw(&request.id.0)
         .u32(request.deadline_ms)
         .u32(request.resume_from)
+        .u64(request.hlc)
         .agent_key(&request.agent)
         .str16_max(&request.principal, NAME_BYTES_MAX)
         .option(request.sender.as_deref(), name)
@@ -241,6 +242,7 @@ fn read_request(reader: &mut Reader<'_>) -> Result<Request, DecodeError> {
     let id = CallId(reader.array()?);
     let deadline_ms = reader.u32()?;
     let resume_from = reader.u32()?;
+    let hlc = reader.u64()?;
     let agent = reader.agent_key()?;
     let principal = name(reader)?;
     let sender = reader.option(name)?;
@@ -273,6 +275,7 @@ fn read_request(reader: &mut Reader<'_>) -> Result<Request, DecodeError> {
         path,
         deadline_ms,
         resume_from,
+        hlc,
         cause,
         labels,
         trace,
@@ -337,6 +340,7 @@ fn write_end(writer: &mut Writer, end: &End) {
         .u64(end.input_tokens)
         .u64(end.output_tokens)
         .u32(end.iterations)
+        .u64(end.hlc)
         .option(end.cause.as_deref(), |writer, cause| {
             writer.str16_max(cause, NAME_BYTES_MAX);
         })
@@ -351,6 +355,7 @@ fn read_end(reader: &mut Reader<'_>) -> Result<End, DecodeError> {
     let input_tokens = reader.u64()?;
     let output_tokens = reader.u64()?;
     let iterations = reader.u32()?;
+    let hlc = reader.u64()?;
     let cause = reader.option(|reader| reader.str16(NAME_BYTES_MAX).map(str::to_owned))?;
     let response = reader.option(|reader| reader.str32(END_BYTES_MAX).map(str::to_owned))?;
     Ok(End {
@@ -361,6 +366,7 @@ fn read_end(reader: &mut Reader<'_>) -> Result<End, DecodeError> {
         output_tokens,
         iterations,
         cause,
+        hlc,
     })
 }
 

@@ -39,7 +39,7 @@ fn delivered() -> Delivery {
 
 #[test]
 fn a_message_crosses_whole() {
-    let arrived = delivery(node(1), request(delivered())).expect("a principal");
+    let arrived = delivery(node(1), request(delivered(), 7)).expect("a principal");
     let sent = delivered();
     assert_eq!(arrived.from, Some(node(1)));
     assert_eq!(arrived.call_id, sent.call_id);
@@ -55,7 +55,7 @@ fn a_message_crosses_whole() {
 
 #[test]
 fn a_principal_that_could_forge_a_log_line_is_refused() {
-    let mut forged = request(delivered());
+    let mut forged = request(delivered(), 7);
     forged.principal = "api:key\n".to_owned();
     assert!(delivery(node(1), forged).is_err());
 }
@@ -96,8 +96,9 @@ fn a_turn_crosses_whole() {
     ];
     let (mut sent, mut text) = (0, String::new());
     for event_sent in turn {
-        let crossing = frame(event_sent.clone(), &mut sent);
+        let crossing = frame(event_sent.clone(), &mut sent, || 7);
         if let Frame::End(end) = &crossing {
+            assert_eq!(end.hlc, 7);
             assert_eq!(
                 end.response, None,
                 "the text of the chunks is not sent twice"
@@ -106,7 +107,7 @@ fn a_turn_crosses_whole() {
         assert_eq!(event(crossing, &mut text, &about()), event_sent);
     }
     // An answer that came without chunks is sent with the end.
-    let crossing = frame(done("other"), &mut 0);
+    let crossing = frame(done("other"), &mut 0, || 7);
     assert_eq!(event(crossing, &mut String::new(), &about()), done("other"));
 }
 

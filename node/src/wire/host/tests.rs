@@ -94,6 +94,7 @@ fn request(agent: &str) -> Request {
         path: Vec::new(),
         deadline_ms: 10_000,
         resume_from: 0,
+        hlc: 0,
         cause: None,
         labels: Vec::new(),
         trace: None,
@@ -137,6 +138,38 @@ async fn a_call_of_another_node_runs_and_is_logged() {
     assert!(peer.contains(&from.to_string()), "{lines:?}");
 }
 
+/// The caller's clock is ahead of that of this node.
+#[tokio::test]
+async fn what_a_call_causes_is_logged_after_its_cause() {
+    let node = node().await;
+    let call = async |hlc: u64| {
+        let mut request = request("echo");
+        request.id = CallId(hlc.to_be_bytes().repeat(2).try_into().expect("16 bytes"));
+        request.hlc = hlc;
+        let from = keys(2).node_id();
+        let call = node.host.call(from, request, CancellationToken::new());
+        let frames: Vec<Frame> = call.await.expect("taken").collect().await;
+        match frames.into_iter().next_back() {
+            Some(Frame::End(end)) => end.hlc,
+            other => panic!("{other:?}"),
+        }
+    };
+    let newest = || {
+        let lines = node.log.recent(1).expect("read");
+        lines[0].hlc.to_u64()
+    };
+    let here = call(0).await;
+    let ahead = here + (30_000 << 16);
+    let answered = call(ahead).await;
+    assert!(newest() > ahead, "it follows the caller's clock");
+    assert!(answered > ahead, "and hands it on");
+    // More than a minute ahead: whoever sends it is wrong, or means to harm.
+    for lie in [here + (90_000 << 16), u64::MAX] {
+        assert!(call(lie).await < lie);
+        assert!(newest() < lie);
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_here_or_not_allowed_is_refused() {
     let node = node().await;
@@ -175,7 +208,8 @@ async fn what_is_not_here_or_not_allowed_is_refused() {
 async fn a_call_that_is_taken_back_ends() {
     let (_sender, turn) = TurnStream::channel(4);
     let cancel = CancellationToken::new();
-    let frames = frames(turn, cancel.clone());
+    let folder = tempfile::tempdir().expect("a folder");
+    let frames = frames(turn, cancel.clone(), recorder(folder.path(), None));
     cancel.cancel();
     let frames: Vec<Frame> = frames.collect().await;
     assert_eq!(frames, [Frame::Failure(Failure::Cancelled)]);

@@ -30,13 +30,13 @@ fn trace() -> impl Strategy<Value = Trace> {
 
 fn any_request() -> impl Strategy<Value = Request> {
     let who = (any::<[u8; 16]>(), agent_key(), ".{0,40}", ".{0,200}");
-    let limits = (any::<u32>(), any::<u32>(), of(trace()));
+    let limits = (any::<u32>(), any::<(u32, u64)>(), of(trace()));
     let texts = (of(".{0,40}"), of(".{0,40}"), of(".{0,40}"));
     let lists = (vec(".{0,20}", 0..4), vec(hop(), 0..3));
     (who, limits, texts, lists).prop_map(
         |(
             (id, agent, principal, message),
-            (deadline_ms, resume_from, trace),
+            (deadline_ms, (resume_from, hlc), trace),
             (cause, session, sender),
             (labels, path),
         )| Request {
@@ -47,6 +47,7 @@ fn any_request() -> impl Strategy<Value = Request> {
             path,
             deadline_ms,
             resume_from,
+            hlc,
             cause,
             labels,
             trace,
@@ -78,8 +79,8 @@ fn any_chunk() -> impl Strategy<Value = Chunk> {
 
 fn any_end() -> impl Strategy<Value = End> {
     let texts = ("[a-z][a-z0-9]{0,20}", of(".{0,100}"), of(".{0,50}"));
-    (any::<([u8; 16], u64, u64, u32)>(), texts).prop_map(
-        |((agent, input_tokens, output_tokens, iterations), (name, response, cause))| End {
+    (any::<([u8; 16], u64, u64, u32, u64)>(), texts).prop_map(
+        |((agent, input_tokens, output_tokens, iterations, hlc), (name, response, cause))| End {
             agent: AgentId::from_bytes(agent),
             agent_name: name.parse().expect("a name"),
             response,
@@ -87,6 +88,7 @@ fn any_end() -> impl Strategy<Value = End> {
             output_tokens,
             iterations,
             cause,
+            hlc,
         },
     )
 }
@@ -192,12 +194,12 @@ fn the_frames_have_these_bytes() {
         assert!(listed, "docs/PROTOCOL.md does not have {hex}");
     }
     insta::assert_snapshot!(shown.join("\n"), @"
-    01111111111111111111111111111111110000753000000000020009617373697374616e7400076170693a6b65790000000000000000000568656c6c6f
-    01111111111111111111111111111111110000753000000007020009617373697374616e7400076170693a6b6579010005636f64657201000273310100056e2d78233401ccccccccccccccccccccccccccccccccdddddddddddddddd010200037765620004757365720187c411ad756f2d401e68e29061d9d1a2adee37afdb6a71eab4cb835924bf4fb9a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a10000000568656c6c6f
+    011111111111111111111111111111111100007530000000000000000000000000020009617373697374616e7400076170693a6b65790000000000000000000568656c6c6f
+    011111111111111111111111111111111100007530000000070123456789abcdef020009617373697374616e7400076170693a6b6579010005636f64657201000273310100056e2d78233401ccccccccccccccccccccccccccccccccdddddddddddddddd010200037765620004757365720187c411ad756f2d401e68e29061d9d1a2adee37afdb6a71eab4cb835924bf4fb9a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a10000000568656c6c6f
     0201000000026869
     020200027431000a6167656e745f6c697374000000027b7d
     020300027431000a6167656e745f6c69737400000000025b5d
-    03a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a20009617373697374616e74000000000000000c0000000000000003000000010100056e2d79233901000000026869
+    03a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a20009617373697374616e74000000000000000c0000000000000003000000010123456789abcdf00100056e2d79233901000000026869
     0401000178
     0402000000fa
     0403000178
