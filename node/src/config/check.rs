@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::fingerprint::Fingerprint;
 use super::problem::{Place, Problem, ProblemKind};
 use super::raw::{Found, RawConfig};
-use super::{Api, Audit, Config, LogLevel, Lookup, Model, Network, NotText};
+use super::{Api, Audit, Config, LogLevel, Lookup, Model, Network, NotText, log_path};
 use crate::home::Home;
 use crate::network_state::{FIRST_EPOCH, NetworkState};
 
@@ -311,10 +311,7 @@ impl Check<'_> {
             self.warnings
                 .push("audit.enabled is false: what agents do is not logged".to_owned());
         }
-        let log_path = match &raw.audit_log_path {
-            Some(written) => self.path(home, "audit.log_path", written),
-            None => home.audit_log(),
-        };
+        let (log_path, log_path_at) = self.log_path(home, raw);
         let mirror_quota_mb = raw
             .audit_mirror_quota_mb
             .as_ref()
@@ -324,6 +321,7 @@ impl Check<'_> {
         Audit {
             enabled,
             log_path,
+            log_path_at,
             allow_convicted: self.allowed(raw),
             mirror_quota_bytes: mirror_quota_mb << 20,
             witness_logs: self.witness_logs(raw),
@@ -332,6 +330,20 @@ impl Check<'_> {
                 .as_ref()
                 .is_some_and(|flag| flag.value),
         }
+    }
+
+    fn log_path(&mut self, home: &Home, raw: &RawConfig) -> (PathBuf, Place) {
+        let Some(written) = &raw.audit_log_path else {
+            return (home.audit_log(), Place::Whole);
+        };
+        let before = self.problems.len();
+        let path = self.path(home, "audit.log_path", written);
+        if self.problems.len() == before
+            && let Some(kind) = log_path::problem(home, &path)
+        {
+            self.problem(written.place, kind);
+        }
+        (path, written.place)
     }
 
     fn allowed(&mut self, raw: &RawConfig) -> BTreeSet<NodeId> {

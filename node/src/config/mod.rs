@@ -7,6 +7,7 @@
 mod check;
 mod fingerprint;
 mod likeness;
+mod log_path;
 mod problem;
 mod raw;
 
@@ -99,6 +100,8 @@ pub struct Audit {
     pub enabled: bool,
     /// The file of the entries.
     pub log_path: PathBuf,
+    /// Where that is written.
+    pub(crate) log_path_at: Place,
     /// Nodes that are dealt with as ever although evidence convicts them.
     pub allow_convicted: BTreeSet<NodeId>,
     /// How many bytes the copy of one log of a peer may take; 0 keeps no copies.
