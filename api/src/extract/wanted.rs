@@ -55,12 +55,10 @@ impl Fields for JoinRequest {
 /// secret.
 pub(super) fn wrong_field(body: &[u8], fields: &[Field]) -> Option<ApiError> {
     let refuse = |what: String| ApiError::new(ErrorCode::InvalidBody, what);
-    let object = match serde_json::from_slice::<Value>(body).ok()? {
-        Value::Object(object) => object,
-        other => {
-            let what = format!("The body must be an object, not {}.", kind_of(&other));
-            return Some(refuse(what));
-        }
+    let value = serde_json::from_slice::<Value>(body).ok()?;
+    let Some(object) = value.as_object() else {
+        let what = format!("The body must be an object, not {}.", kind_of(&value));
+        return Some(refuse(what));
     };
     let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
     if let Some(name) = object.keys().find(|name| !names.contains(&name.as_str())) {

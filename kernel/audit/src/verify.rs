@@ -9,7 +9,7 @@ use openfang_id::VerifyingKey;
 
 use crate::forest::Grow;
 use crate::heads::Heads;
-use crate::scan::{Passing, Span, examine};
+use crate::scan::{Examined, Passing, Span, examine};
 use crate::storage::{FsReader, Reader};
 use crate::tree::Compact;
 use crate::{Hash, Origin, SignedHead};
@@ -235,17 +235,22 @@ pub(crate) fn judge_onto<R: Reader + ?Sized, T: Grow>(
         };
         return Ok(tampered(damage, bytes));
     }
-    let top = top.filter(|head| head.checkpoint.size > 0);
-    let verdict = if bytes == 0 && top.is_none() {
-        Verdict::Empty
-    } else {
-        Verdict::Intact {
-            entries: examined.lines,
-            root: tree.root(),
-            head: top.cloned(),
-            unsigned: examined.lines - top.map_or(0, |head| head.checkpoint.size),
-            torn_bytes: examined.torn_bytes,
-        }
-    };
+    let verdict = good(&examined, top, tree.root());
     Ok(Report { verdict, bytes })
+}
+
+/// Judges a log in which nothing is bad.
+fn good(examined: &Examined, top: Option<&SignedHead>, root: Hash) -> Verdict {
+    let top = top.filter(|head| head.checkpoint.size > 0);
+    let bytes = examined.good_bytes + examined.torn_bytes;
+    if bytes == 0 && top.is_none() {
+        return Verdict::Empty;
+    }
+    Verdict::Intact {
+        entries: examined.lines,
+        root,
+        head: top.cloned(),
+        unsigned: examined.lines - top.map_or(0, |head| head.checkpoint.size),
+        torn_bytes: examined.torn_bytes,
+    }
 }

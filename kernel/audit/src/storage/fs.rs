@@ -20,6 +20,9 @@ const BLOCKS: &str = "blocks";
 const RESERVE: &str = "reserve";
 const PENDING_SUFFIX: &str = ".pending";
 
+/// A small file as it was, or why it cannot be read.
+type Loaded = Result<Option<Vec<u8>>, (io::ErrorKind, String)>;
+
 /// The files of a log, for reading only. Needs no lock: it may be used while a daemon writes.
 #[derive(Debug)]
 pub struct FsReader {
@@ -29,7 +32,7 @@ pub struct FsReader {
     blocks: Option<File>,
     /// As they were before the lines were opened: a daemon that goes on cannot get ahead of them. Why not,
     /// where one cannot be read: the lines can be judged by the other.
-    heads: [Result<Option<Vec<u8>>, (io::ErrorKind, String)>; 2],
+    heads: [Loaded; 2],
     dir: PathBuf,
 }
 
