@@ -1,5 +1,7 @@
 //! What a handler is given of a request, checked, or the error that is answered instead.
 
+mod wanted;
+
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -16,6 +18,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::auth::Access;
 use crate::error::ApiError;
+
+use wanted::{Fields, wrong_field, wrong_parameter};
+pub(crate) use wanted::{Parameter, Parameters, is_whole};
 
 /// The longest message, in bytes of its text.
 pub(crate) const MESSAGE_BYTES_MAX: usize = openfang_schema::ws::MESSAGE_BYTES_MAX;
@@ -79,15 +84,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Agent {
 #[derive(Debug, Clone)]
 pub(crate) struct Params<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Parameters> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        let Query(params) = Query::try_from_uri(&parts.uri).map_err(|rejection| {
-            ApiError::new(
-                ErrorCode::InvalidParameter,
-                format!("{}.", rejection.body_text()),
-            )
+        let Query(params) = Query::try_from_uri(&parts.uri).map_err(|_rejection| {
+            let named = wrong_parameter(&parts.uri, T::PARAMETERS);
+            named.unwrap_or_else(|| {
+                let what = "The parameters behind the question mark cannot be read.";
+                ApiError::new(ErrorCode::InvalidParameter, what)
+                    .hint("name=value, with & between two; docs/API.md has those of each route.")
+            })
         })?;
         Ok(Self(params))
     }
@@ -97,7 +104,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 #[derive(Debug, Clone)]
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Fields> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
@@ -114,9 +121,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             })?
             .map_err(|rejection| unread(&rejection))?;
         check_object(&bytes)?;
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|error| malformed(&error))
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            let place = (error.line(), error.column());
+            let named = wrong_field(&bytes, T::FIELDS);
+            let named = named.map(|named| placed(named, place));
+            named.unwrap_or_else(|| malformed(&error))
+        })
     }
 }
 
@@ -170,12 +180,16 @@ fn malformed(error: &serde_json::Error) -> ApiError {
 /// Lines and columns count from 1; an empty body ends before its first column, and says so.
 fn unreadable(what: &str, line: usize, column: usize) -> ApiError {
     let (line, column) = (line.max(1), column.max(1));
-    let place = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    ApiError::new(
+    let error = ApiError::new(
         ErrorCode::InvalidBody,
         format!("The body cannot be read: {what} (line {line}, column {column})."),
-    )
-    .place(place(line), place(column))
+    );
+    placed(error, (line, column))
+}
+
+fn placed(error: ApiError, (line, column): (usize, usize)) -> ApiError {
+    let place = |number: usize| u64::try_from(number.max(1)).unwrap_or(u64::MAX);
+    error.place(place(line), place(column))
 }
 
 /// A message, with its idempotency key from the body or the header.

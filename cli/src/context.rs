@@ -30,7 +30,7 @@ impl Context {
     /// Checks all that would keep a node from starting, as far as it stands in files: what is wrong is
     /// better said here than in a log, and before a healthy node is stopped.
     pub(crate) fn check_start(&self) -> Result<(), Failure> {
-        self.config()?;
+        self.config()?.check_log_path()?;
         self.home.check_private()?;
         openfang_node::keys::load(&self.home.node_key())
             .map_err(|why| Failure::new(Exit::Failure, why.to_string()))?;

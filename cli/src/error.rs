@@ -78,6 +78,11 @@ impl Failure {
         self.closed_pipe
     }
 
+    /// Returns what went wrong, without what mends it.
+    pub(crate) fn what(&self) -> &str {
+        self.what.lines().next().unwrap_or_default()
+    }
+
     /// Returns how the program ends.
     pub(crate) fn exit(&self) -> Exit {
         self.exit
@@ -115,7 +120,15 @@ impl Failure {
         let answer = self.answer.as_ref();
         answer
             .and_then(|body| serde_json::to_value(body).ok())
-            .unwrap_or_else(|| json!({ "error": self.what, "hint": self.mend }))
+            .unwrap_or_else(|| {
+                // What the node says ends with what mends it.
+                let (what, own) = match self.what.split_once(MEND) {
+                    Some((what, mend)) => (what, Some(mend)),
+                    None => (self.what.as_str(), None),
+                };
+                let hint = self.mend.as_deref().or(own);
+                json!({ "error": what, "hint": hint })
+            })
     }
 }
 
@@ -133,6 +146,8 @@ fn mend_of(code: ErrorCode) -> Option<&'static str> {
     found.map(|(_code, mend)| *mend)
 }
 
+/// What stands between what went wrong and what mends it.
+const MEND: &str = "\n    mend: ";
 const MEND_KEY: &str = "set api_key in config.toml to the key of the running node, or OPENFANG_API_KEY; after a change: openfang restart";
 const MEND_ASLEEP: &str = "openfang join - with a ticket of another node on stdin, or put what `openfang keygen --network` prints into network.shared_secret and: openfang restart";
 
@@ -180,7 +195,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.what)?;
         match &self.mend {
-            Some(mend) => write!(f, "\n    mend: {mend}"),
+            Some(mend) => write!(f, "{MEND}{mend}"),
             None => Ok(()),
         }
     }

@@ -4,7 +4,7 @@
 //! of it goes on. A log that begins anew under an old number would contradict itself for ever.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use openfang_audit::Checkpoint;
 
@@ -17,9 +17,9 @@ use crate::own_log::Found;
 pub const FIRST: u32 = 1;
 /// What stands in place of a number when the key of the node has signed nothing yet.
 const UNUSED: u32 = 0;
-/// What belongs to one log, in the folder of the audit log. What it knows of others is not among it.
-const LOG_FILES: [&str; 8] = [
-    "seg",
+/// What belongs to one log beside its lines, in the folder of the audit log. What it knows of others is
+/// not among it.
+const HEAD_FILES: [&str; 7] = [
     "floor",
     "checkpoint",
     "closed",
@@ -28,6 +28,12 @@ const LOG_FILES: [&str; 8] = [
     "cosigned",
     "lock",
 ];
+/// The folder of the sealed lines.
+const SEGMENTS: &str = "seg";
+/// What the name of a folder begins with that keeps a log that was left.
+const KEPT_PREFIX: &str = "epoch-";
+/// How many names are tried.
+const NAMES_MAX: u32 = 1_000;
 
 /// Returns the number of the log that is there, without changing anything.
 ///
@@ -116,40 +122,161 @@ pub(crate) fn turn(config: &Config, to: u32, last: Option<&Checkpoint>) -> io::R
         let path = config.home.audit_last_head();
         files::replace(&path, last.to_string().as_bytes())?;
     }
-    let intent = format!("{to}\n");
-    files::replace(&config.home.audit_turn(), intent.as_bytes())?;
+    begin_turn(config, to)?;
     finish_turn(config)
+}
+
+/// Writes what is meant to be done: to which number, and where the log that is left is kept. Whatever
+/// ends half-way is gone on with under the same name.
+fn begin_turn(config: &Config, to: u32) -> io::Result<Turn> {
+    let from = stored(&config.home)?.unwrap_or(FIRST);
+    let kept = Shelf::of(config).free_name(&format!("{KEPT_PREFIX}{from}"))?;
+    let turn = Turn { to, kept };
+    let intent = format!("{}\n{}\n", turn.to, turn.kept);
+    files::replace(&config.home.audit_turn(), intent.as_bytes())?;
+    Ok(turn)
 }
 
 /// Does what was begun by [`turn`].
 fn finish_turn(config: &Config) -> io::Result<()> {
     let home = &config.home;
-    let Some(to) = number_in(&home.audit_turn())? else {
-        return Ok(());
+    let turn = match Intent::load(&home.audit_turn())? {
+        None => return Ok(()),
+        Some(Intent::Whole(turn)) => turn,
+        Some(Intent::Unnamed(to)) => begin_turn(config, to)?,
     };
     let from = stored(home)?.unwrap_or(FIRST);
-    if from != to {
-        let kept = home.audit_dir().join(format!("epoch-{from}"));
-        move_log(&home.audit_dir(), &config.audit.log_path, &kept)?;
-        files::replace(&home.audit_epoch(), format!("{to}\n").as_bytes())?;
+    if from != turn.to {
+        Shelf::of(config).put(&turn.kept)?;
+        files::replace(&home.audit_epoch(), format!("{}\n", turn.to).as_bytes())?;
     }
     files::remove(&home.audit_turn())
 }
 
-/// Moves everything of a log into a folder. What is moved already is passed over.
-pub(crate) fn move_log(dir: &Path, log_path: &Path, to: &Path) -> io::Result<()> {
-    files::create_folder(to)?;
-    for name in LOG_FILES {
-        move_away(&dir.join(name), &to.join(name))?;
-    }
-    move_away(log_path, &to.join("audit.jsonl"))?;
-    files::sync_folder(log_path)
+/// What is meant to be done with a log that is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Turn {
+    to: u32,
+    /// The name of the folder that keeps it.
+    kept: String,
 }
 
+/// What stands in the file of an intent.
+enum Intent {
+    Whole(Turn),
+    /// A number alone: no folder was chosen, and nothing moved.
+    Unnamed(u32),
+}
+
+impl Intent {
+    fn load(path: &Path) -> io::Result<Option<Self>> {
+        let Some(text) = text_of(path)? else {
+            return Ok(None);
+        };
+        let mut lines = text.lines();
+        let to = lines.next().and_then(|number| number.parse().ok());
+        let found = match (to, lines.next(), lines.next()) {
+            (Some(to), None, None) => Some(Self::Unnamed(to)),
+            (Some(to), Some(kept), None) if is_kept_name(kept) => Some(Self::Whole(Turn {
+                to,
+                kept: kept.to_owned(),
+            })),
+            (Some(_) | None, _, _) => None,
+        };
+        let rubbish = || rubbish(path, "a number, and the name of a folder");
+        found.map(Some).ok_or_else(rubbish)
+    }
+}
+
+/// Whether a text is a name as [`begin_turn`] makes them, which leads nowhere else.
+fn is_kept_name(name: &str) -> bool {
+    let number = name.strip_prefix(KEPT_PREFIX);
+    number.is_some_and(|number| {
+        let plain = |byte: u8| byte.is_ascii_digit() || byte == b'-';
+        !number.is_empty() && number.len() <= 32 && number.bytes().all(plain)
+    })
+}
+
+/// Where logs that are left are kept: their heads in the folder of the audit log, their lines in the one
+/// beside the file of lines, on the same disk. Mostly both are one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shelf {
+    heads: PathBuf,
+    lines: PathBuf,
+    log_path: PathBuf,
+}
+
+impl Shelf {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self::at(&config.home.audit_dir(), &config.audit.log_path)
+    }
+
+    pub(crate) fn at(dir: &Path, log_path: &Path) -> Self {
+        Self {
+            heads: dir.to_owned(),
+            lines: log_path.with_extension("d"),
+            log_path: log_path.to_owned(),
+        }
+    }
+
+    /// Returns a name that no folder has: this one, or with a number behind it.
+    pub(crate) fn free_name(&self, name: &str) -> io::Result<String> {
+        for number in 1..=NAMES_MAX {
+            let name = match number {
+                1 => name.to_owned(),
+                more => format!("{name}-{more}"),
+            };
+            if !is_taken(&self.heads.join(&name))? && !is_taken(&self.lines.join(&name))? {
+                return Ok(name);
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Moves everything of the log into folders of a name. What is moved already is passed over; nothing
+    /// that is kept there is written over. Returns where the lines are.
+    pub(crate) fn put(&self, name: &str) -> io::Result<PathBuf> {
+        let (heads, lines) = (self.heads.join(name), self.lines.join(name));
+        for folder in [&heads, &lines] {
+            files::create_folder(folder)?;
+        }
+        for name in HEAD_FILES {
+            move_away(&self.heads.join(name), &heads.join(name))?;
+        }
+        move_away(&self.lines.join(SEGMENTS), &lines.join(SEGMENTS))?;
+        move_away(&self.log_path, &lines.join("audit.jsonl"))?;
+        for path in [&heads, &lines, &heads.join("x"), &lines.join("x")] {
+            files::sync_folder(path)?;
+        }
+        files::sync_folder(&self.log_path)?;
+        Ok(lines)
+    }
+}
+
+/// Renames a file or folder, under a name that is free. One that is not there is no error.
 fn move_away(from: &Path, to: &Path) -> io::Result<()> {
-    match std::fs::rename(from, to) {
-        Ok(()) => Ok(()),
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+    if !is_taken(from)? {
+        return Ok(());
+    }
+    let mut free = to.to_owned();
+    let mut number = 1;
+    while is_taken(&free)? {
+        number += 1;
+        if number > NAMES_MAX {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let mut name = to.file_name().unwrap_or_default().to_owned();
+        name.push(format!("-{number}"));
+        free = to.with_file_name(name);
+    }
+    std::fs::rename(from, &free)
+}
+
+/// Whether anything has this name, a link that leads nowhere as well.
+fn is_taken(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(why) => Err(why),
     }
 }
@@ -171,14 +298,29 @@ fn stored(home: &Home) -> io::Result<Option<u32>> {
 }
 
 fn number_in(path: &Path) -> io::Result<Option<u32>> {
+    let Some(text) = text_of(path)? else {
+        return Ok(None);
+    };
+    let number = text.trim().parse();
+    number
+        .map(Some)
+        .map_err(|_not_a_number| rubbish(path, "a number"))
+}
+
+fn text_of(path: &Path) -> io::Result<Option<String>> {
     match std::fs::read_to_string(path) {
-        Ok(text) => match text.trim().parse() {
-            Ok(epoch) => Ok(Some(epoch)),
-            Err(_not_a_number) => Err(io::ErrorKind::InvalidData.into()),
-        },
+        Ok(text) => Ok(Some(text)),
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(why) => Err(why),
+        Err(why) => Err(io::Error::new(
+            why.kind(),
+            format!("{}: {why}", path.display()),
+        )),
     }
+}
+
+fn rubbish(path: &Path, expected: &str) -> io::Error {
+    let what = format!("{} does not hold {expected}", path.display());
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// Whether there is something in a file.
@@ -272,7 +414,7 @@ mod tests {
 
         // The machine stops when some files are moved.
         fill();
-        files::replace(&home.audit_turn(), b"3\n").expect("written");
+        files::replace(&home.audit_turn(), b"3\nepoch-2\n").expect("written");
         files::create_folder(&home.audit_dir().join("epoch-2")).expect("made");
         move_away(
             &home.audit_dir().join("floor"),
@@ -281,6 +423,81 @@ mod tests {
         .expect("moved");
         let now = of_start(&config, false).expect("finished");
         assert!(home.audit_dir().join("epoch-2/seg/0.jsonl").exists());
+        assert!(!home.audit_dir().join("epoch-2-2").exists());
         assert!(!home.audit_turn().exists() && now.epoch >= 3, "{now:?}");
+    }
+
+    #[test]
+    fn what_is_kept_of_an_earlier_log_is_never_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config(folder.path());
+        let home = &config.home;
+        files::replace(&home.audit_epoch(), b"1\n").expect("written");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            std::fs::write(path, text).expect("written");
+        };
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect(name);
+        for name in ["audit.jsonl", "floor", "seg/0.jsonl"] {
+            write(&format!("audit.d/epoch-1/{name}"), "precious");
+        }
+        write("audit.jsonl", "now");
+        write("audit.d/seg/0.jsonl", "now");
+        write("audit.d/floor", "now");
+        // The intent of a version that chose no name.
+        files::replace(&home.audit_turn(), b"2\n").expect("written");
+        assert_eq!(of_start(&config, true).expect("gone on").epoch, 2);
+        for name in ["audit.jsonl", "floor", "seg/0.jsonl"] {
+            assert_eq!(read(&format!("audit.d/epoch-1/{name}")), "precious");
+            assert_eq!(read(&format!("audit.d/epoch-1-2/{name}")), "now");
+        }
+        // Something is there again under the old names while the move is not done.
+        write("audit.jsonl", "half");
+        files::replace(&home.audit_epoch(), b"1\n").expect("written");
+        files::replace(&home.audit_turn(), b"2\nepoch-1-2\n").expect("written");
+        of_start(&config, true).expect("gone on");
+        assert_eq!(read("audit.d/epoch-1-2/audit.jsonl"), "now");
+        assert_eq!(read("audit.d/epoch-1-2/audit.jsonl-2"), "half");
+    }
+
+    #[test]
+    fn an_intent_that_leads_elsewhere_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config(folder.path());
+        for bad in [
+            "",
+            "x",
+            "-1\n",
+            "2\n../x\n",
+            "2\nepoch-\n",
+            "2\nepoch-1\nx\n",
+            "2\n/\n",
+        ] {
+            files::replace(&config.home.audit_turn(), bad.as_bytes()).expect("written");
+            let why = of_start(&config, true).expect_err(bad);
+            assert_eq!(why.kind(), io::ErrorKind::InvalidData, "{bad:?}");
+            assert!(why.to_string().contains("audit.epoch.next"), "{why}");
+        }
+    }
+
+    #[test]
+    fn lines_of_their_own_place_are_kept_on_their_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (dir, log) = (
+            folder.path().join("home/audit.d"),
+            folder.path().join("logs/all.jsonl"),
+        );
+        for folder in [&dir, &folder.path().join("logs/all.d/seg")] {
+            std::fs::create_dir_all(folder).expect("made");
+        }
+        std::fs::write(&log, "x").expect("written");
+        std::fs::write(dir.join("floor"), "x").expect("written");
+        let shelf = Shelf::at(&dir, &log);
+        let kept = shelf.put("epoch-1").expect("kept");
+        assert_eq!(kept, folder.path().join("logs/all.d/epoch-1"));
+        assert!(kept.join("seg").exists() && kept.join("audit.jsonl").exists());
+        assert!(dir.join("epoch-1/floor").exists() && !log.exists());
+        assert_eq!(shelf.free_name("epoch-1").expect("a name"), "epoch-1-2");
     }
 }

@@ -30,6 +30,15 @@ pub enum KeyFileError {
         /// The file.
         path: PathBuf,
     },
+    /// There is none, and there was one.
+    #[error(
+        "{path} is gone, and with it the identity of this node: its audit log is still here\n    mend: put the copy that you keep of node.key back; without one this machine can only be another node: move {} away, then: openfang init --quick",
+        home_of(path).display()
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
     /// It cannot be read or written.
     #[error("{path}: {why}\n    mend: {}", files::mend(path, why.kind()))]
     Io {
@@ -66,10 +75,12 @@ pub enum KeyFileError {
 pub fn load(path: &Path) -> Result<NodeSeed, KeyFileError> {
     let io = |why: io::Error| {
         let path = path.to_owned();
-        if why.kind() == io::ErrorKind::NotFound {
-            KeyFileError::Missing { path }
-        } else {
+        if why.kind() != io::ErrorKind::NotFound {
             KeyFileError::Io { path, why }
+        } else if was_there(&path) {
+            KeyFileError::Gone { path }
+        } else {
+            KeyFileError::Missing { path }
         }
     };
     if let Some(mode) = files::exposed(path).map_err(io)? {
@@ -98,8 +109,14 @@ pub fn load(path: &Path) -> Result<NodeSeed, KeyFileError> {
 /// Writes the key file of a new node. One that exists stays as it is.
 ///
 /// # Errors
-/// When it exists ([`io::ErrorKind::AlreadyExists`]) or cannot be written.
+/// When it exists ([`io::ErrorKind::AlreadyExists`]) or cannot be written, or there was another one and its
+/// audit log is still there.
 pub fn create(path: &Path, seed: &NodeSeed) -> Result<(), KeyFileError> {
+    if !path.exists() && was_there(path) {
+        return Err(KeyFileError::Gone {
+            path: path.to_owned(),
+        });
+    }
     let line = encode(seed);
     let text = Zeroizing::new(format!("{COMMENT}{}\n", line.as_str()));
     let failed = |why| KeyFileError::Io {
@@ -115,6 +132,20 @@ pub fn create(path: &Path, seed: &NodeSeed) -> Result<(), KeyFileError> {
     }
 }
 
+/// Tells whether a key was used here that is not there any more: its audit log is left, or the number of it.
+fn was_there(path: &Path) -> bool {
+    let number = std::fs::read(path.with_file_name(EPOCH_FILE));
+    let used = number.is_ok_and(|number| number != UNUSED_KEY);
+    let log = std::fs::metadata(path.with_file_name(LOG_FILE));
+    used || log.is_ok_and(|log| log.len() > 0)
+}
+
+fn home_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// The usual file of the audit log, beside the key.
+const LOG_FILE: &str = "audit.jsonl";
 /// The file of the number of the audit log, beside the key.
 const EPOCH_FILE: &str = "audit.epoch";
 /// What it holds before there is a log: the key is new.
@@ -160,6 +191,25 @@ mod tests {
         let seed = NodeSeed::from_bytes([7; 32]);
         create(&path, &seed).expect("created");
         assert_eq!(load(&path).expect("read").as_bytes(), seed.as_bytes());
+        // A key that was used and is gone is not made anew: that would be another node.
+        std::fs::rename(&path, folder.path().join("kept")).expect("moved");
+        assert!(matches!(load(&path), Err(KeyFileError::Missing { .. })));
+        for (name, text) in [("audit.epoch", "1\n"), ("audit.jsonl", "{}\n")] {
+            let there = folder.path().join(name);
+            let before = std::fs::read(&there);
+            std::fs::write(&there, text).expect("written");
+            let gone = load(&path).expect_err("gone");
+            let shown = gone.to_string();
+            assert!(matches!(gone, KeyFileError::Gone { .. }), "{name}");
+            assert!(shown.contains("node.key back"), "{shown}");
+            let made = create(&path, &seed).expect_err("another node");
+            assert!(matches!(made, KeyFileError::Gone { .. }) && !path.exists());
+            match before {
+                Ok(before) => std::fs::write(&there, before).expect("written"),
+                Err(_none) => std::fs::remove_file(&there).expect("removed"),
+            }
+        }
+        std::fs::rename(folder.path().join("kept"), &path).expect("moved");
         let other = NodeSeed::from_bytes([8; 32]);
         assert!(matches!(
             create(&path, &other),

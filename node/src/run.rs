@@ -97,7 +97,7 @@ pub async fn run(
         };
         let reason = match &ended {
             Ok(Ended::Wish(wish)) => (*wish).to_owned(),
-            Ok(Ended::Anew(_)) => "the audit log begins anew".to_owned(),
+            Ok(Ended::Anew(anew)) => reason_of(anew).to_owned(),
             Err(why) => first_line(&why.to_string()),
         };
         tracing::info!(reason, "stopping");
@@ -122,6 +122,14 @@ enum Ended {
     Wish(&'static str),
     /// Its audit log cannot go on as it is.
     Anew(Anew),
+}
+
+/// Says why the node starts anew by itself, as the entry about its stop has it.
+fn reason_of(anew: &Anew) -> &'static str {
+    match anew {
+        Anew::Next { .. } => "the audit log ends here: a new one begins in the next epoch",
+        Anew::Follow { .. } => "the node starts again, with its audit log as its peers know it",
+    }
 }
 
 fn first_line(text: &str) -> String {

@@ -177,8 +177,10 @@ pub struct AuditConsistency {
 pub struct AuditEvidence {
     /// Each that holds.
     pub evidence: Vec<EvidenceFile>,
-    /// Files among them that prove nothing.
+    /// Files among them that prove nothing, or cannot be read; the log of the node names them.
     pub worthless: usize,
+    /// How many more files there are, which were not looked at.
+    pub left_out: usize,
 }
 
 /// One proof that a log or a cosigner has contradicted itself.

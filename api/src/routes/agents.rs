@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{Answer, AppState, json, json_of_about, ok};
 use crate::error::ApiError;
-use crate::extract::{Agent, Caller, ManifestText, Params};
+use crate::extract::{Agent, Caller, ManifestText, Parameter, Parameters, Params};
 use crate::wire;
 
 /// About how long an entry of the list is; 450 bytes with a short description.
@@ -32,6 +32,15 @@ enum Scope {
 pub(crate) struct ListParams {
     #[serde(default)]
     scope: Scope,
+}
+
+impl Parameters for ListParams {
+    const PARAMETERS: &'static [Parameter] = &[Parameter {
+        name: "scope",
+        required: false,
+        wanted: "local or mesh",
+        is_good: |text| matches!(text, "local" | "mesh"),
+    }];
 }
 
 /// `GET /api/agents`

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Answer, AppState, ok};
 use crate::error::ApiError;
-use crate::extract::Params;
+use crate::extract::{Parameter, Parameters, Params, is_whole};
 use crate::state::State as Given;
 use crate::wire;
 
@@ -27,6 +27,23 @@ pub(crate) struct RecentParams {
     n: Option<usize>,
     limit: Option<usize>,
 }
+
+impl Parameters for RecentParams {
+    const PARAMETERS: &'static [Parameter] = &[
+        ENTRIES_WANTED,
+        Parameter {
+            name: "limit",
+            ..ENTRIES_WANTED
+        },
+    ];
+}
+
+const ENTRIES_WANTED: Parameter = Parameter {
+    name: "n",
+    required: false,
+    wanted: "a whole number, 1 to 1000",
+    is_good: is_whole,
+};
 
 impl RecentParams {
     fn wanted(&self) -> Result<usize, ApiError> {

@@ -1,13 +1,13 @@
 //! What others hold of this node's audit log, and what this node holds against others.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use axum::extract::State;
 use futures::{StreamExt as _, stream};
 use openfang_audit::cosign::{LogName, TreeHead};
-use openfang_audit::evidence::{Accused, EVIDENCE_BYTES_MAX, Evidence};
+use openfang_audit::evidence::{Accused, Evidence};
 use openfang_audit::note::Note;
 use openfang_audit::{HEAD_BYTES_MAX, Origin};
 use openfang_id::NodeId;
@@ -27,7 +27,6 @@ const AT_ONCE: usize = 16;
 const PEERS_MAX: usize = 256;
 /// The most files of evidence of one answer, each of at most 4 KiB.
 const FILES_MAX: usize = 256;
-const SUFFIX: &str = ".json";
 
 /// `GET /api/audit/peers`: asks every peer that witnesses or mirrors logs.
 pub(crate) async fn peers(State(app): AppState) -> Answer {
@@ -112,37 +111,16 @@ pub(crate) async fn evidence(State(app): AppState) -> Answer {
 
 /// Reads the files and checks each: what is shown here holds.
 fn list(folder: &Path) -> io::Result<AuditEvidence> {
-    let mut answer = AuditEvidence {
-        evidence: Vec::new(),
-        worthless: 0,
-    };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(answer),
-        Err(why) => return Err(why),
-    };
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.ends_with(SUFFIX))
-        .take(FILES_MAX)
-        .collect();
-    names.sort();
-    for name in names {
-        match open(&folder.join(&name)) {
-            Some(found) => answer.evidence.push(shown(name, &found)),
-            None => answer.worthless += 1,
-        }
+    let listed = openfang_audit::evidence::list(folder, FILES_MAX)?;
+    for (file, why) in &listed.worthless {
+        tracing::warn!(folder = %folder.display(), file, error = %why, "a file beside the evidence proves nothing");
     }
-    Ok(answer)
-}
-
-fn open(path: &Path) -> Option<Evidence> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).ok()?;
-    let most = u64::try_from(EVIDENCE_BYTES_MAX).ok()?;
-    file.take(most + 1).read_to_end(&mut bytes).ok()?;
-    Evidence::open(&bytes).ok()
+    let valid = listed.valid.into_iter();
+    Ok(AuditEvidence {
+        evidence: valid.map(|(name, found)| shown(name, &found)).collect(),
+        worthless: listed.worthless.len(),
+        left_out: listed.left_out,
+    })
 }
 
 fn shown(file: String, found: &Evidence) -> EvidenceFile {

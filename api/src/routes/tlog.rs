@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::audit::{PLAIN, blocking, damaged, log};
 use super::{Answer, AppState, ok};
 use crate::error::ApiError;
-use crate::extract::Params;
+use crate::extract::{Parameter, Parameters, Params, is_whole};
 use crate::headers::IMMUTABLE;
 use crate::state::State as Given;
 
@@ -64,6 +64,17 @@ pub(crate) struct ConsistencyParams {
     from: u64,
     to: u64,
 }
+
+impl Parameters for ConsistencyParams {
+    const PARAMETERS: &'static [Parameter] = &[SIZE, Parameter { name: "to", ..SIZE }];
+}
+
+const SIZE: Parameter = Parameter {
+    name: "from",
+    required: true,
+    wanted: "a whole number of entries, 1 or more",
+    is_good: is_whole,
+};
 
 /// `GET /api/audit/consistency?from=&to=`
 pub(crate) async fn consistency(

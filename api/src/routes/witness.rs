@@ -12,6 +12,7 @@ use axum::extract::{FromRequest as _, Path, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use openfang_audit::witness::AddCheckpoint;
 use openfang_mesh::{Question, Verb};
 use openfang_schema::ErrorCode;
 
@@ -43,6 +44,14 @@ pub(crate) async fn add(
             "The body broke off, or is longer than a request to a witness can be.",
         )
     })?;
+    // Said first, whoever is witnessed here: so that who asks looks in the right place.
+    if let Err(why) = AddCheckpoint::parse(&body) {
+        return Err(ApiError::new(
+            ErrorCode::InvalidBody,
+            format!("The body is no request to cosign a head: {why}."),
+        )
+        .hint("`old <size>`, the lines of a consistency proof, an empty line, and the signed head: C2SP tlog-witness."));
+    }
     ask(
         &app,
         Verb::Post,

@@ -106,6 +106,22 @@ async fn what_is_not_json_is_refused_with_its_place() {
     ] {
         post(text).send().await.is_error(400, "invalid_body");
     }
+    for (text, words) in [
+        (
+            "{\"message\":7}",
+            "The field \"message\" must be a text, not a number.",
+        ),
+        ("{}", "The field \"message\" is missing; it must be a text."),
+        (
+            "{\"message\":\"a\",\"attachments\":[]}",
+            "The body has a field \"attachments\", which is not known.",
+        ),
+        ("null", "The body must be an object, not null."),
+    ] {
+        let body = post(text).send().await.is_error(400, "invalid_body");
+        assert_eq!(body["error"], words, "{text}");
+        assert_eq!(body["line"], 1, "{text}");
+    }
     let deep = format!("{{\"message\":{}", "[".repeat(100_000));
     let ask = node.request(Method::POST, MESSAGE);
     let ask = ask.header("content-type", "application/json").body(deep);
@@ -178,6 +194,29 @@ async fn a_parameter_that_is_not_known_is_named() {
         let body = node.get(path).send().await;
         let body = body.is_error(400, "invalid_parameter");
         assert_eq!(body["looked_for"], name, "{path}");
+    }
+    for (path, words) in [
+        (
+            "/api/agents?scope=galaxy",
+            "The parameter scope must be local or mesh.",
+        ),
+        (
+            "/api/audit/recent?n=many",
+            "The parameter n must be a whole number, 1 to 1000.",
+        ),
+        ("/api/audit/recent?n=1&n=2", "The parameter n stands twice."),
+        (
+            "/api/audit/consistency?from=1",
+            "The parameter to is missing; it must be a whole number of entries, 1 or more.",
+        ),
+        (
+            "/api/audit/consistency?from=-1&to=2",
+            "The parameter from must be a whole number of entries, 1 or more.",
+        ),
+    ] {
+        let body = node.get(path).send().await;
+        let body = body.is_error(400, "invalid_parameter");
+        assert_eq!(body["error"], words, "{path}");
     }
     // What it was set to may be a key.
     let answer = node.get("/api/agents?api_key=canary").send().await;

@@ -7,6 +7,7 @@ use openfang_audit::policy::Policy;
 use openfang_audit::proof::verify_consistency;
 use openfang_audit::tile::{Bundle, TileNodes, TilePath, TileSource, parse_tile};
 use openfang_audit::tlog_proof::{TlogProof, Verdict};
+use openfang_audit::witness::AddCheckpoint;
 use openfang_audit::{Checkpoint, Hash, Log, Origin, SignedHead};
 use openfang_id::NodeSeed;
 use serde_json::json;
@@ -181,7 +182,10 @@ async fn nothing_is_proved_of_an_altered_log() {
 async fn only_evidence_that_holds_is_listed() {
     let node = logged().await;
     let empty = node.get("/api/audit/evidence").send().await.is_ok();
-    assert_eq!(empty, json!({"evidence": [], "worthless": 0}));
+    assert_eq!(
+        empty,
+        json!({"evidence": [], "worthless": 0, "left_out": 0})
+    );
     let keys = NodeSeed::from_bytes([7; 32]).keys();
     let origin = Origin::of(&keys.node_id(), 1);
     let note = |root: u8| -> Note {
@@ -201,8 +205,9 @@ async fn only_evidence_that_holds_is_listed() {
     std::fs::write(folder.join("x.json"), &bytes[1..]).expect("written");
     std::fs::write(folder.join("y.json"), vec![b'x'; 1 << 20]).expect("written");
     std::fs::write(folder.join("torn-1"), b"x").expect("written");
+    std::fs::create_dir(folder.join("z.json")).expect("made");
     let body = node.get("/api/audit/evidence").send().await.is_ok();
-    assert_eq!(body["worthless"], 2);
+    assert_eq!(body["worthless"], 3, "what cannot be read is told, too");
     let listed = body["evidence"].as_array().expect("a list");
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0]["kind"], "equivocation");
@@ -210,6 +215,11 @@ async fn only_evidence_that_holds_is_listed() {
     assert_eq!(listed[0]["heads"][0]["size"], 3);
     let content = listed[0]["content"].as_str().expect("text");
     assert_eq!(Evidence::open(content.as_bytes()), Ok(evidence));
+    // A folder that cannot be listed is no empty one.
+    std::fs::remove_dir_all(&folder).expect("removed");
+    std::fs::write(&folder, b"x").expect("written");
+    let answer = node.get("/api/audit/evidence").send().await;
+    answer.is_error(500, "internal");
 }
 
 #[tokio::test]
@@ -237,8 +247,23 @@ async fn a_witness_of_nothing_is_asked_by_anyone_but_not_too_often() {
         let ask = node.request(Method::POST, "/witness/add-checkpoint");
         ask.from(ELSEWHERE).body(body)
     };
-    let unknown = add("old 0\n\nexample.com/log\n".to_owned()).send().await;
+    let name = "example.com/log";
+    let root = data_encoding::BASE64.encode(&[7; 32]);
+    let key = NodeSeed::from_bytes([7; 32]).keys().log;
+    let note = Note::sign(&format!("{name}\n1\n{root}\n"), name, &key).expect("a note");
+    let unknown = AddCheckpoint::new(0, Vec::new(), note).expect("a request");
+    let unknown = add(unknown.to_string()).send().await;
     unknown.is_error(404, "no_route");
+    // What cannot be read is said first, whoever is witnessed.
+    for bad in ["", "x", "old 0\n\nexample.com/log\n", "old -1\n\n", "\u{0}"] {
+        let body = add(bad.to_owned()).send().await;
+        let body = body.is_error(400, "invalid_body");
+        let said = body["error"].as_str().expect("text");
+        assert!(
+            said.starts_with("The body is no request to cosign a head: "),
+            "{said}"
+        );
+    }
     let long = add("x".repeat(100_000)).send().await;
     long.is_error(400, "invalid_body");
     let id = "0".repeat(64);
@@ -268,5 +293,5 @@ async fn a_witness_of_nothing_is_asked_by_anyone_but_not_too_often() {
     assert!(slowed);
     let other = node.request(Method::POST, "/witness/add-checkpoint");
     let other = other.from("203.0.113.77:1").send().await;
-    other.is_error(404, "no_route");
+    other.is_error(400, "invalid_body");
 }

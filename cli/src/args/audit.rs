@@ -79,10 +79,12 @@ pub(crate) struct Show {
     /// Only entries of these kinds, such as auth_failed, or 'auth_failed|api_key', or auth_failed,api_key.
     #[arg(long, value_name = "KIND[,KIND]")]
     pub(crate) filter: Option<String>,
-    /// Only entries that name this node: id, or the name of one that the running node knows.
+    /// Only entries that name this node: id, the name of one that the running node knows, or the begin of the
+    /// name of its log, n-….
     #[arg(long)]
     pub(crate) node: Option<String>,
-    /// Only entries from this time on: RFC 3339, or how long ago, such as 2h, 30m or 1d12h.
+    /// Only entries from this time on: RFC 3339, UTC where no zone is given, or how long ago, such as 2h, 30m
+    /// or 1d12h.
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
     /// Then print what is written from now on, until it is interrupted.
@@ -162,12 +164,18 @@ pub(crate) struct Check {
 #[command(
     long_about = "Mend the damaged log of this node, which must not run, from copies that its peers have.\n\n\
                   Every line is compared with a head that this log has signed. Only what is bad is fetched; the\n\
-                  bad bytes are kept in audit.d/evidence, and the next start writes about them."
+                  bad bytes are kept in audit.d/evidence, and the next start writes about them. What was written\n\
+                  behind the end of the log is cut off, and kept as well; that needs no copy.",
+    after_help = "Exit codes: 0 mended, or nothing was damaged; 1 it could not be mended; 3 nobody has a copy, or no\n\
+                  node is called as --from says; 5 nobody could be reached."
 )]
 pub(crate) struct Repair {
     /// Use the copy of this node alone: its name or id.
     #[arg(long, value_name = "NODE")]
     pub(crate) from: Option<String>,
+    /// On a node without a mesh whose signing floor is gone: take the entries as they stand.
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) accept: bool,
     #[command(flatten)]
     pub(crate) json: Json,
 }

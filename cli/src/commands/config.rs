@@ -18,10 +18,19 @@ pub(crate) fn run(command: &args::Config, context: &Context) -> Result<Exit, Fai
         render::message(&format!("warning: {warning}"));
     }
     match command {
-        args::Config::Check => render::line(&format!("{}: ok", context.home.config().display()))?,
+        args::Config::Check => check(&config, context)?,
         args::Config::Show(json) => show(&config, json.json)?,
     }
     Ok(Exit::Ok)
+}
+
+/// Looks at what stands in no file, too.
+fn check(config: &Config, context: &Context) -> Result<(), Failure> {
+    if let Some(warning) = config.check_log_path()? {
+        render::message(&format!("warning: {warning}"));
+    }
+    render::line(&format!("{}: ok", context.home.config().display()))?;
+    Ok(())
 }
 
 fn show(config: &Config, json: bool) -> Result<(), Failure> {

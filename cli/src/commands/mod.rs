@@ -41,7 +41,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Ticket => join::ticket(context),
         Command::Agent(command) => agent::run(command, context),
         Command::Message(message) => message::run(&message, context),
-        Command::Audit(command) => audit::run(command, context),
+        Command::Audit(command) => audit::run(&command, context),
         Command::Config(command) => config::run(&command, context),
         Command::Version(json) => version::run(json.json),
     }

@@ -238,6 +238,8 @@ fn a_log_that_was_put_back_contradicts_its_witnesses() {
     assert_eq!(out.code, Some(0), "{out:?}");
     assert!(out.stdout.contains("witness b ("), "{out:?}");
     daemon_a.stop();
+    let late = tempfile::tempdir().expect("a folder");
+    copy(&a, late.path());
     // Everything that this node says of its log, and nothing of what its witnesses say.
     put_back(&a, early.path());
     verify(
@@ -268,9 +270,15 @@ fn a_log_that_was_put_back_contradicts_its_witnesses() {
     a.write("audit.d/cosigned", "x");
     verify(&a, 3, &["intact: ", "BELOW QUORUM: who has cosigned"]);
     a.write("audit.d/cosigned", &cosigned);
+    // Neither without the policy nor with rubbish in its place: the head alone tells that the log is older.
+    let old = ["TAMPERED", "put back to an older state", "openfang restart"];
+    std::fs::remove_file(a.file("audit.d/policy")).expect("removed");
+    verify(&a, 1, &old);
+    a.write("audit.d/policy", "x");
+    verify(&a, 1, &old);
+    put_back(&a, late.path());
+    verify(&a, 2, &["intact: ", "INCOMPLETE", "line 1 of the policy"]);
     std::fs::remove_file(a.file("audit.d/policy")).expect("removed");
     verify(&a, 3, &["BELOW QUORUM", "audit.d/policy is missing"]);
-    a.write("audit.d/policy", "x");
-    verify(&a, 2, &["line 1 of the policy"]);
     daemon_b.stop();
 }

@@ -14,6 +14,7 @@
 //! line that matters, in a fixed order, in JSON without choices; so that its hash names it.
 
 mod descent;
+mod folder;
 mod watch;
 mod wire;
 
@@ -24,6 +25,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 pub use descent::{Coordinate, DescentError, first_difference};
+pub use folder::{Listed, Worthless, list};
 pub use watch::{WATCHED_MAX, Watch};
 
 use crate::Hash;

@@ -32,21 +32,37 @@ impl Heads {
         origin: &Origin,
         key: &VerifyingKey,
     ) -> io::Result<Self> {
-        let load = |small| -> io::Result<Found> {
-            Ok(match reader.load(small)? {
-                None => Found::Absent,
-                Some(bytes) => {
-                    let note = String::from_utf8_lossy(&bytes);
-                    match SignedHead::open(&note, origin, key) {
-                        Ok(head) => Found::Head(head),
-                        Err(error) => Found::Bad(error),
-                    }
+        match Self::load_readable(reader, origin, key) {
+            (heads, None) => Ok(heads),
+            (_, Some(why)) => Err(why),
+        }
+    }
+
+    /// The same, with one that cannot be read taken for one that is not there, and why it cannot: the lines
+    /// can be found to be bad by the other one alone, though not to be good.
+    pub(crate) fn load_readable<R: Reader + ?Sized>(
+        reader: &R,
+        origin: &Origin,
+        key: &VerifyingKey,
+    ) -> (Self, Option<io::Error>) {
+        let mut unread = None;
+        let mut load = |small| match reader.load(small) {
+            Ok(None) => Found::Absent,
+            Ok(Some(bytes)) => {
+                let note = String::from_utf8_lossy(&bytes);
+                match SignedHead::open(&note, origin, key) {
+                    Ok(head) => Found::Head(head),
+                    Err(error) => Found::Bad(error),
                 }
-            })
+            }
+            Err(why) => {
+                unread.get_or_insert(why);
+                Found::Absent
+            }
         };
-        let checkpoint = load(Small::Checkpoint)?;
-        let floor = load(Small::Floor)?;
-        Ok(Self { floor, checkpoint })
+        let checkpoint = load(Small::Checkpoint);
+        let floor = load(Small::Floor);
+        (Self { floor, checkpoint }, unread)
     }
 
     /// Tells whether neither is damaged, and the published one is not ahead of the floor.

@@ -26,6 +26,8 @@ pub struct Filter {
     pub kinds: Kinds,
     /// Only what names this node: by its id, or by its log.
     pub node: Option<NodeId>,
+    /// Only what names this log, in whichever epoch: for a node whose id is not known.
+    pub log: Option<Origin>,
     /// Only from this time on, in microseconds since 1970.
     pub since_unix_micros: Option<u64>,
     /// Only the last so many of them.
@@ -100,6 +102,8 @@ struct Choice {
     since: Option<String>,
     /// The id of the wanted node, and the beginning of the name of its log.
     node: Option<[String; 2]>,
+    /// The beginning of the name of the wanted log.
+    log: Option<String>,
     /// The ids of the agents that were created under the wanted name.
     named: BTreeSet<AgentId>,
     kept: VecDeque<Vec<u8>>,
@@ -112,6 +116,7 @@ impl Choice {
         Self {
             since: filter.since_unix_micros.map(rfc3339),
             node: filter.node.as_ref().map(names_of),
+            log: filter.log.as_ref().map(stem_of),
             filter: filter.clone(),
             named: BTreeSet::new(),
             kept: VecDeque::new(),
@@ -143,7 +148,8 @@ impl Choice {
 
     fn wants_all(&self) -> bool {
         let Filter { agent, kinds, .. } = &self.filter;
-        agent.is_none() && kinds.0.is_empty() && self.since.is_none() && self.node.is_none()
+        let names = self.node.is_none() && self.log.is_none();
+        agent.is_none() && kinds.0.is_empty() && self.since.is_none() && names
     }
 
     fn see(&mut self, passing: &Passing<'_>) {
@@ -188,12 +194,17 @@ impl Choice {
             // Both are plain letters and digits, which stand in the line as they are.
             names.iter().any(|name| line.raw.contains(name.as_str()))
         });
-        agent_fits && kind_fits && time_fits && node_fits
+        let log_fits = self.log.as_ref().is_none_or(|log| line.raw.contains(log));
+        agent_fits && kind_fits && time_fits && node_fits && log_fits
     }
 }
 
 fn names_of(node: &NodeId) -> [String; 2] {
-    let log = Origin::of(node, 0);
+    [node.to_string(), stem_of(&Origin::of(node, 0))]
+}
+
+/// Returns the name of a log without its epoch.
+fn stem_of(log: &Origin) -> String {
     let stem = log.as_str().rsplit_once('/').map(|(stem, _epoch)| stem);
-    [node.to_string(), stem.unwrap_or(log.as_str()).to_owned()]
+    stem.unwrap_or(log.as_str()).to_owned()
 }

@@ -6,11 +6,17 @@
 //! goes on where the first line of a later bundle stands, which its number tells and its hash proves.
 //! Lines behind the trusted head are left alone.
 
+mod behind;
+mod difference;
+
 use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
 
 use memchr::memmem;
+
+pub use behind::{Behind, NoPart, behind, standing};
+pub use difference::Difference;
 
 use crate::line::SeqFinder;
 use crate::scan::lines;

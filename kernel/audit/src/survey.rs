@@ -64,12 +64,8 @@ pub fn survey(
 ) -> Result<Survey, VerifyError> {
     let reader = FsReader::open(source.log_path, source.dir)
         .map_err(|(path, source)| VerifyError::Unreadable { path, source })?;
-    let own = Heads::load(&reader, source.origin, source.key).map_err(|error| {
-        VerifyError::Unreadable {
-            path: source.dir.to_owned(),
-            source: error,
-        }
-    })?;
+    // One that cannot be read is told below, unless the entries are bad anyhow.
+    let (own, _unread) = Heads::load_readable(&reader, source.origin, source.key);
     let signed = own.top().map_or(0, |head| head.checkpoint.size);
     let mut by_size: Vec<usize> = (0..heads.len()).collect();
     by_size.sort_by_key(|at| heads[*at].size);

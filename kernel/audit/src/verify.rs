@@ -9,7 +9,7 @@ use openfang_id::VerifyingKey;
 
 use crate::forest::Grow;
 use crate::heads::Heads;
-use crate::scan::{Passing, Span, examine};
+use crate::scan::{Examined, Passing, Span, examine};
 use crate::storage::{FsReader, Reader};
 use crate::tree::Compact;
 use crate::{Hash, Origin, SignedHead};
@@ -179,7 +179,7 @@ pub(crate) fn judge_onto<R: Reader + ?Sized, T: Grow>(
         let path = path.to_owned();
         move |source| VerifyError::Unreadable { path, source }
     };
-    let heads = Heads::load(reader, source.origin, source.key).map_err(unreadable(source.dir))?;
+    let (heads, unread) = Heads::load_readable(reader, source.origin, source.key);
     let tampered = |damage: Damage, bytes| Report {
         verdict: Verdict::Tampered {
             first_bad_seq: damage.first_bad_seq,
@@ -206,15 +206,26 @@ pub(crate) fn judge_onto<R: Reader + ?Sized, T: Grow>(
                 verdict: Verdict::Empty,
                 bytes: 0,
             };
-            return Ok(top.map_or(empty, |_head| tampered(damage, 0)));
+            return match (top, unread) {
+                (Some(_head), _) => Ok(tampered(damage, 0)),
+                (None, Some(why)) => Err(unreadable(source.dir)(why)),
+                (None, None) => Ok(empty),
+            };
         }
         Err(error) => return Err(unreadable(source.log_path)(error)),
     };
-    // Looked at last: who writes after an orderly end takes its mark away first.
-    let closed = heads.is_closed(reader).map_err(unreadable(source.dir))?;
     let bytes = examined.good_bytes + examined.torn_bytes;
-    let unsigned = heads.beyond(&examined, closed);
-    if let Some(damage) = examined.damage.or(examined.corrupt).or(unsigned) {
+    // Whatever else cannot be read: this is bad.
+    if let Some(damage) = examined.damage.or(examined.corrupt) {
+        return Ok(tampered(damage, bytes));
+    }
+    if let Some(why) = unread {
+        return Err(unreadable(source.dir)(why));
+    }
+    // Looked at last: who writes after an orderly end takes its mark away first.
+    let mark = source.dir.join("closed");
+    let closed = heads.is_closed(reader).map_err(unreadable(&mark))?;
+    if let Some(damage) = heads.beyond(&examined, closed) {
         return Ok(tampered(damage, bytes));
     }
     if examined.lines < at_least {
@@ -224,17 +235,22 @@ pub(crate) fn judge_onto<R: Reader + ?Sized, T: Grow>(
         };
         return Ok(tampered(damage, bytes));
     }
-    let top = top.filter(|head| head.checkpoint.size > 0);
-    let verdict = if bytes == 0 && top.is_none() {
-        Verdict::Empty
-    } else {
-        Verdict::Intact {
-            entries: examined.lines,
-            root: tree.root(),
-            head: top.cloned(),
-            unsigned: examined.lines - top.map_or(0, |head| head.checkpoint.size),
-            torn_bytes: examined.torn_bytes,
-        }
-    };
+    let verdict = good(&examined, top, tree.root());
     Ok(Report { verdict, bytes })
+}
+
+/// Judges a log in which nothing is bad.
+fn good(examined: &Examined, top: Option<&SignedHead>, root: Hash) -> Verdict {
+    let top = top.filter(|head| head.checkpoint.size > 0);
+    let bytes = examined.good_bytes + examined.torn_bytes;
+    if bytes == 0 && top.is_none() {
+        return Verdict::Empty;
+    }
+    Verdict::Intact {
+        entries: examined.lines,
+        root,
+        head: top.cloned(),
+        unsigned: examined.lines - top.map_or(0, |head| head.checkpoint.size),
+        torn_bytes: examined.torn_bytes,
+    }
 }

@@ -88,6 +88,47 @@ fn every_flipped_bit_of_a_head_is_noticed() {
     }
 }
 
+/// Puts a folder in the place of a file for a moment, so that it is there and cannot be read.
+fn unread<T>(path: &Path, look: impl FnOnce() -> T) -> T {
+    let aside = path.with_extension("aside");
+    let there = fs::rename(path, &aside).is_ok();
+    fs::create_dir(path).expect("made");
+    let found = look();
+    fs::remove_dir(path).expect("removed");
+    if there {
+        fs::rename(&aside, path).expect("put back");
+    }
+    found
+}
+
+#[test]
+fn what_cannot_be_read_hides_no_damage() {
+    let root = TempDir::new().expect("a directory");
+    fill(root.path(), 5);
+    let dir = root.path().join("audit.d");
+    let Options { log_path, .. } = options(root.path());
+    let look = || verify_files(&log_path, &dir, &log_key(), &origin());
+    let text = fs::read_to_string(&log_path).expect("a log");
+    for name in ["floor", "checkpoint", "closed"] {
+        let judged = unread(&dir.join(name), look);
+        assert!(judged.is_err(), "{name} is not known: {judged:?}");
+    }
+    for name in ["hashes.0", "blocks"] {
+        let judged = unread(&dir.join(name), look).expect("it is not needed");
+        assert!(matches!(judged.verdict, Verdict::Intact { .. }), "{name}");
+    }
+    fs::write(&log_path, text.replace("key.3", "key.X")).expect("written");
+    for name in ["floor", "checkpoint", "closed", "hashes.0", "blocks"] {
+        let judged = unread(&dir.join(name), look).expect("it is bad all the same");
+        assert!(matches!(judged.verdict, Verdict::Tampered { .. }), "{name}");
+    }
+    fs::remove_file(&log_path).expect("removed");
+    for name in ["floor", "checkpoint"] {
+        let judged = unread(&dir.join(name), look).expect("the other one tells");
+        assert!(matches!(judged.verdict, Verdict::Tampered { .. }), "{name}");
+    }
+}
+
 #[test]
 fn hashes_that_do_not_lead_to_the_signed_root_are_not_believed() {
     let root = TempDir::new().expect("a directory");

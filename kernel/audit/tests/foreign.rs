@@ -6,6 +6,8 @@ mod common;
 use std::fs;
 
 use common::{TestClock, append, event, log_key, options, origin};
+use openfang_audit::repair::behind;
+use openfang_audit::storage::FsStorage;
 use openfang_audit::verify::{DamageKind, Verdict, verify_files};
 use openfang_audit::{FloorProblem, Line, Log, OpenError, Options};
 
@@ -141,4 +143,151 @@ fn two_homes_cannot_share_one_file_of_lines() {
         matches!(&refused, Err(OpenError::Floor { problem, .. }) if *problem == missing),
         "{refused:?}"
     );
+}
+
+/// As a node of a mesh opens it: nothing is signed before others were asked.
+fn held(options: &Options) -> Result<(Log, openfang_audit::Opened), OpenError> {
+    let options = Options {
+        held: true,
+        ..options.clone()
+    };
+    Log::open(options, TestClock::fast())
+}
+
+#[test]
+fn a_backup_without_heads_opens_held_and_signs_nothing_by_itself() {
+    for rubbish in [false, true] {
+        let root = tempfile::TempDir::new().expect("a folder");
+        let options = options(root.path());
+        ended(&options);
+        let lines = fs::read(&options.log_path).expect("a log");
+        for name in ["floor", "checkpoint", "closed"] {
+            fs::remove_file(options.dir.join(name)).expect("removed");
+        }
+        if rubbish {
+            fs::write(options.dir.join("checkpoint"), b"rubbish").expect("written");
+        }
+        let (log, opened) = held(&options).expect("opened");
+        assert!(opened.floor_was_missing && opened.head.is_none());
+        assert_eq!((log.is_held(), log.signed_size()), (true, 0));
+        log.close().expect("closed");
+        let now = fs::read(&options.log_path).expect("a log");
+        assert!(now.starts_with(&lines), "every entry is kept");
+        let told = String::from_utf8_lossy(&now[lines.len()..]).into_owned();
+        assert!(told.contains("kept 4 unsigned entries"), "{told}");
+    }
+    // What is no log is not taken for one.
+    let root = tempfile::TempDir::new().expect("a folder");
+    let options = options(root.path());
+    ended(&options);
+    let text = fs::read_to_string(&options.log_path).expect("a log");
+    for name in ["floor", "checkpoint", "closed"] {
+        fs::remove_file(options.dir.join(name)).expect("removed");
+    }
+    fs::write(&options.log_path, text.replace("\"seq\":1,", "\"seq\":9,")).expect("written");
+    let refused = held(&options).map(|(log, _)| log);
+    assert!(
+        matches!(refused, Err(OpenError::Corrupt { seq: 1, .. })),
+        "{refused:?}"
+    );
+}
+
+/// Looks for what has to be cut off, and cuts it off; returns how many bytes.
+fn cut(options: &Options) -> Option<u64> {
+    let storage = FsStorage::open(&options.log_path, &options.dir, "a test").expect("free");
+    let found = behind(&storage, &origin(), &log_key()).expect("readable")?;
+    let before = fs::read(&options.log_path).expect("a log");
+    let name = storage.set_aside(&found).expect("set aside");
+    let kept = fs::read(options.dir.join(format!("evidence/{name}.pending"))).expect("kept");
+    let after = fs::read(&options.log_path).expect("a log");
+    assert!(before.starts_with(&after) && before.ends_with(&kept));
+    assert_eq!(before.len(), after.len() + kept.len());
+    Some(found.bytes.end - found.bytes.start)
+}
+
+#[test]
+fn what_was_written_behind_the_end_is_cut_off_and_kept() {
+    let root = tempfile::TempDir::new().expect("a folder");
+    let options = options(root.path());
+    ended(&options);
+    assert_eq!(cut(&options), None, "nothing is behind");
+    let good = fs::read(&options.log_path).expect("a log");
+    let whole = [forged(&options, 4), forged(&options, 5)].concat();
+    for added in [&whole[..], b"{\"seq\":4", b"\xff\n\n"] {
+        fs::write(&options.log_path, [&good, added].concat()).expect("written");
+        assert_eq!(cut(&options), Some(added.len() as u64));
+        assert_eq!(fs::read(&options.log_path).expect("a log"), good);
+        assert!(matches!(
+            verdict(&options),
+            Verdict::Intact { entries: 4, .. }
+        ));
+    }
+    // Where a signed line was altered as well, that comes first: nothing is cut.
+    let altered = String::from_utf8(good.clone())
+        .expect("text")
+        .replace("key.1", "key.9");
+    fs::write(&options.log_path, [altered.as_bytes(), &whole].concat()).expect("written");
+    assert_eq!(cut(&options), None);
+    fs::write(&options.log_path, &good).expect("written");
+    let (log, opened) = Log::open(options.clone(), TestClock::fast()).expect("opened");
+    assert_eq!(
+        opened.recovered.len(),
+        3,
+        "the next start writes about each piece"
+    );
+    log.close().expect("closed");
+}
+
+#[test]
+fn a_damaged_line_that_no_head_covers_is_cut_off_with_what_follows() {
+    let root = tempfile::TempDir::new().expect("a folder");
+    let options = options(root.path());
+    ended(&options);
+    // It was not ended in order.
+    fs::write(options.dir.join("closed"), b"").expect("written");
+    let good = fs::read(&options.log_path).expect("a log");
+    let next = [&good, &forged(&options, 4)[..]].concat();
+    let bad = [b"no entry\n".to_vec(), forged(&options, 6)].concat();
+    fs::write(&options.log_path, [&next, &bad[..]].concat()).expect("written");
+    assert!(matches!(
+        open(&options),
+        Err(OpenError::Corrupt { seq: 5, .. })
+    ));
+    assert_eq!(cut(&options), Some(bad.len() as u64));
+    assert_eq!(fs::read(&options.log_path).expect("a log"), next);
+    // What an interrupted write leaves is cut off by the start itself.
+    fs::write(&options.log_path, [&next, &b"{\"torn"[..]].concat()).expect("written");
+    assert_eq!(cut(&options), None);
+    open(&options).expect("it opens").close().expect("closed");
+}
+
+#[test]
+fn a_file_that_poses_as_a_sealed_segment_is_taken_away() {
+    let root = tempfile::TempDir::new().expect("a folder");
+    let options = options(root.path());
+    ended(&options);
+    let good = fs::read(&options.log_path).expect("a log");
+    let segments = options.dir.join("seg");
+    fs::create_dir_all(&segments).expect("made");
+    // The lines themselves lie there, and more behind them.
+    fs::rename(
+        &options.log_path,
+        segments.join("000000000000-000000000004.jsonl"),
+    )
+    .expect("moved");
+    fs::write(segments.join("000000000004-000000000009.jsonl"), b"{}\n").expect("written");
+    fs::write(&options.log_path, b"more\n").expect("written");
+    assert!(matches!(verdict(&options), Verdict::Tampered { .. }));
+    let storage = FsStorage::open(&options.log_path, &options.dir, "a test").expect("free");
+    let found = behind(&storage, &origin(), &log_key())
+        .expect("readable")
+        .expect("found");
+    assert_eq!(found.bytes, good.len() as u64..good.len() as u64 + 8);
+    storage.set_aside(&found).expect("set aside");
+    drop(storage);
+    assert!(!segments.join("000000000004-000000000009.jsonl").exists());
+    assert!(matches!(
+        verdict(&options),
+        Verdict::Intact { entries: 4, .. }
+    ));
 }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::fingerprint::Fingerprint;
 use super::problem::{Place, Problem, ProblemKind};
 use super::raw::{Found, RawConfig};
-use super::{Api, Audit, Config, LogLevel, Lookup, Model, Network, NotText};
+use super::{Api, Audit, Config, LogLevel, Lookup, Model, Network, NotText, log_path};
 use crate::home::Home;
 use crate::network_state::{FIRST_EPOCH, NetworkState};
 
@@ -317,10 +317,7 @@ impl Check<'_> {
             self.warnings
                 .push("audit.enabled is false: what agents do is not logged".to_owned());
         }
-        let log_path = match &raw.audit_log_path {
-            Some(written) => self.path(home, "audit.log_path", written),
-            None => home.audit_log(),
-        };
+        let (log_path, log_path_at) = self.log_path(home, raw);
         let quota = (DEFAULT_MIRROR_QUOTA_MB, 0..=MIRROR_QUOTA_MB_MAX);
         let mirror_quota_mb = self.number(
             "audit.mirror_quota_mb",
@@ -331,6 +328,7 @@ impl Check<'_> {
         Audit {
             enabled,
             log_path,
+            log_path_at,
             durability,
             change_durability,
             allow_convicted: self.allowed(raw),
@@ -341,6 +339,20 @@ impl Check<'_> {
                 .as_ref()
                 .is_some_and(|flag| flag.value),
         }
+    }
+
+    fn log_path(&mut self, home: &Home, raw: &RawConfig) -> (PathBuf, Place) {
+        let Some(written) = &raw.audit_log_path else {
+            return (home.audit_log(), Place::Whole);
+        };
+        let before = self.problems.len();
+        let path = self.path(home, "audit.log_path", written);
+        if self.problems.len() == before
+            && let Some(kind) = log_path::problem(home, &path)
+        {
+            self.problem(written.place, kind);
+        }
+        (path, written.place)
     }
 
     fn allowed(&mut self, raw: &RawConfig) -> BTreeSet<NodeId> {

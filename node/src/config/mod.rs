@@ -7,6 +7,7 @@
 mod check;
 mod fingerprint;
 mod likeness;
+mod log_path;
 mod problem;
 mod raw;
 
@@ -100,6 +101,8 @@ pub struct Audit {
     pub enabled: bool,
     /// The file of the entries.
     pub log_path: PathBuf,
+    /// Where that is written.
+    pub(crate) log_path_at: Place,
     /// What entries must be before what they are about is done.
     pub durability: Durability,
     /// The same for those that change the node.

@@ -197,6 +197,34 @@ pub enum ProblemKind {
         /// The key.
         name: &'static str,
     },
+    /// The audit log would be written into another file of the node.
+    #[error("`audit.log_path` {path} is a file or folder of the node itself")]
+    LogPathOwn {
+        /// What was written.
+        path: String,
+    },
+    /// The folder beside the audit log would have its name.
+    #[error("`audit.log_path` {path} ends in .d, as the folder does that is made beside the log")]
+    LogPathBeside {
+        /// What was written.
+        path: String,
+    },
+    /// A folder stands where the audit log should be.
+    #[error("`audit.log_path` {path} is a folder, or no plain file")]
+    LogPathFolder {
+        /// Where.
+        path: String,
+    },
+    /// The way to the audit log cannot be gone.
+    #[error("`audit.log_path` {path}: {why}")]
+    LogPathUnusable {
+        /// Where.
+        path: String,
+        /// What the system said.
+        why: String,
+        /// Of which kind that is.
+        kind: io::ErrorKind,
+    },
     /// Not a URL of the web.
     #[error("`default_model.base_url` must start with http:// or https://, not {found:?}")]
     Url {
@@ -317,6 +345,11 @@ impl ProblemKind {
             Self::Both { other, .. } => format!("keep one of the two: remove `{}`", last(other)),
             Self::Empty { name } => format!("give `{}` a value, or remove the line", last(name)),
             Self::NoHome { .. } => "write the whole path".to_owned(),
+            Self::LogPathOwn { .. } | Self::LogPathBeside { .. } => {
+                "log_path = \"audit.jsonl\", or remove the line".to_owned()
+            }
+            Self::LogPathFolder { path } => format!("log_path = \"{path}/audit.jsonl\""),
+            Self::LogPathUnusable { path, kind, .. } => files::mend(Path::new(path), *kind),
             Self::Url { .. } => "base_url = \"http://127.0.0.1:8080/v1\"".to_owned(),
             Self::Provider { found } => mend_provider(found),
             Self::StoredState(_why) => {

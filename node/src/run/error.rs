@@ -32,10 +32,12 @@ pub enum RunError {
     #[error("{0}\n    mend: check that getrandom(2) is allowed here")]
     Random(#[from] NoRandom),
     /// The audit log cannot be used.
-    #[error(
-        "{0}\n    mend: openfang audit verify says what is wrong with it; openfang audit repair mends it from copies that peers have"
-    )]
-    Audit(#[from] openfang_audit::OpenError),
+    #[error("{why}\n    mend: {}", mend_audit(why))]
+    Audit {
+        /// What is wrong with it.
+        #[from]
+        why: openfang_audit::OpenError,
+    },
     /// The number of the audit log cannot be read or written.
     #[error(
         "audit.epoch, the number of the audit log: {why}\n    mend: check its permissions and df -h; when it is damaged, write the number at the end of the first line of audit.d/floor into it"
@@ -98,18 +100,42 @@ impl RunError {
     }
 }
 
-fn mend_mesh(why: &StartError) -> &'static str {
-    match why {
+fn mend_mesh(why: &StartError) -> String {
+    let mend = match why {
         StartError::InUse { .. } => {
             "another port in network.listen_addr, or end the process that listens there"
         }
         StartError::Listen { .. } => "network.listen_addr = \"127.0.0.1:4200\"",
-        StartError::State { .. } => "make the folder mesh in the home writable",
+        StartError::State { path, source } => return files::mend(path, source.kind()),
         StartError::Incarnation { .. } => "remove the file that is named, then: openfang start",
         StartError::Transport { .. } => {
             "check /etc/resolv.conf; network.enabled = false starts without a mesh"
         }
-    }
+    };
+    mend.to_owned()
+}
+
+fn mend_audit(why: &openfang_audit::OpenError) -> String {
+    use openfang_audit::{FloorProblem, OpenError};
+    let mend = match why {
+        OpenError::Locked { .. } => "openfang stop, in the home of that process",
+        OpenError::Tampered { .. } => {
+            "openfang audit repair, which fetches what is bad from the copies that peers have (--from NODE: from that one alone) and cuts off what was written behind the end; openfang audit verify says what was done"
+        }
+        OpenError::Corrupt { .. } => {
+            "openfang audit repair, which cuts it off and keeps it in audit.d/evidence"
+        }
+        OpenError::Floor { problem, .. } => match problem {
+            FloorProblem::Missing | FloorProblem::Damaged | FloorProblem::RolledBack => {
+                "openfang audit repair, which makes it again from the copies that peers have; on a node without a mesh it says what else helps"
+            }
+            FloorProblem::OtherLog => {
+                "put back the node.key and the audit.epoch that belong to this log; or move audit.jsonl and audit.d away, and the next start begins a new log"
+            }
+        },
+        OpenError::Io { path, source, .. } => return files::mend(path, source.kind()),
+    };
+    mend.to_owned()
 }
 
 fn other_port(listen: SocketAddr) -> u16 {

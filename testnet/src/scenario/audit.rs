@@ -322,8 +322,8 @@ async fn damage(node: &mut Node, report: &mut Report) -> Result<(), Failure> {
     node.start().await?;
     let told: Value = serde_json::from_str(&repaired.stdout).unwrap_or(Value::Null);
     let patch = &told["replaced"][0];
-    let entries = patch["entries"].as_u64().unwrap_or_default();
-    if entries == 0 || entries > 256 {
+    let entries = patch["fetched"].as_u64().unwrap_or_default();
+    if patch["entries"] != 1 || entries == 0 || entries > 256 {
         return Err(Failure::claim(format!(
             "one bundle should be replaced: {told}"
         )));

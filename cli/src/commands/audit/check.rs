@@ -27,7 +27,11 @@ pub(super) fn run(
     let policy = match &args.policy {
         Some(path) => read_policy(path)?,
         None => own_policy().map_err(|why| {
-            why.mend(
+            let what = format!(
+                "no policy was given, and there is none of a node here: {}",
+                why.what()
+            );
+            Failure::new(Exit::Usage, what).mend(
                 "--policy FILE, with what `openfang audit policy` prints on the node of the log",
             )
         })?,

@@ -1,12 +1,11 @@
 //! `openfang audit evidence`: proofs that a log or a cosigner has contradicted itself.
 
-use std::io;
 use std::path::Path;
 
 use openfang_audit::Origin;
 use openfang_audit::cosign::TreeHead;
 use openfang_audit::evidence::{
-    Accused, EVIDENCE_BYTES_MAX, Evidence as Found, EvidenceError, EvidenceKind,
+    Accused, EVIDENCE_BYTES_MAX, Evidence as Found, EvidenceError, EvidenceKind, Listed,
 };
 use openfang_audit::note::NoteError;
 use serde_json::{Value, json};
@@ -18,16 +17,6 @@ use crate::render;
 
 /// How many files are looked at: a node keeps fewer.
 const FILES_MAX: usize = 4096;
-const SUFFIX: &str = ".json";
-
-/// What a node knows.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// What proves something, by the names of the files.
-    pub(super) valid: Vec<(String, Found)>,
-    /// Files that prove nothing, and why.
-    pub(super) worthless: Vec<(String, String)>,
-}
 
 pub(super) fn run(command: &Evidence, files: &Files) -> Result<Exit, Failure> {
     match &command.verify {
@@ -37,35 +26,12 @@ pub(super) fn run(command: &Evidence, files: &Files) -> Result<Exit, Failure> {
 }
 
 /// Reads what is kept beside the log.
-pub(super) fn known(files: &Files) -> Result<Known, Failure> {
+pub(super) fn known(files: &Files) -> Result<Listed, Failure> {
     let folder = files.dir.join("evidence");
-    let mut known = Known::default();
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(known),
-        Err(why) => return Err(files.unreadable(&why)),
-    };
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.ends_with(SUFFIX))
-        .take(FILES_MAX)
-        .collect();
-    names.sort();
-    for name in names {
-        let bytes = match read(&folder.join(&name), EVIDENCE_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(why) => {
-                known.worthless.push((name, why.to_string()));
-                continue;
-            }
-        };
-        match Found::open(&bytes) {
-            Ok(found) => known.valid.push((name, found)),
-            Err(why) => known.worthless.push((name, why.to_string())),
-        }
-    }
-    Ok(known)
+    openfang_audit::evidence::list(&folder, FILES_MAX).map_err(|why| {
+        let what = format!("cannot list the evidence in {}: {why}", folder.display());
+        Failure::new(Exit::Usage, what).mend(format!("ls -la {}", folder.display()))
+    })
 }
 
 /// Tells whether the log with this name, in whichever epoch, or its node as a cosigner, is accused.
@@ -89,16 +55,25 @@ fn list(files: &Files, as_json: bool) -> Result<Exit, Failure> {
         let worthless: Vec<Value> = known
             .worthless
             .iter()
-            .map(|(name, why)| json!({ "file": name, "reason": why }))
+            .map(|(name, why)| json!({ "file": name, "reason": why.to_string() }))
             .collect();
-        render::json(&json!({ "evidence": valid, "worthless": worthless }))?;
+        render::json(
+            &json!({ "evidence": valid, "worthless": worthless, "left_out": known.left_out }),
+        )?;
         return Ok(Exit::Ok);
     }
     for (name, why) in &known.worthless {
         render::message(&format!(
             "{}: no evidence: {}",
             render::cell(name),
-            render::cell(why)
+            render::cell(&why.to_string())
+        ));
+    }
+    if known.left_out > 0 {
+        render::message(&format!(
+            "{} more files were not looked at: no node keeps so many. Move those that are no evidence out of {}",
+            known.left_out,
+            files.dir.join("evidence").display()
         ));
     }
     if known.valid.is_empty() {

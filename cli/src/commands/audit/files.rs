@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use openfang_audit::policy::Policy;
 use openfang_audit::verify::{DamageKind, Report, Source, Verdict};
 use openfang_audit::{HEAD_BYTES_MAX, Hash, Origin, SignedHead};
-use openfang_id::VerifyingKey;
+use openfang_id::{NodeId, VerifyingKey};
+use openfang_node::audit_epoch::{FIRST, is_begun};
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -29,6 +30,8 @@ pub(super) struct Files {
     pub(super) network_on: bool,
     /// Whether a log was ever begun.
     begun: bool,
+    /// What the log is judged by and cannot be read, each with what helps.
+    pub(super) unread: Vec<String>,
 }
 
 /// What stands where a head should be.
@@ -42,28 +45,63 @@ pub(super) enum Kept {
 }
 
 impl Files {
+    /// Finds the log of this node.
     pub(super) fn of(context: &Context) -> Result<Self, Failure> {
+        let mut files = Self::to_judge(context)?;
+        match files.unread.pop() {
+            None => Ok(files),
+            Some(why) => Err(Failure::new(Exit::Usage, why)),
+        }
+    }
+
+    /// The same for a judgement: what cannot be read is noted, and must not hide what can be found out
+    /// without it.
+    pub(super) fn to_judge(context: &Context) -> Result<Self, Failure> {
         let config = context.config()?;
         let keys = openfang_node::keys::load(&context.home.node_key())
             .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?
             .keys();
-        let number = |why| {
-            let path = context.home.audit_epoch();
-            let what = format!("cannot read {}: {why}", path.display());
-            Failure::new(Exit::Usage, what)
-        };
-        let epoch = openfang_node::audit_epoch::current(&context.home).map_err(number)?;
-        let begun = openfang_node::audit_epoch::is_begun(&context.home).map_err(number)?;
-        Ok(Self {
+        let mut files = Self {
             log_path: config.audit.log_path,
             dir: context.home.audit_dir(),
             key: keys.log.verifying_key(),
-            origin: Origin::of(&keys.node_id(), epoch),
+            origin: Origin::of(&keys.node_id(), FIRST),
             cosigned: context.home.cosigned_head(),
             policy: context.home.audit_policy(),
             network_on: config.network.enabled && config.network.secret.is_some(),
-            begun,
-        })
+            begun: true,
+            unread: Vec::new(),
+        };
+        let stored = openfang_node::audit_epoch::current(&context.home);
+        match stored.and_then(|epoch| Ok((epoch, is_begun(&context.home)?))) {
+            Ok((epoch, begun)) => {
+                files.origin = Origin::of(&keys.node_id(), epoch);
+                files.begun = begun;
+            }
+            Err(why) => {
+                let signed = files.signed_origin(&keys.node_id());
+                files
+                    .unread
+                    .push(unread_number(context, &why, signed.as_ref()));
+                files.origin = signed.unwrap_or(files.origin);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Returns which log of this node the heads are of: their first line says it, and it is signed.
+    fn signed_origin(&self, node: &NodeId) -> Option<Origin> {
+        let heads = [self.dir.join("floor"), self.dir.join("checkpoint")];
+        let heads = heads.iter().chain([&self.cosigned]);
+        let mut origins = heads.filter_map(|path| {
+            let bytes = read_if_there(path, HEAD_BYTES_MAX).ok()??;
+            let note = String::from_utf8_lossy(&bytes);
+            let origin: Origin = note.lines().next()?.parse().ok()?;
+            let own = origin.belongs_to(node);
+            let signed = own && SignedHead::open(&note, &origin, &self.key).is_ok();
+            signed.then_some(origin)
+        });
+        origins.next()
     }
 
     pub(super) fn source(&self) -> Source<'_> {
@@ -171,6 +209,20 @@ impl Files {
         Policy::of_log(&self.origin, self.key, &[], 0)
             .map_err(|why| Failure::new(Exit::Failure, format!("no policy: {why}")))
     }
+}
+
+/// Says that the number of the log cannot be read, and what to write there.
+fn unread_number(context: &Context, why: &io::Error, signed: Option<&Origin>) -> String {
+    let path = context.home.audit_epoch();
+    let path = path.display();
+    let mend = match signed {
+        Some(origin) => format!(
+            "echo {} > {path}: the signed heads are of that number",
+            origin.epoch()
+        ),
+        None => format!("put {path} back from a backup; it holds the number of the log"),
+    };
+    format!("the number of the log cannot be read: {why}\n    mend: {mend}")
 }
 
 /// Reads a policy that was handed in.

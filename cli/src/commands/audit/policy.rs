@@ -23,7 +23,7 @@ pub(super) fn run(files: &Files, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// The key of this node as a witness, for the policies of others.
-fn own_key(context: &Context) -> Option<String> {
+pub(super) fn own_key(context: &Context) -> Option<String> {
     let seed = openfang_node::keys::load(&context.home.node_key()).ok()?;
     let key = openfang_node::witness_key(&context.home, &seed).ok()??;
     Some(key.to_string())

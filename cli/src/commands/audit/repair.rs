@@ -1,8 +1,9 @@
 //! `openfang audit repair`: the log of a node that does not run, mended from copies that peers have.
 
-use openfang_audit::verify::verify_files;
-use openfang_node::config::process_environment;
-use openfang_node::repair::{RepairError, Repaired, repair_log};
+use openfang_audit::repair::NoPart;
+use openfang_audit::verify::{Report, verify_files};
+use openfang_node::config::{LogLevel, process_environment};
+use openfang_node::repair::{Accepted, Cut, RepairError, Repaired, Replaced, Wanted, repair_log};
 use openfang_node::telemetry;
 use serde_json::json;
 
@@ -16,89 +17,195 @@ use crate::render::progress::Bar;
 pub(super) fn run(args: &Repair, context: &Context) -> Result<Exit, Failure> {
     let prepared = openfang_node::prepare(&context.home, &process_environment)
         .map_err(|why| Failure::new(Exit::Failure, why.to_string()))?;
-    telemetry::start(prepared.config().log_level, &process_environment)
+    // What it did is its answer. OPENFANG_LOG shows how.
+    telemetry::start(LogLevel::Error, &process_environment)
         .map_err(|why| Failure::new(Exit::Config, why.to_string()))?;
     let mut bar = Bar::new("compare", "entries", args.json.json);
     let progress = move |now: openfang_audit::tile::Progress| bar.show(now.done, now.total);
+    let wanted = Wanted {
+        from: args.from.as_deref(),
+        accept: args.accept,
+    };
     let repaired = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(repair_log(&prepared, args.from.as_deref(), progress))
+        .block_on(repair_log(&prepared, wanted, progress))
         .map_err(|why| failure(&why))?;
     let files = Files::of(context)?;
     let source = files.source();
     let report = verify_files(source.log_path, source.dir, source.key, source.origin)
         .map_err(|why| files.unreadable(&why))?;
     let report = files.judge(report);
+    let exit = match repaired.put_aside {
+        Some(_) => Exit::Ok,
+        None => verify::exit_of(&report),
+    };
     if args.json.json {
-        render::json(&object(&repaired))?;
+        render::json(&object(&repaired, exit))?;
     } else {
-        render::line(&text(&repaired))?;
+        render::line(&text(&repaired, &report))?;
     }
-    if repaired.put_aside.is_some() {
-        return Ok(Exit::Ok);
+    if repaired.put_aside.is_none() {
+        verify::warn_if_tampered(&files, &report);
     }
-    verify::warn_if_tampered(&files, &report);
-    Ok(verify::exit_of(&report))
+    Ok(exit)
 }
 
 fn failure(why: &RepairError) -> Failure {
     let exit = match why {
         RepairError::Unreachable { .. } => Exit::Unreachable,
-        RepairError::NoCopy { .. } => Exit::NotFound,
-        RepairError::Alone
+        RepairError::NoCopy { .. } | RepairError::Unknown { .. } => Exit::NotFound,
+        RepairError::NotAlone => Exit::Usage,
+        RepairError::Alone { .. }
+        | RepairError::NotNeeded { .. }
         | RepairError::Mesh(_)
         | RepairError::Epoch(_)
-        | RepairError::Lock(_)
+        | RepairError::Lock { .. }
         | RepairError::Io { .. }
         | RepairError::Copies(_)
         | RepairError::NotALine { .. }
         | RepairError::Cut => Exit::Failure,
     };
-    Failure::new(exit, why.to_string())
+    Failure::new(exit, render::printable(&why.to_string()))
 }
 
-fn text(repaired: &Repaired) -> String {
-    let from = repaired.from.join(", ");
-    let size = repaired.head.size;
-    let mut text = format!("compared {size} entries with the copy of {from}");
+fn text(repaired: &Repaired, report: &Report) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    if let Some(head) = &repaired.head {
+        let from = render::cell(&repaired.from.join(", "));
+        lines.push(format!(
+            "compared {} entries with the copy of {from}",
+            head.size
+        ));
+    }
     if let Some(folder) = &repaired.put_aside {
-        text.push_str(&format!(
-            "\ntoo much is damaged to be mended line by line: the log is put aside in {}\n    next: openfang start fetches all of it",
+        lines.push(format!(
+            "too much is damaged to be mended line by line: the log is put aside in {}\n    next: openfang start fetches all of it",
             folder.display()
         ));
-        return text;
+        return lines.join("\n");
     }
-    if repaired.patches.is_empty() {
-        text.push_str("\nno entry under that head is damaged");
-    }
-    for patch in &repaired.patches {
-        let last = patch.first_seq + patch.entries.saturating_sub(1);
-        text.push_str(&format!(
-            "\nreplaced entries {} to {last}: {} bytes were bad, and are kept in audit.d/evidence",
-            patch.first_seq, patch.bad_bytes
-        ));
-    }
+    lines.extend(repaired.patches.iter().map(replaced_text));
+    lines.extend(repaired.cut.as_ref().map(cut_text));
+    lines.extend(repaired.accepted.map(accepted_text));
     if repaired.floor {
-        text.push_str("\nmade the signing floor again");
+        lines.push("made the signing floor again".to_owned());
     }
-    text
+    if repaired.published {
+        lines.push(
+            "made the published head again, from the signing floor; the damaged one is kept in audit.d/checkpoint.damaged".to_owned(),
+        );
+    }
+    let nothing = repaired.patches.is_empty()
+        && !repaired.published
+        && repaired.cut.is_none()
+        && repaired.accepted.is_none()
+        && !repaired.floor;
+    if nothing && verify::exit_of(report) == Exit::Ok {
+        lines.push("nothing is damaged: nothing was changed".to_owned());
+    } else if nothing {
+        lines.push("none of these entries is damaged: nothing was changed".to_owned());
+    }
+    lines.join("\n")
 }
 
-fn object(repaired: &Repaired) -> serde_json::Value {
+fn replaced_text(replaced: &Replaced) -> String {
+    let Replaced {
+        first_seq,
+        end_seq,
+        entries,
+        bad_bytes,
+        kept_bytes,
+        fetched_seq,
+        fetched,
+    } = *replaced;
+    let last = end_seq.saturating_sub(1);
+    let bytes = match bad_bytes {
+        1 => "1 byte".to_owned(),
+        more => format!("{more} bytes"),
+    };
+    let what = match (entries, kept_bytes) {
+        (0, _) => format!("something was put in before entry {first_seq}: {bytes} taken out"),
+        (1, 0) => format!("entry {first_seq} was missing: put back"),
+        (_, 0) => format!("entries {first_seq} to {last} were missing: put back"),
+        (1, _) => format!("entry {first_seq} differed, in {bytes}: replaced"),
+        (_, _) => format!(
+            "{entries} of the entries {first_seq} to {last} differed or were missing, in {bytes}: replaced"
+        ),
+    };
+    let kept = match kept_bytes {
+        0 => String::new(),
+        kept => format!("\n    the {kept} bytes that stood there are kept in audit.d/evidence"),
+    };
+    let behind = fetched_seq + fetched.saturating_sub(1);
+    format!(
+        "{what}\n    fetched for it: the entries {fetched_seq} to {behind}, as they come in bundles{kept}"
+    )
+}
+
+fn cut_text(cut: &Cut) -> String {
+    let why = match cut.why {
+        NoPart::AfterTheEnd => {
+            "they were written after the log was closed, and no head of it covers them"
+        }
+        NoPart::Damaged => "no head covers them, and the first line of them is no good entry",
+    };
+    let before = match cut.seq.checked_sub(1) {
+        Some(last) => format!("behind entry {last}"),
+        None => "from the begin of the log".to_owned(),
+    };
+    format!(
+        "cut off {} bytes {before}: {why}\n    kept in {}",
+        cut.bytes,
+        cut.kept.display()
+    )
+}
+
+fn accepted_text(accepted: Accepted) -> String {
+    match accepted {
+        Accepted::Published { size } => format!(
+            "the log goes on from its published head of {size} entries, which is its signing floor now. Entries that were signed later and shown to somebody contradict what is signed from now on"
+        ),
+        Accepted::Unsigned { entries } => format!(
+            "the {entries} entries are taken as they stand: no signed head says what they were. The next start signs them. Heads that were signed before and shown to somebody may contradict that"
+        ),
+    }
+}
+
+fn object(repaired: &Repaired, exit: Exit) -> serde_json::Value {
     let patches = repaired.patches.iter().map(|patch| {
         json!({
             "first_seq": patch.first_seq,
+            "end_seq": patch.end_seq,
             "entries": patch.entries,
             "bad_bytes": patch.bad_bytes,
+            "kept_bytes": patch.kept_bytes,
+            "fetched_seq": patch.fetched_seq,
+            "fetched": patch.fetched,
         })
+    });
+    let head = repaired.head.as_ref();
+    let cut = repaired.cut.as_ref().map(|cut| {
+        json!({
+            "seq": cut.seq,
+            "bytes": cut.bytes,
+            "kept": cut.kept.display().to_string(),
+        })
+    });
+    let accepted = repaired.accepted.map(|accepted| match accepted {
+        Accepted::Published { size } => json!({ "published": size }),
+        Accepted::Unsigned { entries } => json!({ "unsigned": entries }),
     });
     json!({
         "from": repaired.from,
-        "size": repaired.head.size,
-        "root": repaired.head.root.to_string(),
+        "size": head.map(|head| head.size),
+        "root": head.map(|head| head.root.to_string()),
         "replaced": patches.collect::<Vec<_>>(),
+        "cut": cut,
+        "accepted": accepted,
         "floor_made": repaired.floor,
+        "published_made": repaired.published,
         "put_aside": repaired.put_aside.as_ref().map(|path| path.display().to_string()),
+        "exit": exit as u8,
     })
 }

@@ -3,8 +3,10 @@
 use std::io;
 
 use openfang_audit::read::{self, Filter, Follow, FollowError, Kinds, Selection};
-use openfang_audit::{Kind, Line};
+use openfang_audit::verify::Verdict;
+use openfang_audit::{Kind, Line, Origin};
 use openfang_id::{AgentKey, NodeId, NodeKey};
+use openfang_node::audit_epoch::FIRST;
 use openfang_schema::{PeersReply, path};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -37,6 +39,7 @@ pub(super) fn run(files: &Files, args: &Show, context: &Context) -> Result<Exit,
     print(&selection.lines, args.json)?;
     warn_if_tampered(files, &selection.report);
     note_left_out(&selection);
+    note_nothing(&selection, args);
     let exit = exit_of(&selection.report);
     if exit != Exit::Ok {
         return Ok(exit);
@@ -53,11 +56,21 @@ pub(super) fn run(files: &Files, args: &Show, context: &Context) -> Result<Exit,
 
 fn filter(args: &Show, context: &Context) -> Result<Filter, Failure> {
     let kinds = args.filter.as_deref().map(kinds_of).transpose()?;
-    let node = args.node.as_deref().map(|text| node_id(text, context));
+    let (node, log) = match args.node.as_deref() {
+        None => (None, None),
+        Some(text) => match log_named(text) {
+            None => (Some(node_id(text, context)?), None),
+            Some(log) => match node_of(&log, context) {
+                Some(node) => (Some(node), None),
+                None => (None, Some(log)),
+            },
+        },
+    };
     Ok(Filter {
         agent: args.agent.as_deref().map(agent_key).transpose()?,
         kinds: kinds.unwrap_or_default(),
-        node: node.transpose()?,
+        node,
+        log,
         since_unix_micros: args.since.as_deref().map(since::parse).transpose()?,
         limit: Some(usize::try_from(args.limit).unwrap_or(usize::MAX)),
     })
@@ -90,6 +103,27 @@ fn note_left_out(selection: &Selection) {
             selection.unreadable
         ));
     }
+}
+
+/// Says that nothing fits, which an empty answer alone does not.
+fn note_nothing(selection: &Selection, args: &Show) {
+    if selection.matched > 0 {
+        return;
+    }
+    let chosen = args.agent.is_some()
+        || args.filter.is_some()
+        || args.node.is_some()
+        || args.since.is_some();
+    let whole = match selection.report.verdict {
+        Verdict::Intact { entries, .. } => Some(entries),
+        Verdict::Empty => Some(0),
+        Verdict::Tampered { .. } => None,
+    };
+    render::message(&match (whole, chosen) {
+        (Some(0), _) => "the log has no entries yet".to_owned(),
+        (Some(entries), true) => format!("none of the {entries} entries fits what was asked for"),
+        (Some(_), false) | (None, _) => "nothing was found that fits".to_owned(),
+    });
 }
 
 /// Prints what is written, until nobody reads it any more, the log is no continuation, or a signal comes.
@@ -178,6 +212,38 @@ fn kinds_of(text: &str) -> Result<Kinds, Failure> {
         Failure::new(Exit::Usage, format!("{text:?}: {why}"))
             .mend(format!("--filter with one of: {}", known.join(", ")))
     })
+}
+
+/// Reads the name of a log, or the beginning of one that all logs of a node share: `n-0123456789abcdef`.
+fn log_named(text: &str) -> Option<Origin> {
+    let node = text.split('.').next()?;
+    let whole = mesh_name(node)?;
+    let rest = text.strip_prefix(node)?;
+    let full = whole.as_str().strip_prefix(node)?;
+    let domain = full.split('/').next()?;
+    let known = rest.is_empty() || rest == domain || rest.starts_with(&format!("{domain}/"));
+    known.then_some(whole)
+}
+
+/// Makes the name of the first log of the node with this short id.
+fn mesh_name(short: &str) -> Option<Origin> {
+    format!("{short}.openfang.mesh/audit/{FIRST}").parse().ok()
+}
+
+/// Finds out whose log it is: this node's, or that of one that the running node knows.
+fn node_of(log: &Origin, context: &Context) -> Option<NodeId> {
+    let own = openfang_node::keys::load(&context.home.node_key()).ok();
+    let own = own.map(|seed| seed.keys().node_id());
+    if let Some(own) = own.filter(|own| log.belongs_to(own)) {
+        return Some(own);
+    }
+    let client = context.client().ok()?;
+    let reply: PeersReply = context.block_on(client.get(path::PEERS)).ok()?;
+    let mut peers = reply
+        .peers
+        .iter()
+        .filter_map(|peer| peer.node_id.parse().ok());
+    peers.find(|id| log.belongs_to(id))
 }
 
 /// Finds out which node is meant. The log knows ids; a name is one that the running node knows.

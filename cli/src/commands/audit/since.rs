@@ -1,4 +1,4 @@
-//! Points in time as they are typed: RFC 3339, or how long ago.
+//! Points in time as they are typed: RFC 3339, also in part and without a zone, or how long ago.
 
 use openfang_node::clock::MachineClock;
 use time::OffsetDateTime;
@@ -20,10 +20,22 @@ const UNITS: [(char, u64); 5] = [
 pub(super) fn parse(text: &str) -> Result<u64, Failure> {
     let now = MachineClock.now_micros();
     let ago = ago_of(text).map(|seconds| now.saturating_sub(seconds.saturating_mul(MICROS)));
-    ago.or_else(|| moment(text)).ok_or_else(|| {
+    let at = ago.or_else(|| moment(text)).or_else(|| without_zone(text));
+    at.ok_or_else(|| {
         Failure::new(Exit::Usage, format!("{text:?} is no time"))
-            .mend("2026-11-21T20:46:38Z, or how long ago: 45s, 30m, 2h, 7d, 1d12h")
+            .mend("2026-11-21T20:46:38Z, 2026-11-21 20:46 or 2026-11-21, which are UTC where no zone is given; or how long ago: 45s, 30m, 2h, 7d, 1d12h")
     })
+}
+
+/// Reads a time that names no zone, and perhaps only the day or the minute: all times of the log are UTC.
+fn without_zone(text: &str) -> Option<u64> {
+    let text = text.replacen(' ', "T", 1);
+    let rest = match text.len() {
+        10 => "T00:00:00Z",
+        16 => ":00Z",
+        _whole => "Z",
+    };
+    moment(&format!("{text}{rest}"))
 }
 
 /// Returns the time that RFC 3339 writes so, in microseconds since 1970; 0 for one before.
@@ -79,6 +91,31 @@ mod tests {
             check(bad, None);
         }
         check("18446744073709551615w", None);
+    }
+
+    #[test]
+    fn a_moment_without_a_zone_is_utc() {
+        let check = |text: &str, expected: &str| {
+            let expected = moment(expected);
+            assert!(
+                expected.is_some() && without_zone(text) == expected,
+                "{text}"
+            );
+        };
+        check("2026-11-21T20:46:38", "2026-11-21T20:46:38Z");
+        check("2026-11-21 20:46:38.25", "2026-11-21T20:46:38.25Z");
+        check("2026-11-21 20:46", "2026-11-21T20:46:00Z");
+        check("2026-11-21", "2026-11-21T00:00:00Z");
+        for bad in [
+            "2026-11",
+            "2026-13-01",
+            "20:46",
+            "yesterday",
+            "",
+            "2026-11-21T20:46:38Z",
+        ] {
+            assert_eq!(without_zone(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -4,16 +4,18 @@
 //! Each of these is a state of its own, with its own words and exit code; the worst decides how the
 //! command ends.
 
+mod advice;
 mod peers;
 mod witnessed;
 
 use openfang_audit::Checkpoint;
-use openfang_audit::survey::{Compared, Fit, survey};
-use openfang_audit::verify::{Report, Verdict};
+use openfang_audit::evidence::Listed;
+use openfang_audit::survey::{Compared, survey};
+use openfang_audit::verify::{DamageKind, Report, Verdict};
 use openfang_node::clock::MachineClock;
 use serde_json::{Value, json};
 
-use super::evidence::{self, Known};
+use super::evidence;
 use super::files::Files;
 use crate::args::Verify;
 use crate::context::Context;
@@ -21,6 +23,7 @@ use crate::error::{Exit, Failure};
 use crate::render;
 use crate::render::progress::Bar;
 
+use advice::{Copy, contradiction};
 use peers::{Held, Peers};
 use witnessed::{Lack, Witnessed};
 
@@ -31,18 +34,30 @@ struct Findings {
     /// What the log contradicts that others hold.
     contradictions: Vec<String>,
     lacks: Vec<Lack>,
-    evidence: Known,
+    evidence: Listed,
+    /// What the log is judged by and cannot be read.
+    unread: Vec<String>,
     /// With `--peers`: what they hold, or why they could not be asked.
     peers: Option<Result<Peers, Failure>>,
-    /// Who holds a copy, by name.
-    copies: Vec<String>,
+    /// Who holds a copy.
+    copies: Vec<Copy>,
 }
 
 pub(super) fn run(files: &Files, args: &Verify, context: &Context) -> Result<Exit, Failure> {
-    let evidence = evidence::known(files)?;
-    let found = match look(files, args, context, evidence) {
+    let mut unread = files.unread.clone();
+    let evidence = evidence::known(files).unwrap_or_else(|why| {
+        unread.push(said(&why));
+        Listed::default()
+    });
+    let found = match look(files, args, context) {
         Ok(found) => found,
-        Err((why, evidence)) => return unreadable(files, &why, &evidence, args.json.json),
+        Err(why) => return unreadable(files, &why, (&evidence, &unread), args.json.json),
+    };
+    unread.extend(found.witnessed.unread());
+    let found = Findings {
+        evidence,
+        unread,
+        ..found
     };
     let exit = found.exit(files);
     if args.json.json {
@@ -57,7 +72,7 @@ pub(super) fn run(files: &Files, args: &Verify, context: &Context) -> Result<Exi
 fn unreadable(
     files: &Files,
     why: &Failure,
-    evidence: &Known,
+    (evidence, unread): (&Listed, &[String]),
     as_json: bool,
 ) -> Result<Exit, Failure> {
     let own = evidence
@@ -69,28 +84,24 @@ fn unreadable(
         let mut shown = why.to_json();
         shown["verdict"] = "unreadable".into();
         shown["evidence"] = evidence_json(evidence);
+        shown["incomplete"] = joined(unread).into();
         shown["exit"] = (exit as u8).into();
         render::json(&shown)?;
     }
     render::message(&why.to_string());
+    for what in unread {
+        render::message(&format!("INCOMPLETE: {what}"));
+    }
     for line in evidence_text(files, evidence) {
         render::message(&line);
     }
     Ok(exit)
 }
 
-fn look(
-    files: &Files,
-    args: &Verify,
-    context: &Context,
-    evidence: Known,
-) -> Result<Findings, (Failure, Known)> {
+fn look(files: &Files, args: &Verify, context: &Context) -> Result<Findings, Failure> {
     // What others hold is asked before the entries are read: they only become more.
     let peers = args.peers.then(|| peers::ask(files, context));
-    let witnessed = match Witnessed::load(files) {
-        Ok(witnessed) => witnessed,
-        Err(why) => return Err((why, evidence)),
-    };
+    let witnessed = Witnessed::load(files);
     let mut heads: Vec<Checkpoint> = witnessed.head().into_iter().cloned().collect();
     let own = heads.len();
     if let Some(Ok(peers)) = &peers {
@@ -101,21 +112,19 @@ fn look(
         bar.show(at.done, at.total);
     });
     bar.finish();
-    let surveyed = match surveyed {
-        Ok(surveyed) => surveyed,
-        Err(why) => return Err((files.unreadable(&why), evidence)),
-    };
+    let surveyed = surveyed.map_err(|why| files.unreadable(&why))?;
     let (of_own, of_peers) = surveyed.compared.split_at(own);
     let mut contradictions = Vec::new();
     for (head, compared) in witnessed.head().into_iter().zip(of_own) {
         contradictions.extend(contradiction(
             "the head that the witnesses have cosigned",
             head,
-            compared,
+            compared.fit,
+            &surveyed.report,
         ));
     }
     if let Some(Ok(peers)) = &peers {
-        contradictions.extend(of_peers_text(peers, of_peers));
+        contradictions.extend(of_peers_text(peers, of_peers, &surveyed.report));
     }
     let now = context.daemon().map(|_runs| MachineClock.now_micros());
     Ok(Findings {
@@ -124,28 +133,13 @@ fn look(
         report: files.judge(surveyed.report),
         witnessed,
         contradictions,
-        evidence,
+        evidence: Listed::default(),
+        unread: Vec::new(),
         peers,
     })
 }
 
-/// Says in what way the entries contradict a head that this log has signed.
-fn contradiction(holder: &str, head: &Checkpoint, compared: &Compared) -> Option<String> {
-    let size = head.size;
-    match compared.fit {
-        Fit::Fits => None,
-        Fit::Beyond => Some(format!(
-            "{holder} has {size} entries, more than there are: this log was put back to an older state, or \
-             cut, or another machine has the key of this node"
-        )),
-        Fit::Differs => Some(format!(
-            "{holder} has another root for the first {size} entries: they were replaced, or another machine \
-             has the key of this node"
-        )),
-    }
-}
-
-fn of_peers_text(peers: &Peers, compared: &[Compared]) -> Vec<String> {
+fn of_peers_text(peers: &Peers, compared: &[Compared], report: &Report) -> Vec<String> {
     let with_heads = peers.holdings.iter().filter_map(|one| match &one.held {
         Held::Head(head) => Some((one, head)),
         Held::Foreign(_) => None,
@@ -154,23 +148,36 @@ fn of_peers_text(peers: &Peers, compared: &[Compared]) -> Vec<String> {
         .zip(compared)
         .filter_map(|((one, head), compared)| {
             let holder = format!("what {} holds as a {}", one.node, one.role);
-            contradiction(&holder, head, compared)
+            contradiction(&holder, head, compared.fit, report)
         })
         .collect()
 }
 
 /// Who could give entries back.
-fn copies(peers: Option<&Result<Peers, Failure>>) -> Vec<String> {
+fn copies(peers: Option<&Result<Peers, Failure>>) -> Vec<Copy> {
     let Some(Ok(peers)) = peers else {
         return Vec::new();
     };
     let mirrors = peers.holdings.iter().filter(|one| one.role == "mirror");
     mirrors
         .filter_map(|one| match &one.held {
-            Held::Head(head) => Some(format!("{}, {} entries", one.node, head.size)),
+            Held::Head(head) => Some(Copy {
+                name: one.name.clone(),
+                size: head.size,
+            }),
             Held::Foreign(_) => None,
         })
         .collect()
+}
+
+/// A failure as a part of a longer text.
+fn said(why: &Failure) -> String {
+    let text = why.to_string();
+    text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+}
+
+fn joined(texts: &[String]) -> Option<String> {
+    (!texts.is_empty()).then(|| texts.join("\n"))
 }
 
 impl Findings {
@@ -178,16 +185,17 @@ impl Findings {
         exit_of(&self.report) != Exit::Ok || !self.contradictions.is_empty()
     }
 
-    /// Whether what was asked for could not be found out; why.
-    fn incomplete(&self) -> Option<String> {
-        match &self.peers {
-            Some(Err(why)) => Some(format!("the peers were not asked: {why}")),
+    /// What could not be found out, and why.
+    fn incomplete(&self) -> Vec<String> {
+        let asked = match &self.peers {
+            Some(Err(why)) => Some(format!("the peers were not asked: {}", said(why))),
             Some(Ok(peers)) if peers.known > 0 && peers.answered == 0 => Some(format!(
                 "none of {} peers has answered: nothing was compared",
                 peers.known
             )),
             Some(Ok(_)) | None => None,
-        }
+        };
+        self.unread.iter().cloned().chain(asked).collect()
     }
 
     /// The worst of what holds: evidence against this log, tampering, what could not be found out,
@@ -200,7 +208,7 @@ impl Findings {
             Exit::EVIDENCE
         } else if self.is_tampered() {
             Exit::Failure
-        } else if self.incomplete().is_some() {
+        } else if !self.incomplete().is_empty() {
             Exit::Usage
         } else if !self.evidence.valid.is_empty() {
             Exit::EVIDENCE
@@ -222,8 +230,9 @@ impl Findings {
         }
         lines.extend(self.contradictions.iter().cloned());
         if self.is_tampered() {
-            lines.push(self.who_can_repair());
+            lines.push(advice::of_damage(files, &self.report, &self.copies));
         } else {
+            lines.extend(advice::missing_floor(files, &self.report));
             lines.push(self.witnessed.text());
             lines.extend(self.lacks.iter().map(|lack| lack.text.clone()));
         }
@@ -232,21 +241,9 @@ impl Findings {
         lines.join("\n")
     }
 
-    fn who_can_repair(&self) -> String {
-        if self.copies.is_empty() {
-            return "    mend: a peer that mirrors this log (openfang audit verify --peers names them), or a \
-                    copy of your own that verifies"
-                .to_owned();
-        }
-        format!(
-            "    mend: from a peer that holds a copy: {}",
-            self.copies.join("; ")
-        )
-    }
-
     fn peers_text(&self) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
-        if let Some(why) = self.incomplete() {
+        for why in self.incomplete() {
             lines.push(format!("INCOMPLETE: {why}"));
         }
         let Some(Ok(peers)) = &self.peers else {
@@ -280,7 +277,7 @@ impl Findings {
         shown["witnessed"] = self.witnessed.as_json();
         shown["lacks"] = lacks.collect();
         shown["evidence"] = evidence_json(&self.evidence);
-        shown["incomplete"] = self.incomplete().into();
+        shown["incomplete"] = joined(&self.incomplete()).into();
         if let Some(Ok(peers)) = &self.peers {
             shown["peers"] = peers.as_json();
         }
@@ -289,14 +286,14 @@ impl Findings {
     }
 }
 
-fn evidence_json(known: &Known) -> Value {
+fn evidence_json(known: &Listed) -> Value {
     let valid = known.valid.iter();
     valid
         .map(|(name, found)| evidence::object(name, found))
         .collect()
 }
 
-fn evidence_text(files: &Files, known: &Known) -> Vec<String> {
+fn evidence_text(files: &Files, known: &Listed) -> Vec<String> {
     let mut lines: Vec<String> = known
         .valid
         .iter()
@@ -330,7 +327,7 @@ pub(super) fn warn_if_tampered(files: &Files, report: &Report) {
     match report.verdict {
         Verdict::Empty | Verdict::Intact { .. } => {}
         Verdict::Tampered { .. } => render::message(&format!(
-            "{}\n    mend: openfang audit verify says more",
+            "{}\n    mend: openfang audit verify says more, and whether openfang audit repair can mend it",
             report_text(files, report)
         )),
     }
@@ -366,7 +363,11 @@ fn report_text(files: &Files, report: &Report) -> String {
         } => {
             let place =
                 first_bad_seq.map_or_else(String::new, |seq| format!(", first bad entry {seq}"));
-            format!("TAMPERED: {kind}{place}, in {path}")
+            let mut text = format!("TAMPERED: {kind}{place}, in {path}");
+            if *kind == DamageKind::Head {
+                text = format!("{text}\n{}", advice::heads_text(files));
+            }
+            text
         }
     }
 }

@@ -6,17 +6,23 @@ use openfang_schema::{
 };
 use serde::Serialize;
 
+use super::files::{Files, Kept};
+use super::policy::own_key;
 use crate::args::Witness;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::render;
 
-/// Both, as JSON: the fields of the witnesses, and the mirrors under a name of their own.
+/// All of it, as JSON: the fields of the witnesses, and the others under names of their own.
 #[derive(Debug, Serialize)]
 struct Cosigners {
     #[serde(flatten)]
     witnesses: AuditWitnesses,
     mirroring: AuditMirrors,
+    /// The size of the cosigned head that is kept beside the log.
+    kept_size: Option<u64>,
+    /// The key with which this node cosigns for others.
+    own_key: Option<String>,
 }
 
 pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure> {
@@ -25,6 +31,8 @@ pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure>
     let reply = Cosigners {
         witnesses: context.block_on(client.get(path::AUDIT_WITNESSES))?,
         mirroring: context.block_on(client.get(path::AUDIT_MIRRORS))?,
+        kept_size: kept_size(context),
+        own_key: own_key(context),
     };
     if json.json {
         render::json(&reply)?;
@@ -33,8 +41,10 @@ pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure>
     let Cosigners {
         witnesses,
         mirroring,
+        kept_size,
+        own_key,
     } = reply;
-    render::line(&summary(&witnesses))?;
+    render::line(&summary(&witnesses, kept_size))?;
     if !witnesses.witnesses.is_empty() {
         let headings = ["NAME", "STANDING", "COSIGNED", "ID", "NOTE"];
         let rows: Vec<Vec<String>> = witnesses.witnesses.iter().map(row).collect();
@@ -46,22 +56,53 @@ pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure>
         let rows: Vec<Vec<String>> = mirroring.mirrors.iter().map(mirror_row).collect();
         render::line(&render::table(&headings, &rows))?;
     }
+    render::line(&match own_key {
+        Some(key) => format!("own key   {key}, with which this node cosigns the heads of others"),
+        None => "own key   none: this node cosigns for nobody".to_owned(),
+    })?;
     Ok(Exit::Ok)
 }
 
-fn copies(reply: &AuditMirrors) -> String {
-    if reply.mirrors.is_empty() {
-        return "copies    none: no other node of the mesh mirrors audit logs".to_owned();
+/// The size of the head that is kept: a node that was restarted may not have a newer one yet.
+fn kept_size(context: &Context) -> Option<u64> {
+    let files = Files::of(context).ok()?;
+    match files.cosigned().ok()? {
+        Kept::Head(head) => Some(head.checkpoint.size),
+        Kept::Nothing | Kept::Bad(_) => None,
     }
+}
+
+fn copies(reply: &AuditMirrors) -> String {
     let AuditMirrors {
         wanted,
         complete,
         replicated,
+        mirrors,
         ..
     } = reply;
-    format!(
-        "copies    {complete} of {wanted} hold everything; {wanted} copies of the first {replicated} entries"
-    )
+    let now = mirrors.iter().filter(|mirror| !mirror.former).count();
+    let everything = |of| match complete {
+        0 => format!("none of {of} holds everything yet"),
+        some => format!("{some} of {of} hold everything"),
+    };
+    let text = match (mirrors.len(), now) {
+        (0, _) => "none: no other node of the mesh mirrors audit logs".to_owned(),
+        (all, now) if now < *wanted => format!(
+            "{}; {wanted} copies are wanted, and no more nodes that mirror can be reached",
+            everything(all)
+        ),
+        (_, _) if *replicated == 0 => {
+            format!(
+                "{}; no entry is at {wanted} of them yet",
+                everything(*wanted)
+            )
+        }
+        (_, _) => format!(
+            "{}; {wanted} hold the first {replicated} entries",
+            everything(*wanted)
+        ),
+    };
+    format!("copies    {text}")
 }
 
 fn mirror_row(mirror: &AuditMirror) -> Vec<String> {
@@ -80,22 +121,26 @@ fn mirror_row(mirror: &AuditMirror) -> Vec<String> {
     ]
 }
 
-fn summary(reply: &AuditWitnesses) -> String {
+fn summary(reply: &AuditWitnesses, kept_size: Option<u64>) -> String {
     let signing = reply.signing.reason.as_ref();
     let signing = signing.map_or_else(String::new, |why| format!("signing   not now. {why}\n"));
+    let complete = complete(reply, kept_size);
     let Some(size) = reply.size else {
-        return format!("{signing}head      none yet");
+        return format!("{signing}head      none signed since the start\ncomplete  {complete}");
     };
     let of = reply.witnesses.len();
     let state = match reply.state {
-        CosignState::Signed => "signed by this node alone".to_owned(),
+        CosignState::Signed if of == 0 => {
+            "signed by this node; nobody is there to cosign it".to_owned()
+        }
+        CosignState::Signed => format!("signed by this node, and cosigned by none of {of} yet"),
         CosignState::Partial | CosignState::Complete => {
             format!("cosigned by {} of {of}", reply.cosigned)
         }
     };
     let needed = match reply.strength {
         CosignStrength::Unwitnessed => {
-            "none: no other node of the mesh witnesses audit logs".to_owned()
+            "none: no other node that witnesses audit logs can be reached".to_owned()
         }
         CosignStrength::Detects => format!(
             "{} of {of}: detects two views of this log, does not prevent them",
@@ -106,11 +151,20 @@ fn summary(reply: &AuditWitnesses) -> String {
             reply.needed
         ),
     };
-    let complete = reply.complete.as_ref().map_or_else(
-        || "none".to_owned(),
-        |head| format!("{} entries, {}", head.size, head.timestamp),
-    );
     format!("{signing}head      {size} entries, {state}\nneeded    {needed}\ncomplete  {complete}")
+}
+
+fn complete(reply: &AuditWitnesses, kept_size: Option<u64>) -> String {
+    match (&reply.complete, kept_size) {
+        (Some(head), _) => format!(
+            "{} entries, cosigned by enough at {}",
+            head.size, head.timestamp
+        ),
+        (None, Some(kept)) => format!(
+            "{kept} entries, cosigned before this node was started and kept in audit.d/cosigned"
+        ),
+        (None, None) => "none: no head was ever cosigned by enough".to_owned(),
+    }
 }
 
 fn row(witness: &AuditWitness) -> Vec<String> {

@@ -15,9 +15,7 @@ pub enum OpenError {
         holder: String,
     },
     /// Lines that were signed are not as they were signed.
-    #[error(
-        "the audit log was altered: {damage}; mend {log_path} from a copy of it, or move it and {dir} away to begin a new log in a new epoch"
-    )]
+    #[error("the audit log {log_path} is not what was signed: {damage}")]
     Tampered {
         /// What and where.
         damage: Damage,
@@ -28,7 +26,7 @@ pub enum OpenError {
     },
     /// A line that no head covers yet is damaged, and good ones follow it.
     #[error(
-        "line {seq} of the audit log is damaged and good lines follow it, so this is not the end of an interrupted write: mend {log_path} from a copy of it, or remove that line's bytes to {dir}/evidence by hand"
+        "entry {seq} of the audit log {log_path}, which no signed head covers, is damaged, and more follows it: this is not the end of an interrupted write"
     )]
     Corrupt {
         /// The number of the bad line.
@@ -40,7 +38,7 @@ pub enum OpenError {
     },
     /// The signing floor is missing, unreadable, or older than the published head.
     #[error(
-        "the signing floor {path} {problem}: signing on could contradict a head that was shown to others; if the log is complete, remove {checkpoint} to accept it as it is"
+        "the signing floor {path} {problem}: what is signed without it could contradict a head that others have seen"
     )]
     Floor {
         /// The file.
@@ -51,7 +49,7 @@ pub enum OpenError {
         checkpoint: PathBuf,
     },
     /// A file cannot be read or written.
-    #[error("cannot {action} {path}")]
+    #[error("cannot {action} {path}: {source}")]
     Io {
         /// What was tried.
         action: &'static str,
@@ -66,8 +64,8 @@ pub enum OpenError {
 /// What is wrong with a signing floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FloorProblem {
-    /// There is none, and yet a head was published.
-    #[error("is missing although a head was published (was the log restored from a backup?)")]
+    /// There is none, and yet there are entries, or a head was published.
+    #[error("is missing, as in a backup")]
     Missing,
     /// It is no signed head, or its signature does not hold.
     #[error("is damaged: it is no head signed by this log")]

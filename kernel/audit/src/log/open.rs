@@ -22,19 +22,15 @@ use super::{AppendError, FloorProblem, OpenError, Opened, Options, Recovered};
 use crate::forest::BLOCK_LEAVES;
 use crate::heads::{Found, Heads};
 use crate::line::LINE_BYTES_MAX;
-use crate::scan::{Examined, LeafCursor, Span, examine};
-use crate::storage::rewrite::BAD_PREFIX;
+use crate::scan::{Examined, LeafCursor, Span, TORN_BYTES_MAX, examine};
+use crate::storage::rewrite::{BAD_PREFIX, UNSIGNED_PREFIX};
 use crate::storage::{LockError, Part, Sealed, Small, Storage};
 use crate::tree::{Compact, EMPTY_ROOT};
 use crate::verify::{Damage, DamageKind};
 use crate::{Checkpoint, Clock, Event, HeadError, Hybrid, Line, Origin, SignedHead};
 
-/// The longest end of a log that is cut off. Several times a batch: more is no interrupted write.
-const TORN_BYTES_MAX: u64 = 64 << 20;
 /// What the names of pieces that were cut off begin with.
 const TORN_PREFIX: &str = "torn-";
-/// The same of pieces that were never signed and stood in the place of lost entries.
-const UNSIGNED_PREFIX: &str = "unsigned-";
 
 /// Recovers the log and makes its writer, which is not running yet.
 pub(super) fn recover(
@@ -51,7 +47,11 @@ pub(super) fn recover(
     let survey = survey(&*storage, &heads, floor.as_ref())
         .map_err(|source| io_error("read", &options.log_path, source))?;
     let closed = heads.is_closed(&*storage).map_err(dir_error)?;
-    let beyond = heads.beyond(&survey.examined, closed);
+    let without_heads = heads.top().is_none();
+    let beyond = match without_heads && options.held {
+        true => None,
+        false => heads.beyond(&survey.examined, closed),
+    };
     refuse_damage(&survey.examined, beyond, &options)?;
     let adopted = survey.examined.lines - floor.as_ref().map_or(0, |floor| floor.checkpoint.size);
     cut_torn_end(&*storage, &survey.examined)
@@ -81,7 +81,8 @@ pub(super) fn recover(
         Some(floor) => floor,
         None => sign_first_floor(&shared)?,
     };
-    let floor_was_missing = heads.floor == Found::Absent && floor.checkpoint.size > 0;
+    let any = floor.checkpoint.size > 0 || survey.examined.lines > 0;
+    let floor_was_missing = heads.floor == Found::Absent && any;
     if floor_was_missing {
         // What is written from now on stands behind the end that a last run has marked.
         unmark_closed(&shared)?;
@@ -156,6 +157,8 @@ fn check_heads(heads: &Heads, options: &Options) -> Result<Option<SignedHead>, O
         (Found::Absent, Found::Head(published)) if options.held => {
             return Ok(Some(published.clone()));
         }
+        // Nor need it have a head: then all of it counts as never signed, and others tell what was.
+        (Found::Absent, Found::Bad(_)) if options.held => return Ok(None),
         (Found::Absent, Found::Head(_) | Found::Bad(_)) => FloorProblem::Missing,
         (Found::Bad(HeadError::OtherOrigin), _) => FloorProblem::OtherLog,
         (Found::Bad(_), _) => FloorProblem::Damaged,

@@ -20,6 +20,9 @@ const BLOCKS: &str = "blocks";
 const RESERVE: &str = "reserve";
 const PENDING_SUFFIX: &str = ".pending";
 
+/// A small file as it was, or why it cannot be read.
+type Loaded = Result<Option<Vec<u8>>, (io::ErrorKind, String)>;
+
 /// The files of a log, for reading only. Needs no lock: it may be used while a daemon writes.
 #[derive(Debug)]
 pub struct FsReader {
@@ -27,8 +30,9 @@ pub struct FsReader {
     log: Option<File>,
     hashes: Option<File>,
     blocks: Option<File>,
-    /// As they were before the lines were opened: a daemon that goes on cannot get ahead of them.
-    heads: [Option<Vec<u8>>; 2],
+    /// As they were before the lines were opened: a daemon that goes on cannot get ahead of them. Why not,
+    /// where one cannot be read: the lines can be judged by the other.
+    heads: [Loaded; 2],
     dir: PathBuf,
 }
 
@@ -61,7 +65,7 @@ pub enum LockError {
         holder: String,
     },
     /// A file or directory cannot be made or opened.
-    #[error("cannot open {path}")]
+    #[error("cannot open {path}: {source}")]
     Io {
         /// Which.
         path: PathBuf,
@@ -84,11 +88,13 @@ impl FsReader {
         };
         let head = |small| {
             let path = small_path(dir, small);
-            load(&path).map_err(|error| (path, error))
+            load(&path).map_err(|error| (error.kind(), format!("{}: {error}", path.display())))
         };
         // The floor is written first, so that a daemon cannot make the checkpoint look newer.
-        let checkpoint = head(Small::Checkpoint)?;
-        let heads = [head(Small::Floor)?, checkpoint];
+        let checkpoint = head(Small::Checkpoint);
+        let heads = [head(Small::Floor), checkpoint];
+        // These can be computed from the lines: one that cannot be opened is as good as none.
+        let derived = |name: &str| open(dir.join(name)).unwrap_or(None);
         let folder = folder_of(log_path);
         let list = || Segments::load(folder.clone()).map_err(|error| (folder.clone(), error));
         let mut segments = list()?;
@@ -104,8 +110,8 @@ impl FsReader {
         Ok(Self {
             segments,
             log,
-            hashes: open(dir.join(HASHES))?,
-            blocks: open(dir.join(BLOCKS))?,
+            hashes: derived(HASHES),
+            blocks: derived(BLOCKS),
             heads,
             dir: dir.to_owned(),
         })
@@ -131,11 +137,13 @@ impl Reader for FsReader {
 
     fn load(&self, small: Small) -> io::Result<Option<Vec<u8>>> {
         let [floor, checkpoint] = &self.heads;
-        match small {
-            Small::Floor => Ok(floor.clone()),
-            Small::Checkpoint => Ok(checkpoint.clone()),
-            Small::Closed => load(&small_path(&self.dir, small)),
-        }
+        let head = match small {
+            Small::Floor => floor,
+            Small::Checkpoint => checkpoint,
+            Small::Closed => return load(&small_path(&self.dir, small)),
+        };
+        let known = |(kind, why): &(io::ErrorKind, String)| io::Error::new(*kind, why.clone());
+        head.clone().map_err(|why| known(&why))
     }
 
     fn sealed(&self) -> Sealed {
@@ -212,6 +220,26 @@ impl FsStorage {
     /// On the disk of the lines.
     fn reserve(&self) -> PathBuf {
         parent_of(&folder_of(&self.log_path)).join(RESERVE)
+    }
+
+    /// Keeps a piece that is written bit by bit, durably.
+    pub(super) fn keep_from(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let path = self.evidence(&format!("{name}{PENDING_SUFFIX}"));
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        let mut out = io::BufWriter::new(file);
+        write(&mut out)?;
+        out.flush()?;
+        out.get_ref().sync_all()?;
+        sync_dir(&self.dir.join("evidence"))
     }
 
     fn evidence(&self, name: &str) -> PathBuf {

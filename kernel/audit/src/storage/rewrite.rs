@@ -13,12 +13,14 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use super::fs::{FsStorage, parent_of, read_some, sync_dir};
-use super::{Small, Storage as _};
+use super::{Part, Reader as _, Small, Storage as _};
 use crate::SignedHead;
-use crate::repair::Patch;
+use crate::repair::{Behind, Patch};
 
 /// What the names of pieces that were replaced begin with.
 pub(crate) const BAD_PREFIX: &str = "bad-";
+/// The same of pieces that were never signed, and were cut off or stood in the place of lost entries.
+pub(crate) const UNSIGNED_PREFIX: &str = "unsigned-";
 /// How much is copied at a time.
 const COPY_BYTES: usize = 1 << 18;
 /// What the name of a file ends in while it is written.
@@ -126,10 +128,14 @@ impl FsStorage {
     /// # Errors
     /// When a file cannot be read or written. It can be done again.
     pub fn mend(&self, patches: &[Patch]) -> io::Result<()> {
-        for patch in patches {
-            let sha256 = HEXLOWER.encode(&Sha256::digest(&patch.bad));
-            let name = format!("{BAD_PREFIX}{}-{sha256}", patch.first_seq);
-            self.keep(&name, &patch.bad)?;
+        for difference in patches.iter().map(Patch::difference) {
+            // Where lines are only missing there is nothing to keep.
+            if difference.bad.is_empty() {
+                continue;
+            }
+            let sha256 = HEXLOWER.encode(&Sha256::digest(difference.bad));
+            let name = format!("{BAD_PREFIX}{}-{sha256}", difference.first_seq);
+            self.keep(&name, difference.bad)?;
         }
         let mut touched = Vec::new();
         for file in self.files_of_lines()? {
@@ -154,13 +160,78 @@ impl FsStorage {
         self.reopen_log()
     }
 
+    /// Cuts off what stands behind the entries that count. It is kept; the next start of the log writes about
+    /// it. Returns the name under which it is kept in the folder of evidence.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written. It can be done again.
+    pub fn set_aside(&self, behind: &Behind) -> io::Result<String> {
+        let mut hash = Sha256::new();
+        self.pass_on(&behind.bytes, &mut |piece| {
+            hash.update(piece);
+            Ok(())
+        })?;
+        let sha256 = HEXLOWER.encode(&hash.finalize());
+        let name = format!("{UNSIGNED_PREFIX}{}-{sha256}", behind.seq);
+        self.keep_from(&name, |out| {
+            self.pass_on(&behind.bytes, &mut |piece| out.write_all(piece))
+        })?;
+        let cut = behind.bytes.start;
+        for file in self.files_of_lines()?.iter().rev() {
+            let end = file.start + file.len;
+            if file.seqs.end == u64::MAX {
+                let active = OpenOptions::new().write(true).open(&file.path)?;
+                active.set_len(cut.saturating_sub(file.start).min(file.len))?;
+                active.sync_all()?;
+            } else if file.start >= cut && file.len > 0 {
+                // Nobody seals what is not signed: this one was put there.
+                std::fs::remove_file(&file.path)?;
+                sync_dir(parent_of(&file.path))?;
+            } else if end > cut {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+        self.reopen_log()?;
+        Ok(name)
+    }
+
+    /// Reads a part of the lines, piece by piece.
+    fn pass_on(
+        &self,
+        range: &Range<u64>,
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut at = range.start;
+        while at < range.end {
+            let room = usize::try_from(range.end - at).unwrap_or(COPY_BYTES);
+            let room = room.min(COPY_BYTES);
+            match self.read_at(Part::Log, at, &mut buffer[..room])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => {
+                    each(&buffer[..read])?;
+                    at += read as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a head the signing floor and the published one. The lines must lead to it.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn set_heads(&self, head: &SignedHead) -> io::Result<()> {
-        self.replace(Small::Floor, head.note.as_bytes())?;
+        self.set_floor(head)?;
         self.replace(Small::Checkpoint, head.note.as_bytes())
+    }
+
+    /// Makes a head the signing floor. The lines must lead to it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_floor(&self, head: &SignedHead) -> io::Result<()> {
+        self.replace(Small::Floor, head.note.as_bytes())
     }
 }
 

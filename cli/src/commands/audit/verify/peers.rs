@@ -22,7 +22,9 @@ pub(super) struct Peers {
 /// What one peer holds in one role.
 #[derive(Debug)]
 pub(super) struct Holding {
+    /// Its name and its id.
     pub(super) node: String,
+    pub(super) name: String,
     pub(super) role: &'static str,
     pub(super) held: Held,
 }
@@ -50,6 +52,7 @@ pub(super) fn ask(files: &Files, context: &Context) -> Result<Peers, Failure> {
             let Some(head) = head else { continue };
             peers.holdings.push(Holding {
                 node: name_of(peer),
+                name: render::cell(&peer.node_name),
                 role,
                 held: judge(files, &head.checkpoint),
             });

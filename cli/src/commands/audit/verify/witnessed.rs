@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::files::{Files, Kept};
 use super::super::since;
-use crate::error::Failure;
+use super::said;
 
 /// A head follows an entry within a second; a slow disk may need longer.
 const UNSIGNED_MICROS_MAX: u64 = 60 * 1_000_000;
@@ -29,8 +29,16 @@ pub(super) enum Witnessed {
         /// Since when there are some: microseconds since 1970, where that is known.
         since: Option<u64>,
     },
-    /// What was kept is no cosigned head; why.
-    Damaged(String),
+    /// What was kept tells nothing of who has cosigned; why. The cosigned head, if there is one of this log.
+    Damaged {
+        head: Option<Checkpoint>,
+        why: String,
+    },
+    /// A file that tells it cannot be read; why. The cosigned head, if that can be.
+    Unread {
+        head: Option<Checkpoint>,
+        why: String,
+    },
     /// A head, and who has cosigned it.
     By {
         head: Checkpoint,
@@ -49,20 +57,41 @@ pub(super) struct Lack {
 }
 
 impl Witnessed {
-    pub(super) fn load(files: &Files) -> Result<Self, Failure> {
-        let policy = files.kept_policy()?;
+    pub(super) fn load(files: &Files) -> Self {
+        let head = match files.cosigned() {
+            Ok(head) => head,
+            Err(why) => {
+                let why = said(&why);
+                return Self::Unread { head: None, why };
+            }
+        };
+        let policy = match (files.kept_policy(), &head) {
+            (Ok(policy), _) => policy,
+            // The entries are compared with the head all the same.
+            (Err(why), Kept::Head(head)) => {
+                let (head, why) = (Some(head.checkpoint.clone()), said(&why));
+                return Self::Unread { head, why };
+            }
+            (Err(why), Kept::Nothing | Kept::Bad(_)) => {
+                let why = said(&why);
+                return Self::Unread { head: None, why };
+            }
+        };
         let of = policy.as_ref().map_or(0, |policy| policy.witnesses().len());
-        let head = match (files.cosigned()?, &policy) {
-            (Kept::Bad(why), _) => return Ok(Self::Damaged(why)),
+        let head = match (head, &policy) {
+            (Kept::Bad(why), _) => return Self::Damaged { head: None, why },
             (Kept::Nothing, _) if of > 0 && files.network_on => {
                 let since = files.witnessed_since();
-                return Ok(Self::Never { of, since });
+                return Self::Never { of, since };
             }
-            (Kept::Nothing, _) if of > 0 => return Ok(Self::NetworkOff),
-            (Kept::Nothing, _) => return Ok(Self::NoPeers),
-            (Kept::Head(_), None) => {
+            (Kept::Nothing, _) if of > 0 => return Self::NetworkOff,
+            (Kept::Nothing, _) => return Self::NoPeers,
+            (Kept::Head(head), None) => {
                 let why = "there is a cosigned head, and audit.d/policy is missing";
-                return Ok(Self::Damaged(why.to_owned()));
+                return Self::Damaged {
+                    head: Some(head.checkpoint),
+                    why: why.to_owned(),
+                };
             }
             (Kept::Head(head), Some(_)) => head,
         };
@@ -71,22 +100,38 @@ impl Witnessed {
             .parse::<Note>()
             .map_err(Unjudged::Note)
             .and_then(|note| evaluate(policy.as_ref(), &note));
-        Ok(match evaluated {
+        match evaluated {
             Ok(found) => Self::By {
                 head: head.checkpoint,
                 found,
                 of,
                 network_on: files.network_on,
             },
-            Err(why) => Self::Damaged(why.to_string()),
-        })
+            Err(why) => Self::Damaged {
+                head: Some(head.checkpoint),
+                why: why.to_string(),
+            },
+        }
+    }
+
+    /// Why it is not known who has cosigned, when a file cannot be read.
+    pub(super) fn unread(&self) -> Option<String> {
+        match self {
+            Self::Unread { why, .. } => Some(format!("who has cosigned this log: {why}")),
+            Self::NoPeers
+            | Self::NetworkOff
+            | Self::Never { .. }
+            | Self::Damaged { .. }
+            | Self::By { .. } => None,
+        }
     }
 
     /// The head that is compared with the entries.
     pub(super) fn head(&self) -> Option<&Checkpoint> {
         match self {
             Self::By { head, .. } => Some(head),
-            Self::NoPeers | Self::NetworkOff | Self::Never { .. } | Self::Damaged(_) => None,
+            Self::Unread { head, .. } | Self::Damaged { head, .. } => head.as_ref(),
+            Self::NoPeers | Self::NetworkOff | Self::Never { .. } => None,
         }
     }
 
@@ -112,7 +157,7 @@ impl Witnessed {
             });
         }
         match self {
-            Self::NoPeers | Self::NetworkOff => {}
+            Self::NoPeers | Self::NetworkOff | Self::Unread { .. } => {}
             Self::Never { of, since } => {
                 // Who has just joined is given the time that a first head takes.
                 let just = since.is_some_and(|at| now.saturating_sub(at) <= FIRST_MICROS_MAX);
@@ -125,7 +170,7 @@ impl Witnessed {
                     });
                 }
             }
-            Self::Damaged(why) => lacks.push(Lack {
+            Self::Damaged { why, .. } => lacks.push(Lack {
                 word: "below_quorum",
                 text: format!("BELOW QUORUM: who has cosigned this log is not known: {why}"),
             }),
@@ -162,7 +207,7 @@ impl Witnessed {
             Self::NoPeers => "not witnessed: no peers".to_owned(),
             Self::NetworkOff => "not witnessed: the network of this node is off".to_owned(),
             Self::Never { of, .. } => format!("not witnessed yet, by any of {of}"),
-            Self::Damaged(_) => "not known to be witnessed".to_owned(),
+            Self::Damaged { .. } | Self::Unread { .. } => "not known to be witnessed".to_owned(),
             Self::By {
                 head, found, of, ..
             } => {
@@ -183,7 +228,9 @@ impl Witnessed {
             Self::NoPeers => json!({ "state": "no_peers" }),
             Self::NetworkOff => json!({ "state": "network_off" }),
             Self::Never { of, .. } => json!({ "state": "never", "witnesses": of }),
-            Self::Damaged(why) => json!({ "state": "unknown", "reason": why }),
+            Self::Damaged { why, .. } | Self::Unread { why, .. } => {
+                json!({ "state": "unknown", "reason": why })
+            }
             Self::By {
                 head, found, of, ..
             } => json!({

@@ -1,0 +1,149 @@
+//! What the fields of a body and the parameters of a query must be, so that an error names the one that is
+//! wrong and says what is wanted there.
+
+use axum::extract::Query;
+use axum::http::Uri;
+use openfang_schema::{ErrorCode, JoinRequest, MessageRequest, SpawnRequest};
+use serde_json::Value;
+
+use crate::error::ApiError;
+
+/// A field of a body. All of them are texts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) required: bool,
+}
+
+/// A body whose fields are known by name.
+pub(crate) trait Fields {
+    const FIELDS: &'static [Field];
+}
+
+const fn needed(name: &'static str) -> Field {
+    Field {
+        name,
+        required: true,
+    }
+}
+
+const fn optional(name: &'static str) -> Field {
+    Field {
+        name,
+        required: false,
+    }
+}
+
+impl Fields for MessageRequest {
+    const FIELDS: &'static [Field] = &[
+        needed("message"),
+        optional("sender_id"),
+        optional("sender_name"),
+        optional("idempotency_key"),
+    ];
+}
+
+impl Fields for SpawnRequest {
+    const FIELDS: &'static [Field] = &[needed("manifest_toml")];
+}
+
+impl Fields for JoinRequest {
+    const FIELDS: &'static [Field] = &[optional("ticket"), optional("addr"), optional("secret")];
+}
+
+/// Says which field of a body is wrong; `None` when none is. What stands in it is not repeated: it may be a
+/// secret.
+pub(super) fn wrong_field(body: &[u8], fields: &[Field]) -> Option<ApiError> {
+    let refuse = |what: String| ApiError::new(ErrorCode::InvalidBody, what);
+    let value = serde_json::from_slice::<Value>(body).ok()?;
+    let Some(object) = value.as_object() else {
+        let what = format!("The body must be an object, not {}.", kind_of(&value));
+        return Some(refuse(what));
+    };
+    let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
+    if let Some(name) = object.keys().find(|name| !names.contains(&name.as_str())) {
+        let name: String = name.chars().take(64).collect();
+        let unknown = refuse(format!(
+            "The body has a field {name:?}, which is not known."
+        ));
+        let hint = format!("Its fields are {}.", names.join(", "));
+        return Some(unknown.looked_for(name).hint(hint));
+    }
+    for Field { name, required } in fields {
+        match object.get(*name) {
+            None | Some(Value::Null) if *required => {
+                let what = format!("The field {name:?} is missing; it must be a text.");
+                return Some(refuse(what).looked_for(name));
+            }
+            None | Some(Value::Null | Value::String(_)) => {}
+            Some(other) => {
+                let what = format!("The field {name:?} must be a text, not {}.", kind_of(other));
+                return Some(refuse(what).looked_for(name));
+            }
+        }
+    }
+    None
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A parameter of a query.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) required: bool,
+    /// What it must be, behind "must be".
+    pub(crate) wanted: &'static str,
+    pub(crate) is_good: fn(&str) -> bool,
+}
+
+/// A query whose parameters are known by name.
+pub(crate) trait Parameters {
+    const PARAMETERS: &'static [Parameter];
+}
+
+/// Says which parameter is wrong; `None` when none is.
+pub(super) fn wrong_parameter(uri: &Uri, parameters: &[Parameter]) -> Option<ApiError> {
+    let refuse = |name: &str, what: String| {
+        ApiError::new(ErrorCode::InvalidParameter, what).looked_for(name)
+    };
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).ok()?;
+    for Parameter {
+        name,
+        required,
+        wanted,
+        is_good,
+    } in parameters
+    {
+        let mut values = pairs.iter().filter(|(found, _)| found == name);
+        match (values.next(), values.next()) {
+            (None, _) if *required => {
+                let what = format!("The parameter {name} is missing; it must be {wanted}.");
+                return Some(refuse(name, what));
+            }
+            (_, Some(_)) => {
+                return Some(refuse(name, format!("The parameter {name} stands twice.")));
+            }
+            (Some((_, value)), None) if !is_good(value) => {
+                let what = format!("The parameter {name} must be {wanted}.");
+                return Some(refuse(name, what));
+            }
+            (Some(_) | None, None) => {}
+        }
+    }
+    None
+}
+
+/// Whether a text is a whole number.
+pub(crate) fn is_whole(text: &str) -> bool {
+    text.parse::<u64>().is_ok()
+}

@@ -1,0 +1,175 @@
+//! What helps when a log is not what was signed: by what was done to it, and who has a copy.
+
+use openfang_audit::verify::{DamageKind, Report, Verdict};
+use openfang_audit::{Checkpoint, HeadError, SignedHead};
+
+use super::super::files::Files;
+use crate::render;
+
+/// A peer that holds a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Copy {
+    /// What it is called.
+    pub(super) name: String,
+    /// How many entries it holds.
+    pub(super) size: u64,
+}
+
+/// Says what to do about a log that is not what was signed.
+pub(super) fn of_damage(files: &Files, report: &Report, copies: &[Copy]) -> String {
+    let (kind, lost) = match report.verdict {
+        Verdict::Tampered {
+            first_bad_seq,
+            kind,
+        } => (kind, first_bad_seq.is_none() && kind == DamageKind::Missing),
+        // It is what was signed, and not what others hold.
+        Verdict::Empty | Verdict::Intact { .. } => return of_rollback(files, copies),
+    };
+    if lost && files.network_on {
+        return "    mend: openfang start, which asks the peers for the log before anything is signed"
+            .to_owned();
+    }
+    if lost {
+        return "    mend: put the log back from a backup that verifies; openfang start begins a new one, in the next epoch".to_owned();
+    }
+    let stop = "openfang audit repair, while the node is stopped";
+    let gone = |name: &str| !files.dir.join(name).exists();
+    if kind == DamageKind::Head && files.network_on && gone("floor") && gone("checkpoint") {
+        return format!(
+            "    mend: openfang start, which asks the peers what was signed before it signs anything; or {stop}"
+        );
+    }
+    if !files.network_on {
+        return match kind {
+            DamageKind::Head => format!(
+                "    mend: {stop}: it says what helps a node that is in no mesh"
+            ),
+            DamageKind::Inserted => format!(
+                "    mend: {stop}: it cuts off what was written behind the last signed entry, and keeps it. This node is in no mesh: lines that were put between others need a backup that verifies"
+            ),
+            DamageKind::Altered
+            | DamageKind::Removed
+            | DamageKind::Truncated
+            | DamageKind::Sequence
+            | DamageKind::Missing => {
+                "    mend: put the files back from a backup that verifies: this node is in no mesh, so that nobody else has a copy".to_owned()
+            }
+        };
+    }
+    match copies.iter().max_by_key(|copy| copy.size) {
+        None => format!(
+            "    mend: {stop}: it fetches what is bad from the peers that hold a copy, or with --from NODE from that one, and cuts off what was written behind the end"
+        ),
+        Some(best) => {
+            let all: Vec<String> = copies
+                .iter()
+                .map(|copy| format!("{} has {} entries", copy.name, copy.size))
+                .collect();
+            format!(
+                "    mend: {stop}: it fetches what is bad from the peers that hold a copy ({}), or with --from {} from that one, and cuts off what was written behind the end",
+                all.join(", "),
+                best.name
+            )
+        }
+    }
+}
+
+fn of_rollback(files: &Files, copies: &[Copy]) -> String {
+    if !files.network_on {
+        return "    mend: put the newest files back, from a backup that has all of them"
+            .to_owned();
+    }
+    let from = if copies.is_empty() {
+        String::new()
+    } else {
+        let names: Vec<&str> = copies.iter().map(|copy| &*copy.name).collect();
+        format!(" ({})", names.join(", "))
+    };
+    format!(
+        "    mend: openfang restart: a node that starts asks its peers what they know of its log, and fetches what is missing from their copies{from} before it signs anything"
+    )
+}
+
+/// Says that the signing floor is missing from a log that is intact.
+pub(super) fn missing_floor(files: &Files, report: &Report) -> Option<String> {
+    let signed = matches!(report.verdict, Verdict::Intact { head: Some(_), .. });
+    let there = files.dir.join("floor").exists();
+    (signed && !there).then(|| {
+        let next = if files.network_on {
+            "openfang start asks the peers what was signed"
+        } else {
+            "openfang audit repair says what helps"
+        };
+        format!("        its signing floor is missing, as in a backup: {next}")
+    })
+}
+
+/// Says which of the signed heads beside the log is missing or damaged.
+pub(super) fn heads_text(files: &Files) -> String {
+    let says = |name: &str, what: &str| {
+        let path = files.dir.join(name);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+                return Some(format!("{what} {} is missing", path.display()));
+            }
+            Err(why) => return Some(format!("{what} {}: {why}", path.display())),
+        };
+        let note = String::from_utf8_lossy(&bytes);
+        match SignedHead::open(&note, &files.origin, &files.key) {
+            Ok(_) => None,
+            Err(HeadError::OtherOrigin) => {
+                let first = render::cell(note.lines().next().unwrap_or_default());
+                Some(format!(
+                    "{what} {} is that of another log, {first}",
+                    path.display()
+                ))
+            }
+            Err(why) => Some(format!("{what} {}: {why}", path.display())),
+        }
+    };
+    let bad: Vec<String> = [
+        says("floor", "the signing floor"),
+        says("checkpoint", "the published head"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if bad.is_empty() {
+        return "the signing floor and the published head contradict each other: one of them was put back to an older one, or signed elsewhere".to_owned();
+    }
+    bad.join("\n")
+}
+
+/// Says in what way the entries contradict a head that this log has signed.
+pub(super) fn contradiction(
+    holder: &str,
+    head: &Checkpoint,
+    fit: openfang_audit::survey::Fit,
+    report: &Report,
+) -> Option<String> {
+    use openfang_audit::survey::Fit;
+    let size = head.size;
+    let bad_from = match report.verdict {
+        Verdict::Tampered { first_bad_seq, .. } => Some(first_bad_seq.unwrap_or(0)),
+        Verdict::Empty | Verdict::Intact { .. } => None,
+    };
+    match (fit, bad_from) {
+        (Fit::Fits, _) => None,
+        (Fit::Beyond, None) => Some(format!(
+            "{holder} has {size} entries, more than there are: this log was put back to an older state, or \
+             cut, or another machine has the key of this node"
+        )),
+        (Fit::Differs, None) => Some(format!(
+            "{holder} has another root for the first {size} entries: this log was signed twice, with other \
+             entries, here or on another machine that has the key of this node"
+        )),
+        (Fit::Beyond, Some(_)) => Some(format!("{holder} has {size} entries, more than are left")),
+        (Fit::Differs, Some(seq)) if seq < size => Some(format!(
+            "{holder} has {size} entries, the bad ones among them: it says what was signed, and is no fault of its own"
+        )),
+        (Fit::Differs, Some(_)) => Some(format!(
+            "{holder} has another root for the first {size} entries"
+        )),
+    }
+}

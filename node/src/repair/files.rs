@@ -1,0 +1,341 @@
+//! The files of a log that is mended, with copies and without.
+
+use std::io;
+use std::path::PathBuf;
+
+use openfang_audit::repair::{Difference, Patch};
+use openfang_audit::storage::{FsReader, FsStorage};
+use openfang_audit::tile::Progress;
+use openfang_audit::tree::EMPTY_ROOT;
+use openfang_audit::verify::{Damage, Verdict, VerifyError, verify_files};
+use openfang_audit::{Checkpoint, Origin, SignedHead, repair};
+use openfang_id::VerifyingKey;
+
+use super::{Accepted, Cut, RepairError, Repaired, Replaced};
+use crate::audit_epoch::Shelf;
+use crate::mirror::{PeerTiles, PeerTilesError};
+use crate::run::Prepared;
+
+/// The files of the log.
+pub(super) struct Files {
+    log_path: PathBuf,
+    dir: PathBuf,
+    key: (VerifyingKey, openfang_id::SigningKey),
+    origin: Origin,
+}
+
+/// What was done without a copy.
+pub(super) struct Local {
+    /// Whether the signing floor was raised to the published head.
+    pub(super) floor: bool,
+    /// Whether a damaged published head was made again.
+    pub(super) published: bool,
+    pub(super) cut: Option<Cut>,
+    accepted: Option<Accepted>,
+    /// Whether the log now is what was signed, and has its signing floor.
+    pub(super) is_whole: bool,
+}
+
+impl Local {
+    pub(super) fn repaired(self) -> Repaired {
+        Repaired {
+            floor: self.floor,
+            published: self.published,
+            cut: self.cut,
+            accepted: self.accepted,
+            ..Repaired::default()
+        }
+    }
+}
+
+impl Files {
+    pub(super) fn of(prepared: &Prepared, epoch: u32) -> Self {
+        let keys = prepared.keys();
+        Self {
+            log_path: prepared.config().audit.log_path.clone(),
+            dir: prepared.config().home.audit_dir(),
+            key: (keys.log.verifying_key(), keys.log.clone()),
+            origin: Origin::of(&prepared.node_id(), epoch),
+        }
+    }
+
+    fn open(&self) -> Result<FsStorage, RepairError> {
+        let holder = format!("pid {} audit repair", std::process::id());
+        Ok(FsStorage::open(&self.log_path, &self.dir, &holder)?)
+    }
+
+    fn io(&self) -> impl Fn(io::Error) -> RepairError + use<> {
+        let path = self.log_path.clone();
+        move |source| RepairError::Io {
+            path: path.clone(),
+            source,
+        }
+    }
+
+    /// Does what needs no copy: takes what has no signed heads as it stands, if that is wanted, and cuts off
+    /// what is no part of the log. A node that is in no mesh can do no more.
+    pub(super) fn mend_alone(&self, accept: bool, in_mesh: bool) -> Result<Local, RepairError> {
+        let storage = self.open()?;
+        let mut local = Local {
+            floor: self.raise_floor(&storage)?,
+            published: self.publish_again(&storage)?,
+            cut: self.cut(&storage)?,
+            accepted: None,
+            is_whole: false,
+        };
+        let has_floor = self.signed_head("floor")?.is_some();
+        if accept && !has_floor {
+            local.accepted = Some(self.accept(&storage)?);
+            local.cut = self.cut(&storage)?;
+        }
+        let verdict = self.verdict()?;
+        let is_good = matches!(verdict, Verdict::Intact { .. } | Verdict::Empty);
+        local.is_whole = is_good && (has_floor || local.accepted.is_some());
+        if in_mesh || local.is_whole || verdict == Verdict::Empty {
+            local.is_whole |= verdict == Verdict::Empty;
+            return Ok(local);
+        }
+        let what = match verdict {
+            Verdict::Tampered {
+                first_bad_seq,
+                kind,
+            } => Damage {
+                first_bad_seq,
+                kind,
+            }
+            .to_string(),
+            Verdict::Intact { .. } | Verdict::Empty => "its signing floor is gone".to_owned(),
+        };
+        if accept && has_floor {
+            return Err(RepairError::NotNeeded { what });
+        }
+        Err(RepairError::Alone {
+            what,
+            heads_gone: !has_floor && self.can_accept()?,
+        })
+    }
+
+    /// Raises a floor that was put back to an older one to the published head, when the entries lead there:
+    /// a higher floor lets nothing be signed that a lower one would not.
+    fn raise_floor(&self, storage: &FsStorage) -> Result<bool, RepairError> {
+        let (Some(floor), Some(published)) =
+            (self.signed_head("floor")?, self.signed_head("checkpoint")?)
+        else {
+            return Ok(false);
+        };
+        let higher = published.checkpoint.size > floor.checkpoint.size;
+        if !higher || self.leads_to(storage, &published.checkpoint)?.is_none() {
+            return Ok(false);
+        }
+        storage.set_floor(&published).map_err(self.io())?;
+        Ok(true)
+    }
+
+    /// Makes a published head that is damaged again: the signing floor is never below it.
+    fn publish_again(&self, storage: &FsStorage) -> Result<bool, RepairError> {
+        let there = self.dir.join("checkpoint").exists();
+        let (Some(floor), None) = (self.signed_head("floor")?, self.signed_head("checkpoint")?)
+        else {
+            return Ok(false);
+        };
+        if there {
+            self.put_head_aside("checkpoint")?;
+            storage.set_heads(&floor).map_err(self.io())?;
+        }
+        Ok(there)
+    }
+
+    /// Counts the entries, when they lead to a head.
+    fn leads_to(&self, storage: &FsStorage, head: &Checkpoint) -> Result<Option<u64>, RepairError> {
+        repair::standing(storage, Some(head)).map_err(self.io())
+    }
+
+    fn verdict(&self) -> Result<Verdict, RepairError> {
+        let report = verify_files(&self.log_path, &self.dir, &self.key.0, &self.origin);
+        let VerifyError::Unreadable { path, source } = match report {
+            Ok(report) => return Ok(report.verdict),
+            Err(why) => why,
+        };
+        Err(RepairError::Io { path, source })
+    }
+
+    /// Cuts off what is no part of the log.
+    fn cut(&self, storage: &FsStorage) -> Result<Option<Cut>, RepairError> {
+        let found = repair::behind(storage, &self.origin, &self.key.0).map_err(self.io())?;
+        let Some(behind) = found else {
+            return Ok(None);
+        };
+        let name = storage.set_aside(&behind).map_err(self.io())?;
+        Ok(Some(Cut {
+            seq: behind.seq,
+            bytes: behind.bytes.end - behind.bytes.start,
+            why: behind.why,
+            kept: self.dir.join("evidence").join(name),
+        }))
+    }
+
+    /// Tells whether the entries can be taken as they stand: nothing signed speaks against them, and each of
+    /// them is an entry.
+    fn can_accept(&self) -> Result<bool, RepairError> {
+        let reader = FsReader::open(&self.log_path, &self.dir)
+            .map_err(|(path, source)| RepairError::Io { path, source })?;
+        let published = self.signed_head("checkpoint")?;
+        let known = published.as_ref().map(|head| &head.checkpoint);
+        let standing = repair::standing(&reader, known).map_err(self.io())?;
+        Ok(standing.is_some())
+    }
+
+    /// Makes a signing floor for entries that have none: the published head, or that of the empty log.
+    fn accept(&self, storage: &FsStorage) -> Result<Accepted, RepairError> {
+        let published = self.signed_head("checkpoint")?;
+        let known = published.as_ref().map(|head| &head.checkpoint);
+        let entries = repair::standing(storage, known).map_err(self.io())?;
+        let Some(entries) = entries else {
+            return Err(RepairError::Alone {
+                what: "its entries are damaged, and not taken as they stand".to_owned(),
+                heads_gone: false,
+            });
+        };
+        for name in ["floor", "checkpoint"] {
+            if self.signed_head(name)?.is_none() {
+                self.put_head_aside(name)?;
+            }
+        }
+        let (floor, accepted) = match published {
+            Some(head) => {
+                let size = head.checkpoint.size;
+                (head, Accepted::Published { size })
+            }
+            None => {
+                let nothing = Checkpoint {
+                    origin: self.origin.clone(),
+                    size: 0,
+                    root: EMPTY_ROOT,
+                };
+                let head = SignedHead::sign(nothing, &self.key.1);
+                (head, Accepted::Unsigned { entries })
+            }
+        };
+        storage.set_floor(&floor).map_err(self.io())?;
+        Ok(accepted)
+    }
+
+    pub(super) fn mend(
+        &self,
+        tiles: &PeerTiles,
+        head: Checkpoint,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Repaired, RepairError> {
+        let storage = self.open()?;
+        let reader = FsReader::open(&self.log_path, &self.dir)
+            .map_err(|(path, source)| RepairError::Io { path, source })?;
+        let mut repaired = Repaired {
+            head: Some(head.clone()),
+            ..Repaired::default()
+        };
+        let patches = match repair::repair(&reader, tiles, &head, &mut progress) {
+            Ok(patches) => patches,
+            Err(repair::RepairError::TooMuch { .. }) => {
+                drop(storage);
+                repaired.put_aside = Some(self.put_aside()?);
+                return Ok(repaired);
+            }
+            Err(why) => return Err(self.failed(why)),
+        };
+        storage.mend(&patches).map_err(self.io())?;
+        repaired.patches = patches.iter().map(replaced).collect();
+        if !self.is_above_all_signed(&head)? {
+            if self.signed_head("floor")?.is_none() {
+                self.put_head_aside("floor")?;
+            }
+        } else if self.needs_floor(&head)? {
+            let signed = SignedHead::sign(head, &self.key.1);
+            storage.set_heads(&signed).map_err(self.io())?;
+            repaired.floor = true;
+        }
+        repaired.cut = self.cut(&storage)?;
+        Ok(repaired)
+    }
+
+    fn failed(&self, why: repair::RepairError<PeerTilesError>) -> RepairError {
+        match why {
+            repair::RepairError::Io(source) => RepairError::Io {
+                path: self.log_path.clone(),
+                source,
+            },
+            repair::RepairError::Source(why) => RepairError::Copies(why),
+            repair::RepairError::NotALine { seq } => RepairError::NotALine { seq },
+            repair::RepairError::TooMuch { .. } => RepairError::Cut,
+        }
+    }
+
+    /// Reads one of the heads; `None` when it is not there, or none of this log.
+    fn signed_head(&self, name: &str) -> Result<Option<SignedHead>, RepairError> {
+        let path = self.dir.join(name);
+        let note = match std::fs::read(&path) {
+            Ok(note) => String::from_utf8_lossy(&note).into_owned(),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(RepairError::Io { path, source }),
+        };
+        Ok(SignedHead::open(&note, &self.origin, &self.key.0).ok())
+    }
+
+    /// Tells whether no head is left here that is larger than that of the copies: a floor below it would
+    /// let the log sign a second history.
+    fn is_above_all_signed(&self, head: &Checkpoint) -> Result<bool, RepairError> {
+        for name in ["floor", "checkpoint", "cosigned"] {
+            let signed = self.signed_head(name)?;
+            if signed.is_some_and(|signed| signed.checkpoint.size > head.size) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts a head that cannot be read aside. Without a floor, the next start asks the peers.
+    fn put_head_aside(&self, name: &str) -> Result<(), RepairError> {
+        let path = self.dir.join(name);
+        match std::fs::rename(&path, self.dir.join(format!("{name}.damaged"))) {
+            Ok(()) => Ok(()),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(RepairError::Io { path, source }),
+        }
+    }
+
+    /// Tells whether the floor is missing, unreadable, or below what the copies have: what was signed since
+    /// the last copy stays the floor.
+    fn needs_floor(&self, head: &Checkpoint) -> Result<bool, RepairError> {
+        let floor = self.signed_head("floor")?;
+        Ok(floor.is_none_or(|floor| floor.checkpoint.size < head.size))
+    }
+
+    /// Puts the whole log aside: the next start of the node fetches it.
+    fn put_aside(&self) -> Result<PathBuf, RepairError> {
+        let shelf = Shelf::at(&self.dir, &self.log_path);
+        let name = shelf.free_name("damaged");
+        let kept = name.and_then(|name| shelf.put(&name));
+        kept.map_err(|source| RepairError::Io {
+            path: self.dir.join("damaged"),
+            source,
+        })
+    }
+}
+
+fn replaced(patch: &Patch) -> Replaced {
+    let Difference {
+        first_seq,
+        end_seq,
+        entries,
+        bytes,
+        bad,
+    } = patch.difference();
+    Replaced {
+        first_seq,
+        end_seq,
+        entries,
+        bad_bytes: bytes,
+        kept_bytes: bad.len() as u64,
+        fetched_seq: patch.first_seq,
+        fetched: patch.entries,
+    }
+}
