@@ -52,6 +52,8 @@ const GATHER_SKIP_MAX: u32 = 64;
 /// What the handles tell the writer.
 pub(super) enum Command {
     Append(Entry),
+    /// Dropped when no head is signed any more.
+    Hold(SyncSender<()>),
     Release,
     TakeBack(Box<Lost>),
     Close,
@@ -137,6 +139,7 @@ struct Gather {
 
 /// What a handle asks for that is no entry.
 enum Job {
+    Hold(SyncSender<()>),
     Release,
     TakeBack(Box<Lost>),
 }
@@ -250,6 +253,7 @@ impl Writer {
     fn accept(&mut self, command: Command) -> bool {
         match command {
             Command::Append(entry) => self.waiting.push_back(entry),
+            Command::Hold(done) => self.jobs.push_back(Job::Hold(done)),
             Command::Release => self.jobs.push_back(Job::Release),
             Command::TakeBack(lost) => self.jobs.push_back(Job::TakeBack(lost)),
             Command::Close => return false,
@@ -261,9 +265,21 @@ impl Writer {
     fn work(&mut self) {
         while let Some(job) = self.jobs.pop_front() {
             match job {
+                Job::Hold(done) => {
+                    self.hold();
+                    drop(done);
+                }
                 Job::Release => self.release(),
                 Job::TakeBack(lost) => self.answer_take_back(*lost),
             }
+        }
+    }
+
+    /// Signs and shows no head from now on, not the last one either.
+    fn hold(&mut self) {
+        self.shared.held.store(true, Ordering::Release);
+        if let Some(shown) = lock(&self.shared.head).take() {
+            self.unshown = Some(shown);
         }
     }
 
