@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use openfang_audit::inquiry::{Doubt, Inquiry, Signing};
 use openfang_audit::proof::subtree_root;
 use openfang_audit::tree::EMPTY_ROOT;
@@ -66,7 +67,7 @@ impl Default for Pace {
             lonely: Duration::from_secs(30),
             try_every: Duration::from_secs(2),
             patience: Duration::from_secs(10),
-            introduction: Duration::from_millis(500),
+            introduction: Duration::from_millis(50),
             answer: DEADLINE,
         }
     }
@@ -89,6 +90,8 @@ pub(crate) struct OwnLog {
     pub(crate) strict: bool,
     /// Whether there should be peers.
     pub(crate) expects_peers: bool,
+    /// Whether it is released already: the mesh sleeps, and nothing is missing.
+    pub(crate) released: bool,
     /// The own witness.
     pub(crate) witness: Option<Window>,
     pub(crate) pace: Pace,
@@ -133,6 +136,8 @@ struct Cause {
     doubt: Doubt,
     /// Heads that are known already.
     heads: Vec<String>,
+    /// Whether there must be peers: one was just joined.
+    joined: bool,
     /// How long it takes at least.
     least: Duration,
 }
@@ -157,6 +162,11 @@ enum Comparison {
     Unknown,
 }
 
+/// Tells whether a log that was found like this is signed at once where nobody can be asked.
+pub(crate) fn is_certain(found: Found, strict: bool) -> bool {
+    Cause::of(found, strict).doubt == Doubt::None
+}
+
 impl Cause {
     fn of(found: Found, strict: bool) -> Self {
         let doubt = match found {
@@ -169,6 +179,7 @@ impl Cause {
             found,
             doubt,
             heads: Vec::new(),
+            joined: false,
             least: Duration::ZERO,
         }
     }
@@ -178,7 +189,10 @@ impl OwnLog {
     /// Asks until the log may be signed, and again whenever it is in doubt; returns why it may not go on
     /// as it is, if so.
     pub(crate) async fn keep(self, stop: CancellationToken) -> Option<Anew> {
-        let mut cause = Cause::of(self.found, self.strict);
+        let mut cause = match self.released {
+            true => self.next_cause(0, &stop).await?,
+            false => Cause::of(self.found, self.strict),
+        };
         loop {
             match self.settle(&cause, &stop).await {
                 Ended::Free(seen) => cause = self.next_cause(seen, &stop).await?,
@@ -256,6 +270,7 @@ impl OwnLog {
             match self.doubts.news(seen) {
                 News::Doubt => {
                     return Some(Cause {
+                        joined: true,
                         least: self.pace.introduction,
                         ..Cause::of(Found::Whole, self.strict)
                     });
@@ -331,20 +346,19 @@ impl OwnLog {
     }
 
     /// Returns the heads of the log that the witness of this node has cosigned.
-    async fn own_notes(&self) -> Vec<String> {
-        let Some(window) = &self.witness else {
-            return Vec::new();
-        };
-        let question = Question {
-            verb: Verb::Get,
-            path: HEADS_OF_ASKER.to_owned(),
-            body: Vec::new(),
-        };
-        let answer = tokio::time::timeout(DEADLINE, window.ask(self.me.0, question)).await;
-        let answer = answer.ok().flatten().filter(|answer| answer.status == 200);
-        answer
-            .and_then(|answer| notes_of(&answer.body))
-            .unwrap_or_default()
+    fn own_notes(&self) -> impl Future<Output = Vec<String>> + Send + use<> {
+        let (window, me) = (self.witness.clone(), self.me.0);
+        async move {
+            let question = Question {
+                verb: Verb::Get,
+                path: HEADS_OF_ASKER.to_owned(),
+                body: Vec::new(),
+            };
+            let answer = tokio::time::timeout(DEADLINE, window?.ask(me, question)).await;
+            let answer = answer.ok()?.filter(|answer| answer.status == 200)?;
+            notes_of(&answer.body)
+        }
+        .map(Option::unwrap_or_default)
     }
 }
 

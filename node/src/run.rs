@@ -146,6 +146,8 @@ struct Parts {
     settling: JoinSet<Option<Anew>>,
     /// What was found of the audit log.
     found: Option<Found>,
+    /// Whether it is signed before anybody was asked.
+    released: bool,
     /// How it stands with the mirrors of the audit log.
     mirroring: Option<watch::Receiver<Mirroring>>,
     /// Where the API listens.

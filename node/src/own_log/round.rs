@@ -36,6 +36,8 @@ pub(super) struct Round<'a> {
     /// It does not end well before this.
     least: Instant,
     asked: JoinSet<Told>,
+    /// Whether the own witness has said what it knows.
+    has_told_itself: bool,
     /// When what was lost is looked for next.
     try_at: Option<Instant>,
     /// Who is known, and since when there was nobody new.
@@ -46,6 +48,8 @@ pub(super) struct Round<'a> {
     tries: usize,
     /// Whether all known heads were compared with the log.
     compared: bool,
+    /// Whether a peer was just joined.
+    joined: bool,
     /// Whether it was said that this waits for nodes that are not there.
     told_waiting: bool,
 }
@@ -59,11 +63,22 @@ impl<'a> Round<'a> {
     pub(super) async fn begin(own: &'a OwnLog, cause: &Cause, seen: u64) -> Self {
         let mut inquiry = own.inquiry(cause.doubt);
         // A log without a past has no witnesses: they are those of the one before.
-        if cause.found != Found::New {
+        let mut asked = JoinSet::new();
+        let has_past = cause.found != Found::New;
+        if has_past {
+            let (me, notes) = (own.me.0, own.own_notes());
+            asked.spawn(async move {
+                let cosigned = notes.await;
+                let notes = Notes {
+                    cosigned,
+                    ..Notes::default()
+                };
+                let notes = Some(notes);
+                Told { node: me, notes }
+            });
             let written = own.written().await;
-            let notes = [written.notes, own.own_notes().await].concat();
-            for note in notes.iter().chain(&cause.heads) {
-                inquiry.learn(own.me.0, [note.as_str()].into_iter());
+            for note in written.notes.iter().chain(&cause.heads) {
+                inquiry.learn(me, [note.as_str()].into_iter());
             }
             inquiry.set_sworn(written.sworn);
         }
@@ -78,12 +93,14 @@ impl<'a> Round<'a> {
             inquiry,
             began: now,
             least: now + cause.least,
-            asked: JoinSet::new(),
+            asked,
+            has_told_itself: !has_past,
             try_at: None,
             met: (BTreeSet::new(), now),
             left: Vec::new(),
             tries: 0,
             compared: false,
+            joined: cause.joined,
             told_waiting: false,
         }
     }
@@ -131,7 +148,7 @@ impl<'a> Round<'a> {
                 .iter()
                 .map(|node| (node.id, node.liveness.is_reachable()))
                 .collect(),
-            more: self.own.expects_peers,
+            more: self.own.expects_peers || self.joined,
         };
         self.left = left.iter().map(|node| node.id).collect();
         self.inquiry.set_known(&known);
@@ -167,6 +184,7 @@ impl<'a> Round<'a> {
     }
 
     fn on_told(&mut self, told: Told) {
+        self.has_told_itself |= told.node == self.own.me.0;
         match told.notes {
             Some(notes) => {
                 let copied = notes.copied.iter().map(String::as_str);
@@ -235,12 +253,13 @@ impl<'a> Round<'a> {
                 }
             }
         }
-        let is_done = self.inquiry.is_done(self.began.elapsed());
+        let is_done = self.has_told_itself && self.inquiry.is_done(self.began.elapsed());
         self.say_who_is_waited_for(is_done);
         if self.found == Found::Gone && !is_known {
             let nobody_has_it = self.is_alone() || (is_done && self.left.is_empty());
             let anew = Verdict::Anew(Anew::Next { last: None });
-            return (self.has_met_all() && nobody_has_it).then_some(anew);
+            let is_over = self.has_met_all() && self.has_told_itself;
+            return (is_over && nobody_has_it).then_some(anew);
         }
         (is_done && Instant::now() >= self.least).then_some(Verdict::Sign)
     }

@@ -338,6 +338,7 @@ impl Node {
             log_path: home.audit_log(),
             found,
             strict,
+            released: false,
             expects_peers: !peers.is_empty(),
             witness: None,
             pace: FAST,

@@ -65,6 +65,7 @@ pub(super) fn start_settling(
         log_path: config.audit.log_path.clone(),
         found,
         strict: config.audit.require_peer_floor,
+        released: parts.released,
         expects_peers: !config.network.bootstrap.is_empty(),
         witness,
         pace: own_log::Pace::default(),
@@ -264,6 +265,19 @@ fn may_be_known(prepared: &Prepared) -> io::Result<bool> {
     Ok(network.secret.is_some() || audit_epoch::is_wiped(home)?)
 }
 
+/// Forgets a doubt when the operator says that there is no mesh. What stands in the place of a log that was
+/// gone makes room for the next one: nobody is to see two logs of one name.
+fn never_mind(config: &Config, mark: Option<Mark>) -> Result<Option<Mark>, RunError> {
+    let epoch = |why| RunError::Epoch { why };
+    if mark == Some(Mark::Gone) {
+        let now = audit_epoch::current(&config.home).map_err(epoch)?;
+        let next = audit_epoch::next(now).map_err(epoch)?;
+        audit_epoch::turn(config, next, None).map_err(epoch)?;
+    }
+    Mark::clear(&config.home).map_err(doubt_of(&config.home))?;
+    Ok(None)
+}
+
 /// Remembers what was found before anything is done about it: the next start may find a log that looks
 /// whole.
 fn remember(home: &Home, found: Found) -> Result<(), RunError> {
@@ -283,6 +297,11 @@ pub(super) fn open_audit(prepared: &Prepared, parts: &mut Parts) -> Result<Audit
     let asks = config.network.enabled;
     let home = &config.home;
     let mark = Mark::load(home).map_err(doubt_of(home))?;
+    let mark = if asks {
+        mark
+    } else {
+        never_mind(config, mark)?
+    };
     let epoch = |why| RunError::Epoch { why };
     let is_known = mark.is_some() || may_be_known(prepared).map_err(epoch)?;
     let start = audit_epoch::of_start(config, asks && is_known).map_err(epoch)?;
@@ -314,7 +333,14 @@ pub(super) fn open_audit(prepared: &Prepared, parts: &mut Parts) -> Result<Audit
         );
     }
     let auditor = Auditor::new(log.clone());
-    parts.doubts = Some(Doubts::new(log.clone(), signing_at_first(parts.found)));
+    // A mesh that sleeps has nobody to ask: what is whole is signed, and held again before it wakes.
+    let sleeps = asks && config.network.secret.is_none();
+    parts.released = sleeps && own_log::is_certain(found, config.audit.require_peer_floor);
+    if parts.released {
+        log.release();
+    }
+    let in_doubt = parts.found.filter(|_| !parts.released);
+    parts.doubts = Some(Doubts::new(log.clone(), signing_at_first(in_doubt)));
     parts.log = Some(log);
     parts.auditor = Some(auditor.clone());
     Ok(auditor)
