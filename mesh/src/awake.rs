@@ -25,7 +25,7 @@ use crate::links::{self, Link};
 use crate::mesh::Status;
 use crate::server::{self, Service};
 use crate::transport::Keeper;
-use crate::{JoinError, Joined, StartError, swarm};
+use crate::{JoinError, Joined, Joining, StartError, swarm};
 use crate::{exchange, handler};
 
 /// Sync messages of all peers that wait for the roster; a reader that finds no room waits.
@@ -252,8 +252,8 @@ impl Awake {
         self.mark_changed();
     }
 
-    pub(crate) fn set_head(&mut self, head: SignedHead) {
-        self.tell_roster(In::SetHead(head));
+    pub(crate) fn set_head(&mut self, head: Option<SignedHead>) {
+        self.tell_roster(head.map_or(In::HideHead, In::SetHead));
     }
 
     /// The addresses this node listens on have changed.
@@ -320,7 +320,12 @@ impl Awake {
     }
 
     /// Begins a join.
-    pub(crate) fn join(&mut self, addrs: Vec<PeerAddr>, reply: JoinReply, before: Before) {
+    pub(crate) fn join(
+        &mut self,
+        addrs: Vec<PeerAddr>,
+        reply: (JoinReply, Joining),
+        before: Before,
+    ) {
         let join = Join::new(addrs.clone(), reply, before);
         if let Some(joined) = linked(&self.state.view(), &join) {
             return join.succeed(joined);

@@ -22,7 +22,7 @@ use crate::disk::Disk;
 use crate::joins::{Before, JoinReply};
 use crate::mesh::Status;
 use crate::pool::Peers;
-use crate::{Config, Host, JoinError, StartError, entropy, swarm};
+use crate::{Config, Host, JoinError, Joining, StartError, entropy, swarm};
 
 /// How long the sockets of a mesh that fell asleep may take to be closed.
 const RELEASE: Duration = Duration::from_secs(2);
@@ -36,6 +36,7 @@ pub(crate) enum Command {
     Join {
         addrs: Vec<PeerAddr>,
         secret: Option<(Epoch, SharedSecret)>,
+        joining: Joining,
         reply: JoinReply,
     },
     /// Connect to a node of the roster, for a call.
@@ -185,9 +186,7 @@ impl Driver {
                         }
                         changed = self.inputs.head.changed() => {
                             let head = self.inputs.head.borrow_and_update().clone();
-                            if let Some(head) = head {
-                                awake.set_head(head);
-                            }
+                            awake.set_head(head);
                             changed.is_ok()
                         }
                         () = awake.turn() => true,
@@ -228,9 +227,10 @@ impl Driver {
             Some(Command::Join {
                 addrs,
                 secret,
+                joining,
                 reply,
             }) => {
-                self.join(addrs, secret, reply).await;
+                self.join(addrs, secret, (reply, joining)).await;
                 true
             }
             Some(Command::Connect { node }) => {
@@ -268,7 +268,7 @@ impl Driver {
         &mut self,
         addrs: Vec<PeerAddr>,
         secret: Option<(Epoch, SharedSecret)>,
-        reply: JoinReply,
+        (reply, joining): (JoinReply, Joining),
     ) {
         let before = match (&mut self.awake, secret) {
             (None, None) => {
@@ -287,7 +287,7 @@ impl Driver {
             },
         };
         if let Some(awake) = &mut self.awake {
-            awake.join(addrs, reply, before);
+            awake.join(addrs, (reply, joining), before);
         }
     }
 
@@ -310,9 +310,7 @@ impl Driver {
         if let Some(agents) = self.inputs.agents.borrow_and_update().clone() {
             awake.set_agents(agents);
         }
-        if let Some(head) = self.inputs.head.borrow_and_update().clone() {
-            awake.set_head(head);
-        }
+        awake.set_head(self.inputs.head.borrow_and_update().clone());
         awake.publish();
         self.awake = Some(Box::new(awake));
         Ok(())

@@ -11,6 +11,25 @@ use openfang_ofp::heads::CannotProve;
 use openfang_ofp::roster;
 use tokio_util::sync::CancellationToken;
 
+/// What the node keeps from a join's beginning to its end; dropped when it has succeeded or failed.
+pub struct Joining(
+    #[expect(dead_code, reason = "what counts is when it is dropped")] Box<dyn Send + Sync>,
+);
+
+impl Joining {
+    /// Wraps what the node wants to know dropped.
+    #[must_use]
+    pub fn new(kept: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(kept))
+    }
+}
+
+impl std::fmt::Debug for Joining {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Joining")
+    }
+}
+
 /// The node's side: who runs the agents and keeps the audit log.
 pub trait Host: Send + Sync + 'static {
     /// Runs a call of another node. Called once for each [`call::CallId`] within the dedupe window,
@@ -36,6 +55,12 @@ pub trait Host: Send + Sync + 'static {
     ) -> BoxFuture<'static, exchange::Answer> {
         tracing::debug!(from = %from.fmt_short(), path = question.path, "nothing is kept here");
         Box::pin(std::future::ready(exchange::Answer::status(404)))
+    }
+
+    /// Gets ready for a join: nobody new is dialled, and a mesh that sleeps does not wake, before this is
+    /// ready. Whatever others must not see yet is to be kept from them until it is known whom one meets.
+    fn joining(&self) -> BoxFuture<'static, Joining> {
+        Box::pin(std::future::ready(Joining::new(())))
     }
 
     /// Takes note of something. Called from the driver: must not block.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::dialer::Failure;
-use crate::{AddrFailure, JoinError, Joined, Tried};
+use crate::{AddrFailure, JoinError, Joined, Joining, Tried};
 
 /// How long a join waits for the first member.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,6 +21,8 @@ pub(crate) type JoinReply = oneshot::Sender<Result<Joined, JoinError>>;
 pub(crate) struct Join {
     tried: Vec<(PeerAddr, Option<AddrFailure>)>,
     reply: JoinReply,
+    /// Dropped before the reply.
+    joining: Joining,
     deadline: Instant,
     /// What to go back to when it fails.
     pub(crate) before: Before,
@@ -36,10 +38,15 @@ pub(crate) enum Before {
 }
 
 impl Join {
-    pub(crate) fn new(addrs: Vec<PeerAddr>, reply: JoinReply, before: Before) -> Self {
+    pub(crate) fn new(
+        addrs: Vec<PeerAddr>,
+        (reply, joining): (JoinReply, Joining),
+        before: Before,
+    ) -> Self {
         Self {
             tried: addrs.into_iter().map(|addr| (addr, None)).collect(),
             reply,
+            joining,
             deadline: Instant::now() + PATIENCE,
             before,
         }
@@ -75,11 +82,13 @@ impl Join {
 
     /// Answers that a member was reached.
     pub(crate) fn succeed(self, joined: Joined) {
+        drop(self.joining);
         crate::ignore_gone(self.reply.send(Ok(joined)));
     }
 
     /// Answers what happened at each address.
     pub(crate) fn fail(self) {
+        drop(self.joining);
         let tried = self.tried.into_iter().map(|(addr, why)| Tried {
             addr,
             why: why.unwrap_or(AddrFailure::TimedOut),

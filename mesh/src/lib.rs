@@ -35,7 +35,7 @@ pub use client::Reply;
 pub use config::{Config, Limits, Listen};
 pub use error::{AddrFailure, AskError, CallError, JoinError, StartError, TicketError, Tried};
 pub use exchange::QUESTIONS_MAX;
-pub use host::{Host, MeshEvent};
+pub use host::{Host, Joining, MeshEvent};
 pub use mesh::{Joined, Mesh, Owner, Status};
 pub use openfang_ofp::call;
 pub use openfang_ofp::exchange::{Answer, Question, Verb};

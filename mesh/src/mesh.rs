@@ -1,6 +1,6 @@
 //! The handle of the mesh, for everyone, and its owner, for one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     /// Fires when this node shuts down.
     pub(crate) closing: CancellationToken,
     pub(crate) takebacks: mpsc::Sender<client::Takeback>,
+    /// The host may know the mesh: the driver alone keeps it.
+    host: Weak<dyn Host>,
     secret: watch::Receiver<Option<(Epoch, SharedSecret)>>,
     agents: watch::Sender<Option<Vec<AgentAd>>>,
     head: watch::Sender<Option<SignedHead>>,
@@ -115,6 +117,7 @@ impl Mesh {
         };
         let me = config.keys.node_id();
         let peers = Arc::new(Peers::new(config.limits.calls_waiting_per_peer));
+        let weak = Arc::downgrade(&host);
         let (driver, outputs) = driver::start(config, host, inputs, Arc::clone(&peers)).await?;
         let (takebacks, takeback_queue) = mpsc::channel(client::TAKEBACKS);
         tasks.spawn(client::take_back_all(takeback_queue, closing.clone()));
@@ -124,6 +127,7 @@ impl Mesh {
             peers,
             view: outputs.view,
             status: outputs.status,
+            host: weak,
             secret: outputs.secret,
             commands,
             closing,
@@ -175,6 +179,12 @@ impl Mesh {
         self.shared.head.send_replace(Some(head));
     }
 
+    /// Announces no head any more, until the next [`set_head`](Self::set_head): whoever is met from now on
+    /// sees none.
+    pub fn hide_head(&self) {
+        self.shared.head.send_replace(None);
+    }
+
     /// Shows the mesh evidence that this node has found: a file as `openfang-audit` writes it. Whom it
     /// convicts is told as [`openfang_ofp::roster::Event::Convicted`], and everyone is told.
     pub async fn add_evidence(&self, file: Vec<u8>) {
@@ -210,7 +220,8 @@ impl Mesh {
         exchange::ask(Arc::clone(&self.shared), node, question, deadline).await
     }
 
-    /// Connects to a mesh through any of its members, and wakes a sleeping mesh. Waits until one of
+    /// Connects to a mesh through any of its members, and wakes a sleeping mesh, once the node is ready
+    /// for it ([`Host::joining`]). Waits until one of
     /// the addresses is connected, at most ten seconds. Dropping the future does
     /// not stop the join.
     ///
@@ -225,10 +236,14 @@ impl Mesh {
         if addrs.is_empty() {
             return Err(JoinError::NoAddress);
         }
+        let host = self.shared.host.upgrade();
+        let joining = host.ok_or(JoinError::ShuttingDown)?.joining();
+        let joining = joining.await;
         let (reply, answer) = oneshot::channel();
         let command = Command::Join {
             addrs,
             secret,
+            joining,
             reply,
         };
         let sent = self.shared.commands.send(command).await;

@@ -217,6 +217,30 @@ async fn a_sleeping_mesh_binds_nothing_and_wakes_on_a_join() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_waits_until_its_node_is_ready_and_tells_when_it_is_over() {
+    let a = Plan::new(1).start().await;
+    let b = Plan::new(2).secret(None).start().await;
+    let (ready, wait) = tokio::sync::oneshot::channel();
+    common::lock(&b.host.readiness).replace(wait);
+    let addrs = vec![a.anonymous(Transport::Tcp)];
+    let mesh = b.mesh.clone();
+    let join = async { mesh.join(addrs.clone(), Some((Epoch(1), secret(1)))).await };
+    let asked = async {
+        eventually("it is asked", || common::lock(&b.host.readiness).is_none()).await;
+        assert_eq!(b.mesh.status(), Status::Asleep, "no port is bound yet");
+        assert_eq!(b.host.joins(), 1);
+        ready.send(()).expect("awaited");
+    };
+    let (joined, ()) = tokio::join!(join, asked);
+    assert_eq!(joined.expect("joined").node, a.id());
+    assert_eq!(b.host.joins(), 0, "it is over when it is answered");
+    let c = Plan::new(3).secret(None).start().await;
+    let wrong = c.mesh.join(addrs, Some((Epoch(1), secret(9)))).await;
+    assert!(wrong.is_err() && c.host.joins() == 0);
+    assert_eq!(c.mesh.status(), Status::Asleep);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_right_after_a_failed_one_finds_its_own_ports_free() {
     let a = Plan::new(1).start().await;
     // Ports that were free a moment ago.

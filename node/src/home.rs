@@ -314,6 +314,12 @@ impl Home {
         self.0.join("audit.epoch.next")
     }
 
+    /// What is doubtful about the audit log. Beside it: who puts the log back does not take it along.
+    #[must_use]
+    pub(crate) fn audit_doubt(&self) -> PathBuf {
+        self.0.join("audit.doubt")
+    }
+
     /// The last head that is known of the audit log before this one.
     #[must_use]
     pub(crate) fn audit_last_head(&self) -> PathBuf {

@@ -32,15 +32,15 @@ use crate::config::Config;
 use crate::cosigner::RoleKey;
 use crate::daemon::Daemon;
 use crate::mirror::{self, Desk};
-use crate::own_log::{Anew, Found};
+use crate::own_log::{Anew, Doubts, Found};
 use crate::signal::Signals;
 use crate::tasks::{TaskFailure, Tasks};
 use crate::witness::{Counter, Window};
 use crate::{evidence, notify, wire};
 
 use audit::{
-    Duties, Known, Shown, Signed, Windows, anew, log_start, open_audit, open_windows,
-    signing_at_first, start_settling,
+    Duties, Known, Shown, Signed, Windows, anew, log_start, open_audit, open_windows, signing_of,
+    start_settling,
 };
 pub use error::RunError;
 pub use prepared::{Prepared, prepare};
@@ -87,7 +87,7 @@ pub async fn run(
     for warning in &prepared.config.warnings {
         tracing::warn!("{warning}");
     }
-    prepared.forget_when_wiped()?;
+    prepared.forget_what_is_lost()?;
     let mut on_ready = Some(on_ready);
     let ended = loop {
         let mut parts = Parts::default();
@@ -140,6 +140,8 @@ fn first_line(text: &str) -> String {
 #[derive(Default)]
 struct Parts {
     log: Option<Log>,
+    /// Where it is said that it may not be the newest.
+    doubts: Option<Doubts>,
     auditor: Option<Auditor>,
     kernel: Option<openfang_kernel::Owner>,
     mesh: Option<openfang_mesh::Owner>,
@@ -152,6 +154,8 @@ struct Parts {
     settling: JoinSet<Option<Anew>>,
     /// What was found of the audit log.
     found: Option<Found>,
+    /// Whether it is signed before anybody was asked.
+    released: bool,
     /// How it stands with the mirrors of the audit log.
     mirroring: Option<watch::Receiver<Mirroring>>,
     /// Where the API listens.
@@ -196,8 +200,7 @@ async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError
     ));
     let kernel = open_kernel(prepared, parts, &auditor, &neighbours).await?;
     let about = (recorder, std::mem::take(&mut evidence.files));
-    let shown_signing = signing_at_first(parts);
-    let signing = shown_signing.subscribe();
+    let signing = signing_of(parts);
     let windows = (open_windows(prepared), signing.clone());
     let public = windows.0.2.clone();
     let (mesh, counter, copies) = start_mesh(prepared, parts, &kernel, (about, windows)).await?;
@@ -209,7 +212,8 @@ async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError
         why,
     })?;
     parts.listen_addr = Some(listen_addr);
-    start_settling(prepared, parts, &mesh, shown_signing);
+    let own_witness = counter.as_ref().map(|(window, _)| window.clone());
+    start_settling(prepared, parts, &mesh, own_witness);
     parts.mirroring = Some(shown.mirroring.subscribe());
     let state = wire::api_state(
         prepared,
@@ -232,6 +236,7 @@ async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError
         copies,
         counter,
         log: parts.log.clone(),
+        doubts: parts.doubts.clone(),
         shown,
         signing,
     };
@@ -286,10 +291,12 @@ async fn start_mesh(
         prepared.mirror.clone(),
         config.audit.mirror_quota_bytes,
         parts.log.clone(),
+        recorder.quarantine().clone(),
     );
     desk.wait_for(signing);
     let windows = (window.clone(), desk.clone());
-    let host = wire::NodeHost::new(kernel.clone(), parts.log.clone(), windows, recorder);
+    let log = parts.log.clone().zip(parts.doubts.clone());
+    let host = wire::NodeHost::new(kernel.clone(), log, windows, recorder);
     let epoch = parts.log.as_ref().map(Log::epoch);
     let host = Arc::new(host);
     let released = Instant::now() + RELEASE;

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use axum::extract::State;
 use openfang_audit::Event;
+use openfang_audit::inquiry::Signing;
 use openfang_id::{NodeId, PeerAddr, SharedSecret};
 use openfang_mesh::{Epoch, Mesh, Ticket};
 use openfang_schema::{ErrorCode, JoinReply, JoinRequest, PeersReply, SecretText, TicketReply};
+
+use tokio::sync::watch;
 
 use super::{Answer, AppState, ok};
 use crate::error::ApiError;
@@ -47,6 +50,7 @@ pub(crate) async fn join(
     let joined = app.state.mesh.join(peers, secret).await?;
     at_store(&app.state.persist, &membership, |store, it| store.keep(it)).await?;
     introduced(&app.state.mesh, joined.node).await;
+    asked(app.state.signing.clone()).await;
     ok(&JoinReply {
         status: "joined".to_owned(),
         node: peers::named(&app.state, joined.node),
@@ -89,6 +93,15 @@ async fn introduced(mesh: &Mesh, node: NodeId) {
         .is_err()
     {
         tracing::debug!(node.id = %node, "joined, and not yet introduced");
+    }
+}
+
+/// Waits a moment until those who were met have said that the audit log is the newest, as they do where
+/// nothing is wrong: until then this node signs and cosigns nothing. It is joined in any case.
+async fn asked(mut signing: watch::Receiver<Signing>) {
+    let free = signing.wait_for(|standing| *standing == Signing::Free);
+    if tokio::time::timeout(INTRODUCED_WITHIN, free).await.is_err() {
+        tracing::debug!("joined, and the audit log is not signed yet");
     }
 }
 

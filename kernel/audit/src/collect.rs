@@ -19,6 +19,12 @@ use crate::policy::{Strength, quorum_for};
 const HEADS_MAX: usize = 16;
 /// How long a witness is left alone after a first failure; twice as long after each further one.
 const RETRY: Duration = Duration::from_millis(500);
+/// The same for one that says to come back later: it may have started or joined this moment.
+const RETRY_BUSY: Duration = Duration::from_millis(50);
+/// So often that pause stays as it is, before it is doubled.
+const BUSY_TRIES: u32 = 8;
+/// Come back later: the status of HTTP.
+const BUSY: u16 = 503;
 /// The longest such pause.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// The longest body of a 409: a decimal number and a line feed.
@@ -366,7 +372,16 @@ impl Slot {
     }
 
     fn fail(&mut self, why: Standing, now: Duration) {
-        let pause = RETRY.saturating_mul(1 << self.failures.min(16));
+        let (first, times) = match why {
+            Standing::Refused(BUSY) => (RETRY_BUSY, self.failures / BUSY_TRIES),
+            Standing::New
+            | Standing::Cosigned
+            | Standing::Unreachable
+            | Standing::Ahead(_)
+            | Standing::Refused(_)
+            | Standing::Invalid => (RETRY, self.failures),
+        };
+        let pause = first.saturating_mul(1 << times.min(16));
         self.failures = self.failures.saturating_add(1);
         self.wait_until = now + pause.min(RETRY_MAX);
         self.last = why;

@@ -5,6 +5,10 @@
 //! they have seen. They cannot lie about that, other than by silence: every head carries the
 //! signature of the log.
 //!
+//! Who would know is what the log wrote down about its witnesses ([`Inquiry::set_sworn`]); only where
+//! nothing of that is left it is guessed from who is there today. A node that knows no head of the log
+//! says so, and that is no word that there was none: it may be new here, or have forgotten.
+//!
 //! Nothing is sent here. [`Inquiry::due`] says whom to ask, [`Inquiry::on_answer`] takes the notes
 //! that came back, [`Inquiry::is_done`] tells when enough have answered.
 
@@ -34,8 +38,8 @@ const FAILURES_MAX: u32 = 3;
 pub enum Doubt {
     /// The log and its floor are there: who cannot be reached is not waited for for long.
     None,
-    /// Something is missing: enough witnesses must have answered that none of the heads a quorum has
-    /// cosigned can be unknown to all of them.
+    /// Something is missing: enough witnesses must have shown what they know that none of the heads a
+    /// quorum has cosigned can be unknown to all of them; or everybody has answered.
     Reasonable,
 }
 
@@ -90,6 +94,9 @@ pub struct Inquiry {
     doubt: Doubt,
     /// How many witnesses a log has where there are enough nodes.
     witnesses: usize,
+    /// Who has witnessed it, as far as it wrote that down.
+    sworn: BTreeSet<NodeId>,
+    patience: Duration,
     more: bool,
     peers: BTreeMap<NodeId, Peer>,
     /// By epoch and size.
@@ -108,6 +115,8 @@ struct Peer {
     reachable: bool,
     asking: bool,
     answered: bool,
+    /// Whether it has shown a head of the log.
+    knows: bool,
     failures: u32,
     wait_until: Duration,
 }
@@ -134,10 +143,22 @@ impl Inquiry {
             epoch,
             doubt,
             witnesses,
+            sworn: BTreeSet::new(),
+            patience: PATIENCE,
             more: false,
             peers: BTreeMap::new(),
             heads: BTreeMap::new(),
         }
+    }
+
+    /// Takes who has witnessed the log, as it wrote down itself: whoever is there today is no measure then.
+    pub fn set_sworn(&mut self, sworn: impl IntoIterator<Item = NodeId>) {
+        self.sworn = sworn.into_iter().collect();
+    }
+
+    /// Waits so long for links, instead of ten seconds, where there is no reason to doubt the log.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Takes who is known now. What a node has answered is kept.
@@ -169,18 +190,28 @@ impl Inquiry {
     pub fn next(&self, now: Duration) -> Option<Duration> {
         let wanting = self.peers.values();
         let wanting = wanting.filter(|peer| peer.reachable && !peer.answered && !peer.asking);
-        let patience = (now < PATIENCE).then_some(PATIENCE);
+        let patience = (now < self.patience).then_some(self.patience);
         wanting.map(|peer| peer.wait_until).chain(patience).min()
     }
 
-    /// Takes the notes that a node knows of the log. Those that the log has not signed are nothing.
+    /// Takes the notes that a node has cosigned of the log. Those that the log has not signed are nothing;
+    /// who has none does not know.
     pub fn on_answer<'a>(&mut self, node: NodeId, notes: impl Iterator<Item = &'a str>) {
+        let knows = self.learn(node, notes);
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.asking = false;
             peer.answered = true;
+            peer.knows |= knows;
         }
+    }
+
+    /// Takes notes that are known from elsewhere: a copy, or a file of this node. Tells whether the log
+    /// has signed one of them.
+    pub fn learn<'a>(&mut self, node: NodeId, notes: impl Iterator<Item = &'a str>) -> bool {
+        let mut any = false;
         for note in notes.take(NOTES_MAX) {
             if let Some((epoch, head)) = self.open(note) {
+                any = true;
                 let known = self.heads.entry((epoch, head.size)).or_default();
                 match known.iter_mut().find(|known| known.head == head) {
                     Some(known) => {
@@ -193,6 +224,7 @@ impl Inquiry {
                 }
             }
         }
+        any
     }
 
     /// Takes that a node did not answer.
@@ -234,26 +266,53 @@ impl Inquiry {
     /// Tells whether enough have answered for the log to be signed.
     #[must_use]
     pub fn is_done(&self, now: Duration) -> bool {
+        let is_late = now >= self.patience;
         if self.peers.is_empty() {
-            return self.doubt == Doubt::None && (!self.more || now >= PATIENCE);
+            let expected = self.more || !self.sworn.is_empty();
+            return self.doubt == Doubt::None && (!expected || is_late);
         }
         if !self.peers.values().all(Peer::is_settled) {
             return false;
         }
         let (answered, needed) = self.answered();
-        answered >= needed || (self.doubt == Doubt::None && now >= PATIENCE)
+        match self.doubt {
+            Doubt::None => answered >= needed || is_late,
+            Doubt::Reasonable => answered >= needed || self.have_all_answered(),
+        }
     }
 
-    /// Returns how many of those who would witness the log have answered, and how many must so that
-    /// every quorum has one of them.
+    /// Tells whether everybody has answered, whatever they know: all who are known, and all who have
+    /// witnessed the log.
+    #[must_use]
+    pub fn have_all_answered(&self) -> bool {
+        let is_known = |node: &NodeId| self.peers.contains_key(node);
+        let all = !self.peers.is_empty() && self.peers.values().all(|peer| peer.answered);
+        all && self.sworn.iter().all(is_known)
+    }
+
+    /// Returns how many of those who would witness the log have answered, in doubt: have shown a head of
+    /// it; and how many must so that every quorum has one of them.
     #[must_use]
     pub fn answered(&self) -> (usize, usize) {
         let known: Vec<NodeId> = self.peers.keys().copied().collect();
         let origin = Origin::of(&self.node, self.epoch);
-        let chosen = assign(Role::Witness, &origin, &known, self.witnesses);
-        let has_answered = |node: &&NodeId| self.peers.get(node).is_some_and(|peer| peer.answered);
+        let chosen = if self.sworn.is_empty() {
+            assign(Role::Witness, &origin, &known, self.witnesses)
+        } else {
+            self.sworn.iter().copied().collect()
+        };
+        let counts = |peer: &Peer| match self.doubt {
+            Doubt::None => peer.answered,
+            Doubt::Reasonable => peer.knows,
+        };
+        let has_answered = |node: &&NodeId| self.peers.get(node).is_some_and(counts);
         let answered = chosen.iter().filter(has_answered).count();
         (answered, chosen.len() + 1 - quorum_for(chosen.len()).max(1))
+    }
+
+    /// Returns who has witnessed the log, as it wrote down.
+    pub fn sworn(&self) -> impl Iterator<Item = &NodeId> {
+        self.sworn.iter()
     }
 
     /// Returns who is known.
@@ -347,11 +406,63 @@ mod tests {
             let origin = Origin::of(&node(1), 1);
             let ids: Vec<NodeId> = all.iter().map(|(seed, _)| node(*seed)).collect();
             let chosen = assign(Role::Witness, &origin, &ids, 4);
+            let own = note(&TestLog::new(1, 5), 5);
             for who in &chosen[..needed] {
                 assert!(!asked.is_done(1_000 * SECOND));
-                asked.on_answer(*who, [].into_iter());
+                asked.on_answer(*who, [own.as_str()].into_iter());
             }
             assert!(asked.is_done(SECOND), "{nodes} nodes");
+        }
+    }
+
+    #[test]
+    fn who_knows_nothing_is_no_proof_that_there_was_nothing() {
+        let mut asked = inquiry(Doubt::Reasonable);
+        asked.set_known(&known(&[(2, true), (3, false)]));
+        let other = note(&TestLog::new(2, 5), 5);
+        asked.on_answer(node(2), [other.as_str(), "x"].into_iter());
+        assert_eq!(asked.answered(), (0, 1), "it does not know");
+        assert!(!asked.is_done(1_000 * SECOND), "the other one might");
+        let mut without_doubt = inquiry(Doubt::None);
+        without_doubt.set_known(&known(&[(2, true), (3, false)]));
+        without_doubt.on_answer(node(2), [].into_iter());
+        assert!(without_doubt.is_done(SECOND));
+        asked.set_known(&known(&[(2, true), (3, true)]));
+        asked.on_answer(node(3), [].into_iter());
+        assert!(asked.is_done(SECOND), "nobody is left to know");
+        // What a copy shows is known, and still no word of a witness.
+        let mut asked = inquiry(Doubt::Reasonable);
+        asked.set_known(&known(&[(2, true), (3, false)]));
+        let own = note(&TestLog::new(1, 5), 5);
+        assert!(asked.learn(node(2), [own.as_str()].into_iter()));
+        asked.on_answer(node(2), [].into_iter());
+        assert!(asked.heads().count() == 1 && !asked.is_done(SECOND));
+    }
+
+    #[test]
+    fn those_who_have_witnessed_count_and_not_those_who_are_there_today() {
+        let own = note(&TestLog::new(1, 5), 5);
+        let mut asked = inquiry(Doubt::Reasonable);
+        asked.set_sworn([node(2), node(3), node(4), node(5)]);
+        asked.set_known(&known(&[(6, true), (7, true), (8, true), (2, true)]));
+        for newcomer in [6, 7, 8] {
+            asked.on_answer(node(newcomer), [own.as_str()].into_iter());
+        }
+        asked.on_answer(node(2), [own.as_str()].into_iter());
+        assert_eq!(asked.answered(), (1, 2));
+        assert!(!asked.is_done(1_000 * SECOND));
+        asked.set_known(&known(&[(6, true), (2, true), (3, true)]));
+        asked.on_answer(node(3), [own.as_str()].into_iter());
+        assert!(asked.is_done(SECOND), "two of four");
+        // Nobody is there at all: without doubt they are waited for, in doubt for ever.
+        for doubt in [Doubt::None, Doubt::Reasonable] {
+            let mut asked = inquiry(doubt);
+            asked.set_sworn([node(2)]);
+            assert!(!asked.is_done(SECOND));
+            assert_eq!(asked.is_done(11 * SECOND), doubt == Doubt::None);
+            asked.set_known(&known(&[(6, true)]));
+            asked.on_answer(node(6), [].into_iter());
+            assert!(!asked.is_done(SECOND) && !asked.have_all_answered());
         }
     }
 

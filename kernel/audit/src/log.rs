@@ -16,7 +16,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -256,6 +256,17 @@ impl Log {
         drop(self.inner.sender.send(Command::Release));
     }
 
+    /// Holds the log again: no head is signed or shown until [`Log::release`]. When this returns, none is
+    /// being signed either. Blocks for as long as a batch that is being written takes.
+    pub fn hold(&self) {
+        let (done, held) = sync_channel(1);
+        // When the writer has ended, no head is signed any more.
+        if self.inner.sender.send(Command::Hold(done)).is_ok() {
+            // It answers by dropping its end.
+            held.recv().unwrap_or_default();
+        }
+    }
+
     /// Returns the name of the log.
     #[must_use]
     pub fn origin(&self) -> &Origin {
@@ -344,7 +355,6 @@ impl std::fmt::Debug for Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::sync_channel;
 
     struct Zero;
 

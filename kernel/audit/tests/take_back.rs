@@ -112,6 +112,36 @@ fn a_held_log_takes_entries_and_shows_no_head() {
 }
 
 #[test]
+fn a_log_that_is_held_again_signs_nothing_until_it_is_released() {
+    let disk = Memory::default();
+    let (log, _) = disk.open(TestClock::fast()).expect("a log");
+    let shown = watch(&log);
+    append(&log, event(0)).expect("appended");
+    while log.head().is_none() {
+        append(&log, event(1)).expect("appended");
+    }
+    log.hold();
+    log.hold();
+    let (size, before) = (log.signed_size(), shown.lock().expect("heads").len());
+    assert!(
+        log.is_held() && log.head().is_none(),
+        "the last is not shown"
+    );
+    for number in 2..40 {
+        append(&log, event(number)).expect("entries are taken");
+    }
+    assert_eq!(log.signed_size(), size);
+    assert_eq!(shown.lock().expect("heads").len(), before);
+    log.release();
+    append(&log, event(40)).expect("appended");
+    log.close().expect("closed");
+    let last = shown.lock().expect("heads").last().cloned();
+    let size = last.expect("a head").checkpoint.size;
+    assert!(size >= 40, "{size}");
+    log.hold();
+}
+
+#[test]
 fn a_head_from_before_is_shown_when_the_log_is_released() {
     let Before { whole, head, .. } = before(0, 3);
     let (log, opened) = whole.open_held(TestClock::frozen()).expect("a log");

@@ -24,13 +24,14 @@ use openfang_id::{
     AgentId, AgentKey, AgentName, NetAddr, NodeId, NodeSeed, PeerAddr, SharedSecret, Transport,
 };
 use openfang_mesh::{
-    Answer, Config, Host, Limits, Listen, Mesh, MeshEvent, Owner, Question, StartError, Status,
+    Answer, Config, Host, Joining, Limits, Listen, Mesh, MeshEvent, Owner, Question, StartError,
+    Status,
 };
 use openfang_ofp::call::{CallId, Chunk, End, Failure, Frame, Request};
 use openfang_ofp::gate::Epoch;
 use openfang_ofp::heads::CannotProve;
 use openfang_ofp::roster::{AgentAd, AgentState, Ed25519, Event, Known, Liveness};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take before a test gives up: a busy machine is not a failure.
@@ -51,6 +52,10 @@ pub struct TestHost {
     pub prover: Mutex<Option<Prover>>,
     /// The paths that peers asked for.
     pub questions: Mutex<Vec<String>>,
+    /// Holds back a join until it fires.
+    pub readiness: Mutex<Option<oneshot::Receiver<()>>>,
+    /// One for each join that is under way, and one here.
+    under_way: Arc<()>,
     /// Holds back answers while it has no permit.
     pub answers: Arc<Semaphore>,
 }
@@ -64,8 +69,15 @@ impl TestHost {
             steps: Arc::new(Semaphore::new(0)),
             prover: Mutex::default(),
             questions: Mutex::default(),
+            readiness: Mutex::default(),
+            under_way: Arc::default(),
             answers: Arc::new(Semaphore::new(1_000)),
         })
+    }
+
+    /// How many joins are under way.
+    pub fn joins(&self) -> usize {
+        Arc::strong_count(&self.under_way) - 1
     }
 
     pub fn any_event(&self, wanted: impl Fn(&MeshEvent) -> bool) -> bool {
@@ -175,6 +187,17 @@ impl Host for TestHost {
             None => Err(CannotProve::Later),
         };
         Box::pin(async move { answer })
+    }
+
+    fn joining(&self) -> BoxFuture<'static, Joining> {
+        let joining = Joining::new(Arc::clone(&self.under_way));
+        let readiness = lock(&self.readiness).take();
+        Box::pin(async move {
+            if let Some(readiness) = readiness {
+                readiness.await.expect("it becomes ready");
+            }
+            joining
+        })
     }
 
     fn on_event(&self, event: MeshEvent) {

@@ -17,6 +17,7 @@ use super::mending::{self, Damaged, Mender};
 use super::{ADD_CHECKPOINT, ADD_ENTRIES};
 use crate::clock::MachineClock;
 use crate::cosigner::RoleKey;
+use crate::evidence::Quarantine;
 use crate::witness::trust_in;
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -40,6 +41,8 @@ struct Inner {
     /// `None` when this node mirrors nothing.
     keeping: Option<Keeping>,
     log: Option<Log>,
+    /// Whose logs are copied no further, unless the operator allows it.
+    quarantine: Quarantine,
     mesh: OnceLock<Mesh>,
     /// Whether the own log is signed; nothing is taken before.
     signing: OnceLock<watch::Receiver<Signing>>,
@@ -75,13 +78,20 @@ enum What {
 #[derive(Debug)]
 enum Wanted {
     Checkpoint,
+    /// The head that was accepted last: its entries may not all be here.
+    Accepted,
     Tile(TilePath),
     Entries(Demand),
 }
 
 impl Desk {
     /// Makes a desk: it serves a log, and keeps copies when there is a key for it.
-    pub(crate) fn new(key: Option<RoleKey>, quota_bytes: u64, log: Option<Log>) -> Self {
+    pub(crate) fn new(
+        key: Option<RoleKey>,
+        quota_bytes: u64,
+        log: Option<Log>,
+        quarantine: Quarantine,
+    ) -> Self {
         let keeping = key.map(|key| Keeping {
             key,
             quota_bytes,
@@ -91,6 +101,7 @@ impl Desk {
         Self(Arc::new(Inner {
             keeping,
             log,
+            quarantine,
             mesh: OnceLock::new(),
             signing: OnceLock::new(),
             damaged,
@@ -121,7 +132,9 @@ impl Desk {
         let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
             return Some(Answer::status(TOO_MANY));
         };
-        let owned = self.0.mesh.get().and_then(|mesh| owned(&mesh.view(), from));
+        let is_allowed = self.0.quarantine.is_allowed(&from);
+        let mesh = self.0.mesh.get();
+        let owned = mesh.and_then(|mesh| owned(&mesh.view(), from, is_allowed));
         let inner = Arc::clone(&self.0);
         let answered = tokio::task::spawn_blocking(move || {
             let answer = inner.answer(what, owned);
@@ -162,14 +175,15 @@ fn what_of(question: Question) -> Option<What> {
 fn wanted(path: &str) -> Option<Wanted> {
     match path {
         "checkpoint" => Some(Wanted::Checkpoint),
+        "accepted" => Some(Wanted::Accepted),
         path => path.parse().ok().map(Wanted::Tile),
     }
 }
 
-/// Returns the log of a peer, as its record says.
-fn owned(view: &View, from: NodeId) -> Option<Owned> {
+/// Returns the log of a peer, as its record says, and what is held of it.
+fn owned(view: &View, from: NodeId, is_allowed: bool) -> Option<Owned> {
     let node = view.node(&from)?;
-    let (origin, trust) = trust_in(node, false)?;
+    let (origin, trust) = trust_in(node, is_allowed)?;
     let origin: Origin = origin.parse().ok()?;
     let by = from;
     Some(Owned { by, origin, trust })
@@ -205,7 +219,8 @@ impl Inner {
                 Some(copy) => {
                     let answer = show(&copies, &copy, &wanted);
                     // A copy that is shorter than it was is not mended but uploaded again.
-                    let rotten = answer.status == LOST && !matches!(wanted, Wanted::Checkpoint);
+                    let of_entries = matches!(wanted, Wanted::Tile(_) | Wanted::Entries(_));
+                    let rotten = answer.status == LOST && of_entries;
                     if rotten {
                         // When there is no room in the queue it is noticed again.
                         drop(self.damaged.try_send(Damaged { id, copies }));
@@ -237,7 +252,7 @@ impl Inner {
                     Answer::status(UNAVAILABLE)
                 }
             },
-            Wanted::Entries(_) => Answer::status(NOT_HERE),
+            Wanted::Accepted | Wanted::Entries(_) => Answer::status(NOT_HERE),
         }
     }
 }
@@ -261,8 +276,15 @@ impl Keeping {
 
 /// Shows something of a copy.
 fn show(copies: &Copies, copy: &Copy, wanted: &Wanted) -> Answer {
+    if matches!(wanted, Wanted::Accepted) {
+        return match copies.accepted(copy.name()) {
+            Ok(Some(head)) => text(200, TEXT, head.note.into_bytes()),
+            Ok(None) => Answer::status(NOT_HERE),
+            Err(why) => copies.unusable(copy, &why.into()),
+        };
+    }
     let shown = copies.read(copy, |mirror| match wanted {
-        Wanted::Checkpoint => complete(mirror),
+        Wanted::Checkpoint | Wanted::Accepted => complete(mirror),
         Wanted::Tile(path) => match mirror.tile(path) {
             Ok(Some(bytes)) => text(200, BYTES, bytes),
             Ok(None) => Answer::status(NOT_HERE),

@@ -243,7 +243,7 @@ impl Copies {
 
     /// Returns the head that was accepted last, with the cosignature that is given out once its entries
     /// are there: it says what held when the head was accepted, so its time never goes back.
-    fn accepted(&self, name: &LogName) -> Result<Option<MirrorHead>, StoreError> {
+    pub(super) fn accepted(&self, name: &LogName) -> Result<Option<MirrorHead>, StoreError> {
         let note = self.witness.checkpoint(&name.id())?;
         Ok(note.as_ref().and_then(head_of))
     }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::packing::pack;
 use super::{ADD_CHECKPOINT, ADD_ENTRIES, saved};
 use crate::clock;
+use crate::own_log::Doubts;
 
 /// How long a mirror may take for one request: it writes 8 MiB to its disk.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -29,6 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const DRAWN: usize = 16;
 /// It is lost: the status of HTTP.
 const LOST: u16 = 410;
+/// The log has contradicted itself, or does not go on from what is there.
+const CONTRADICTED: [u16; 2] = [403, 422];
 
 /// What the task needs.
 pub(crate) struct Feeding {
@@ -41,6 +44,8 @@ pub(crate) struct Feeding {
     pub(crate) pace: Pace,
     /// Who wants to know how it stands.
     pub(crate) shown: watch::Sender<Mirroring>,
+    /// Who is told that a mirror may know another head of the log.
+    pub(crate) doubts: Doubts,
 }
 
 /// What became of a question.
@@ -75,6 +80,7 @@ pub(crate) async fn feed(feeding: Feeding, stop: CancellationToken) {
         log: log.clone(),
         mesh: mesh.clone(),
         folder: feeding.folder.clone(),
+        doubts: feeding.doubts.clone(),
     };
     task.remember(feeding.key).await;
     task.on_head(heads.borrow_and_update().as_ref());
@@ -88,7 +94,7 @@ pub(crate) async fn feed(feeding: Feeding, stop: CancellationToken) {
             *before = status;
             changed
         });
-        let wake = task.feeder.next().map(|next| task.began + next);
+        let wake = task.wake_at();
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -134,6 +140,7 @@ struct Task {
     log: Log,
     mesh: Mesh,
     folder: PathBuf,
+    doubts: Doubts,
 }
 
 impl Task {
@@ -170,7 +177,16 @@ impl Task {
             .set_candidates(candidates(view), self.began.elapsed());
     }
 
+    /// Returns when to go on by itself; a log that is held waits for its next head.
+    fn wake_at(&self) -> Option<Instant> {
+        let next = self.feeder.next().filter(|_| !self.log.is_held());
+        next.map(|next| self.began + next)
+    }
+
     fn ask_those_due(&mut self) {
+        if self.log.is_held() {
+            return;
+        }
         for ask in self.feeder.due(self.began.elapsed()) {
             let (log, mesh) = (self.log.clone(), self.mesh.clone());
             self.asked.spawn(async move {
@@ -190,14 +206,18 @@ impl Task {
         let answer = answer
             .as_ref()
             .map(|answer| (answer.status, answer.body.as_slice()));
+        let contradicts = answer.is_some_and(|(status, _)| CONTRADICTED.contains(&status));
         match self.feeder.on_answer(&ask, answer, now) {
+            Step::None if contradicts => self.doubts.suspect(ask.node),
             Step::None => {}
             Step::Held => self.unsaved = true,
-            Step::Behind { latest } => tracing::error!(
-                mirror = %ask.node.fmt_short(), size = self.log.size(), taken = latest,
-                "a mirror has a longer audit log of this node than there is: this one was rolled \
-                 back, or another machine has the key of this node"
-            ),
+            Step::Behind { latest } => {
+                tracing::warn!(
+                    mirror = %ask.node.fmt_short(), size = self.log.size(), taken = latest,
+                    "a mirror says that it has a longer audit log of this node than there is: it is asked for it"
+                );
+                self.doubts.suspect(ask.node);
+            }
         }
     }
 

@@ -34,6 +34,17 @@ pub(super) fn load(
     Ok(found)
 }
 
+/// Reads the heads that were saved, of whatever log they are.
+pub(crate) fn notes(folder: &Path) -> io::Result<Vec<String>> {
+    let mut notes = Vec::new();
+    for (_, path) in list(folder)?.into_iter().take(FILES_MAX) {
+        let text = text_of(&path)?;
+        let note = text.as_deref().and_then(|text| text.split_once('\n'));
+        notes.extend(note.map(|(_vkey, note)| note.to_owned()));
+    }
+    Ok(notes)
+}
+
 /// Writes what mirrors hold, and removes what was saved of others.
 pub(super) fn save(folder: &Path, held: &[(NodeId, CosignerKey, Note)]) -> io::Result<()> {
     files::create_folder(folder)?;
@@ -75,14 +86,17 @@ fn read(
     origin: &Origin,
     key: &VerifyingKey,
 ) -> io::Result<Option<(CosignerKey, SignedHead)>> {
-    if fs::metadata(path)?.len() > (VKEY_BYTES_MAX + 1 + NOTE_BYTES_MAX) as u64 {
-        return Ok(None);
-    }
-    let bytes = fs::read(path)?;
-    let parsed = std::str::from_utf8(&bytes).ok().and_then(|text| {
+    let parsed = text_of(path)?.and_then(|text| {
         let (mirror, note) = text.split_once('\n')?;
         let head = SignedHead::open(note, origin, key).ok()?;
         Some((mirror.parse().ok()?, head))
     });
     Ok(parsed)
+}
+
+fn text_of(path: &Path) -> io::Result<Option<String>> {
+    if fs::metadata(path)?.len() > (VKEY_BYTES_MAX + 1 + NOTE_BYTES_MAX) as u64 {
+        return Ok(None);
+    }
+    Ok(String::from_utf8(fs::read(path)?).ok())
 }

@@ -1,5 +1,6 @@
 //! The audit log of a node, and all who have to do with it.
 
+use std::io;
 use std::sync::Arc;
 
 use openfang_audit::collect::{Collector, Witnessing};
@@ -11,16 +12,18 @@ use openfang_mesh::Mesh;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::prepared::doubt_of;
 use super::{Parts, Prepared, RunError};
 use crate::clock::{self, MachineClock};
-use crate::config::Fingerprint;
+use crate::config::{Config, Fingerprint};
 use crate::cosigner::RoleKey;
 use crate::evidence::Around;
+use crate::home::Home;
 use crate::mirror::{self, Desk, Feeding};
-use crate::own_log::{Anew, Found, OwnLog};
+use crate::own_log::{Anew, Doubts, Found, Mark, OwnLog};
 use crate::tasks::Tasks;
 use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Rules, Window};
-use crate::{VERSION, audit_epoch, entangle, evidence, wire};
+use crate::{VERSION, audit_epoch, entangle, evidence, own_log, wire};
 
 /// What takes note of others, and what is known against them.
 pub(super) type Known = (Arc<wire::Recorder>, Vec<Vec<u8>>);
@@ -42,41 +45,53 @@ pub(super) fn open_windows(prepared: &Prepared) -> Windows {
     (Some(window), Some(counter), public)
 }
 
-/// Starts to ask the peers what they know of the audit log of this node.
+/// Starts to ask the peers what they know of the audit log of this node, now and whenever it is in doubt.
 pub(super) fn start_settling(
     prepared: &Prepared,
     parts: &mut Parts,
     mesh: &Mesh,
-    shown: watch::Sender<Signing>,
+    witness: Option<Window>,
 ) {
-    let (Some(log), Some(found)) = (&parts.log, parts.found) else {
+    let (Some(doubts), Some(found)) = (&parts.doubts, parts.found) else {
         return;
     };
+    doubts.attach(mesh.clone());
     let Prepared { config, keys, .. } = prepared;
     let own = OwnLog {
-        log: log.clone(),
+        doubts: doubts.clone(),
         mesh: mesh.clone(),
         me: (keys.node_id(), keys.log.verifying_key()),
+        home: config.home.clone(),
         log_path: config.audit.log_path.clone(),
         found,
         strict: config.audit.require_peer_floor,
+        released: parts.released,
         expects_peers: !config.network.bootstrap.is_empty(),
-        shown,
+        witness,
+        pace: own_log::Pace::default(),
     };
     let stop = parts.shutdown.clone();
-    parts.settling.spawn(own.settle(stop));
+    parts.settling.spawn(own.keep(stop));
 }
 
 /// Says how it stands with signing at first. As long as the own log may not be signed nothing is
 /// cosigned either: who forgot the one may have forgotten the other.
-pub(super) fn signing_at_first(parts: &Parts) -> watch::Sender<Signing> {
-    watch::Sender::new(match parts.found {
+fn signing_at_first(found: Option<Found>) -> watch::Sender<Signing> {
+    watch::Sender::new(match found {
         Some(_) => Signing::Asking {
             answered: 0,
             needed: 0,
         },
         None => Signing::Free,
     })
+}
+
+/// Returns how it stands with signing. Without a log nothing keeps this node from cosigning.
+pub(super) fn signing_of(parts: &Parts) -> watch::Receiver<Signing> {
+    match &parts.doubts {
+        Some(doubts) => doubts.standing(),
+        None => signing_at_first(None).subscribe(),
+    }
 }
 
 /// Waits for the audit log to need a new beginning.
@@ -116,6 +131,8 @@ pub(super) struct Duties {
     /// Where this node cosigns, if it does.
     pub(super) counter: Option<(Window, Counter)>,
     pub(super) log: Option<Log>,
+    /// Where it is said that the log may not be the newest; there when the log is.
+    pub(super) doubts: Option<Doubts>,
     pub(super) shown: Shown,
     pub(super) signing: watch::Receiver<Signing>,
 }
@@ -147,7 +164,7 @@ impl Duties {
             let counter = counter.run(mesh.clone(), rules, tasks.token());
             tasks.start("witness", counter);
         }
-        let Some(log) = self.log else {
+        let (Some(log), Some(doubts)) = (self.log, self.doubts) else {
             return;
         };
         let key = prepared.witness.as_ref().map(RoleKey::cosigner_key);
@@ -155,9 +172,10 @@ impl Duties {
             log: log.clone(),
             mesh: mesh.clone(),
             witness: window.zip(key.cloned()),
+            doubts: doubts.clone(),
         };
         tasks.start("heads", witness::announce(announcing, tasks.token()));
-        start_cosigners(tasks, prepared, (&log, mesh), self.shown);
+        start_cosigners(tasks, prepared, (&log, &doubts, mesh), self.shown);
     }
 }
 
@@ -165,7 +183,7 @@ impl Duties {
 fn start_cosigners(
     tasks: &mut Tasks,
     prepared: &Prepared,
-    (log, mesh): (&Log, &Mesh),
+    (log, doubts, mesh): (&Log, &Doubts, &Mesh),
     shown: Shown,
 ) {
     let home = &prepared.config.home;
@@ -176,6 +194,7 @@ fn start_cosigners(
         policy: home.audit_policy(),
         key: prepared.keys.log.verifying_key(),
         shown: shown.witnessing,
+        doubts: doubts.clone(),
     };
     tasks.start("cosignatures", witness::collect(asking, tasks.token()));
     let feeding = Feeding {
@@ -185,6 +204,7 @@ fn start_cosigners(
         folder: home.mirrored_heads(),
         pace: Pace::default(),
         shown: shown.mirroring,
+        doubts: doubts.clone(),
     };
     tasks.start("copies", mirror::feed(feeding, tasks.token()));
 }
@@ -228,6 +248,45 @@ pub(super) async fn log_start(
         })
 }
 
+/// Tells whether peers may know of the log of this node: it has met some, or has forgotten whether it has.
+fn may_be_known(prepared: &Prepared) -> io::Result<bool> {
+    let Config { home, network, .. } = &prepared.config;
+    let met = [
+        home.audit_policy(),
+        home.network_state(),
+        // The mesh counts there how often it woke.
+        home.mesh().join("incarnation"),
+    ];
+    for path in met {
+        if path.try_exists()? {
+            return Ok(true);
+        }
+    }
+    Ok(network.secret.is_some() || audit_epoch::is_wiped(home)?)
+}
+
+/// Forgets a doubt when the operator says that there is no mesh. What stands in the place of a log that was
+/// gone makes room for the next one: nobody is to see two logs of one name.
+fn never_mind(config: &Config, mark: Option<Mark>) -> Result<Option<Mark>, RunError> {
+    let epoch = |why| RunError::Epoch { why };
+    if mark == Some(Mark::Gone) {
+        let now = audit_epoch::current(&config.home).map_err(epoch)?;
+        let next = audit_epoch::next(now).map_err(epoch)?;
+        audit_epoch::turn(config, next, None).map_err(epoch)?;
+    }
+    Mark::clear(&config.home).map_err(doubt_of(&config.home))?;
+    Ok(None)
+}
+
+/// Remembers what was found before anything is done about it: the next start may find a log that looks
+/// whole.
+fn remember(home: &Home, found: Found) -> Result<(), RunError> {
+    match Mark::of(found) {
+        Some(mark) => mark.store(home).map_err(doubt_of(home)),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn open_audit(
     prepared: &Prepared,
     parts: &mut Parts,
@@ -238,10 +297,23 @@ pub(super) fn open_audit(
         parts.auditor = Some(Auditor::disabled());
         return Ok(Auditor::disabled());
     }
-    // Without a mesh there is nobody to ask.
-    let asks = config.network.enabled && config.network.secret.is_some();
-    let start = audit_epoch::of_start(config, asks).map_err(|why| RunError::Epoch { why })?;
-    let (epoch, mut found) = (start.epoch, prepared.found_before.unwrap_or(start.found));
+    // Without a mesh, now or later, there is nobody to ask.
+    let asks = config.network.enabled;
+    let home = &config.home;
+    let mark = Mark::load(home).map_err(doubt_of(home))?;
+    let mark = if asks {
+        mark
+    } else {
+        never_mind(config, mark)?
+    };
+    let epoch = |why| RunError::Epoch { why };
+    let is_known = mark.is_some() || may_be_known(prepared).map_err(epoch)?;
+    let start = audit_epoch::of_start(config, asks && is_known).map_err(epoch)?;
+    let found = Mark::found(mark, start.found);
+    let (epoch, mut found) = (start.epoch, prepared.found_before.unwrap_or(found));
+    if asks {
+        remember(home, found)?;
+    }
     let options = openfang_audit::Options {
         log_path: config.audit.log_path.clone(),
         dir: config.home.audit_dir(),
@@ -255,6 +327,7 @@ pub(super) fn open_audit(
     tracing::info!(audit.entries = opened.size, "audit log opened");
     if opened.floor_was_missing {
         found = Found::NoFloor;
+        remember(home, found)?;
     }
     parts.found = asks.then_some(found);
     for recovered in &opened.recovered {
@@ -269,6 +342,14 @@ pub(super) fn open_audit(
         witnessing,
     };
     let auditor = Auditor::with(log.clone(), demands);
+    // A mesh that sleeps has nobody to ask: what is whole is signed, and held again before it wakes.
+    let sleeps = asks && config.network.secret.is_none();
+    parts.released = sleeps && own_log::is_certain(found, config.audit.require_peer_floor);
+    if parts.released {
+        log.release();
+    }
+    let in_doubt = parts.found.filter(|_| !parts.released);
+    parts.doubts = Some(Doubts::new(log.clone(), signing_at_first(in_doubt)));
     parts.log = Some(log);
     parts.auditor = Some(auditor.clone());
     Ok(auditor)

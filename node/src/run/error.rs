@@ -47,6 +47,15 @@ pub enum RunError {
         #[source]
         why: io::Error,
     },
+    /// What is remembered of the audit log cannot be read or written.
+    #[error("{path}, what is doubtful about the audit log: {why}\n    mend: {}", files::mend(path, why.kind()))]
+    Doubt {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        why: io::Error,
+    },
     /// The start could not be logged.
     #[error("the start cannot be logged: {0}\n    mend: openfang audit verify, df -h")]
     NotLogged(#[source] openfang_kernel::AuditError),

@@ -1,5 +1,6 @@
 //! What a node is told, read before anything starts.
 
+use std::io;
 use std::net::SocketAddr;
 
 use openfang_audit::cosign::Role;
@@ -8,8 +9,8 @@ use openfang_id::{Keys, NodeId};
 use super::RunError;
 use crate::config::{Config, Lookup};
 use crate::cosigner::RoleKey;
-use crate::home::Lock;
-use crate::own_log::{Anew, Found};
+use crate::home::{Home, Lock};
+use crate::own_log::{Anew, Found, Mark};
 use crate::{audit_epoch, config, hardening, keys, notify};
 
 /// What was read before anything was started. Holds the home.
@@ -34,7 +35,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// Whatever would keep the node from starting, with what mends it.
-pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prepared, RunError> {
+pub fn prepare(home: &Home, environment: Lookup<'_>) -> Result<Prepared, RunError> {
     home.check_private()?;
     let lock = home.lock()?;
     let hardened = hardening::no_core_dumps();
@@ -75,6 +76,15 @@ pub fn prepare(home: &crate::home::Home, environment: Lookup<'_>) -> Result<Prep
     })
 }
 
+/// Says which file it is that cannot be read or written.
+pub(super) fn doubt_of(home: &Home) -> impl Fn(io::Error) -> RunError + use<> {
+    let path = home.audit_doubt();
+    move |why| RunError::Doubt {
+        path: path.clone(),
+        why,
+    }
+}
+
 impl Prepared {
     /// Returns the configuration.
     #[must_use]
@@ -94,24 +104,41 @@ impl Prepared {
             Anew::Next { last } => (audit_epoch::next(now).map_err(epoch)?, last.as_ref()),
             Anew::Follow { epoch, .. } => (*epoch, None),
         };
-        audit_epoch::turn(&self.config, to, last).map_err(epoch)?;
-        self.listen_again = listen;
-        self.found_before = match anew {
-            Anew::Next { .. } => Some(Found::New),
-            // Whoever forgot its log has forgotten what it has cosigned.
-            Anew::Follow { found, .. } => {
-                self.forget_cosigners()?;
-                Some(*found)
-            }
+        // Whoever forgot its log has forgotten what it has cosigned.
+        let (forgets, found) = match anew {
+            Anew::Next { last } => (last.is_some(), Found::New),
+            Anew::Follow { found, .. } => (true, *found),
         };
+        let home = self.config.home.clone();
+        if forgets {
+            Mark::RolledBack.store(&home).map_err(doubt_of(&home))?;
+        }
+        audit_epoch::turn(&self.config, to, last).map_err(epoch)?;
+        if forgets {
+            self.forget_cosigners()?;
+        }
+        let remembered = match Mark::of(found) {
+            Some(mark) => mark.store(&home),
+            None => Mark::clear(&home),
+        };
+        remembered.map_err(doubt_of(&home))?;
+        self.listen_again = listen;
+        self.found_before = Some(found);
         Ok(())
     }
 
-    /// Retires the keys with which this node cosigns when nothing tells what they have cosigned.
-    pub(super) fn forget_when_wiped(&mut self) -> Result<(), RunError> {
-        let wiped = audit_epoch::is_wiped(&self.config.home);
-        if wiped.map_err(|why| RunError::Epoch { why })? {
+    /// Retires the keys with which this node cosigns when nothing tells what they have cosigned: the home
+    /// was wiped, or the last run ended before it could do so.
+    pub(super) fn forget_what_is_lost(&mut self) -> Result<(), RunError> {
+        let home = self.config.home.clone();
+        let wiped = audit_epoch::is_wiped(&home).map_err(|why| RunError::Epoch { why })?;
+        let mark = Mark::load(&home).map_err(doubt_of(&home))?;
+        let rolled_back = mark == Some(Mark::RolledBack);
+        if wiped || rolled_back {
             self.forget_cosigners()?;
+        }
+        if rolled_back {
+            Mark::Retired.store(&home).map_err(doubt_of(&home))?;
         }
         Ok(())
     }
@@ -145,5 +172,85 @@ impl Prepared {
     #[must_use]
     pub fn node_id(&self) -> NodeId {
         self.keys.node_id()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openfang_audit::{Checkpoint, Hash, Origin};
+    use openfang_id::NodeSeed;
+
+    use super::*;
+    use crate::files;
+
+    const SEED: [u8; 32] = [7; 32];
+
+    /// A home whose log was begun.
+    fn home() -> (tempfile::TempDir, Home) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::at(folder.path());
+        home.create().expect("private");
+        std::fs::create_dir_all(home.audit_dir()).expect("made");
+        files::create(&home.config(), b"").expect("written");
+        keys::create(&home.node_key(), &NodeSeed::from_bytes(SEED)).expect("written");
+        files::replace(&home.audit_epoch(), b"1\n").expect("written");
+        (folder, home)
+    }
+
+    fn start(home: &Home) -> Prepared {
+        let mut prepared = prepare(home, &|_name| Ok(None)).expect("prepared");
+        prepared.forget_what_is_lost().expect("forgotten");
+        prepared
+    }
+
+    fn keys_of(prepared: &Prepared) -> [Option<[u8; 32]>; 2] {
+        let keys = [&prepared.witness, &prepared.mirror];
+        keys.map(|key| key.as_ref().map(RoleKey::public))
+    }
+
+    fn cosigners(home: &Home) -> [Option<[u8; 32]>; 2] {
+        keys_of(&start(home))
+    }
+
+    #[test]
+    fn a_start_retires_the_keys_that_the_last_run_could_not_retire_any_more() {
+        let (_folder, home) = home();
+        let before = cosigners(&home);
+        assert_eq!(cosigners(&home), before, "nothing is doubtful");
+        Mark::RolledBack.store(&home).expect("written");
+        let after = cosigners(&home);
+        for (before, after) in before.iter().zip(&after) {
+            assert!(after.is_some() && before != after);
+        }
+        assert_eq!(Mark::load(&home).expect("read"), Some(Mark::Retired));
+        assert_eq!(cosigners(&home), after, "once");
+        for other in [Mark::Gone, Mark::NoFloor] {
+            other.store(&home).expect("written");
+            assert_eq!(cosigners(&home), after);
+        }
+    }
+
+    #[test]
+    fn whoever_begins_anew_remembers_why_and_cosigns_with_other_keys_unless_nothing_was_known() {
+        let last = Checkpoint {
+            origin: Origin::of(&NodeSeed::from_bytes(SEED).keys().node_id(), 1),
+            size: 7,
+            root: Hash::from_bytes([3; 32]),
+        };
+        let follow = |found| Anew::Follow { epoch: 1, found };
+        for (anew, retires, mark) in [
+            (follow(Found::Back), true, Some(Mark::Retired)),
+            (follow(Found::Gone), true, Some(Mark::Gone)),
+            (Anew::Next { last: Some(last) }, true, None),
+            (Anew::Next { last: None }, false, None),
+        ] {
+            let (_folder, home) = home();
+            let mut prepared = start(&home);
+            let before = keys_of(&prepared);
+            Mark::NoFloor.store(&home).expect("written");
+            prepared.begin_anew(&anew, None).expect("begun");
+            assert_eq!(keys_of(&prepared) != before, retires, "{anew:?}");
+            assert_eq!(Mark::load(&home).expect("read"), mark, "{anew:?}");
+        }
     }
 }

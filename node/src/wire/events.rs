@@ -62,7 +62,7 @@ impl Recorder {
     }
 
     /// Returns who is kept away.
-    pub(super) fn quarantine(&self) -> &Quarantine {
+    pub(crate) fn quarantine(&self) -> &Quarantine {
         self.desk.quarantine()
     }
 

@@ -8,7 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use openfang_audit::{Hash, Log, ProveError};
 use openfang_id::NodeId;
 use openfang_kernel::{Delivery, Kernel, TurnStream};
-use openfang_mesh::{Host, MeshEvent, Question};
+use openfang_mesh::{Host, Joining, MeshEvent, Question};
 use openfang_ofp::call::{self, Failure, Frame};
 use openfang_ofp::exchange;
 use openfang_ofp::heads::CannotProve;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::convert;
 use super::events::Recorder;
 use crate::mirror::Desk;
+use crate::own_log::Doubts;
 use crate::witness::Window;
 
 /// Nothing of that name is kept here: the status of HTTP.
@@ -27,6 +28,8 @@ const NOT_HERE: u16 = 404;
 pub(crate) struct NodeHost {
     kernel: Kernel,
     log: Option<Log>,
+    /// Where it is said that the log may not be the newest.
+    doubts: Option<Doubts>,
     recorder: Arc<Recorder>,
     /// Where heads of other logs are cosigned, if this node does that.
     witness: Option<Window>,
@@ -38,14 +41,16 @@ impl NodeHost {
     /// Joins a kernel and an audit log.
     pub(crate) fn new(
         kernel: Kernel,
-        log: Option<Log>,
+        log: Option<(Log, Doubts)>,
         (witness, desk): (Option<Window>, Desk),
         recorder: Arc<Recorder>,
     ) -> Self {
+        let (log, doubts) = log.unzip();
         Self {
             kernel,
             recorder,
             log,
+            doubts,
             witness,
             desk,
         }
@@ -110,6 +115,17 @@ impl Host for NodeHost {
                 desk.ask(from, question).await
             };
             answer.unwrap_or_else(|| exchange::Answer::status(NOT_HERE))
+        }
+        .boxed()
+    }
+
+    fn joining(&self) -> BoxFuture<'static, Joining> {
+        let doubts = self.doubts.clone();
+        async move {
+            match doubts {
+                Some(doubts) => Joining::new(doubts.joining().await),
+                None => Joining::new(()),
+            }
         }
         .boxed()
     }

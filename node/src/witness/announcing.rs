@@ -17,6 +17,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::own_log::Doubts;
+
 use super::asking::prove;
 use super::{ADD_CHECKPOINT, Window};
 
@@ -29,6 +31,8 @@ pub(crate) struct Announcing {
     pub(crate) mesh: Mesh,
     /// The own witness, and the key it cosigns with.
     pub(crate) witness: Option<(Window, CosignerKey)>,
+    /// Who is told that the own witness knows a longer log.
+    pub(crate) doubts: Doubts,
 }
 
 /// Announces each head of the log, the newest ones where they come fast, until the node ends.
@@ -44,7 +48,7 @@ pub(crate) async fn announce(announcing: Announcing, stop: CancellationToken) {
         if let Some(head) = newest {
             tokio::select! {
                 () = stop.cancelled() => return,
-                head = task.cosigned(head) => task.announcing.mesh.set_head(head),
+                head = task.cosigned(head) => task.announce(head),
             }
         }
         tokio::select! {
@@ -67,6 +71,15 @@ struct Task {
 }
 
 impl Task {
+    /// Announces a head. Nobody is met while the mesh sleeps, and before it wakes the log is held: the
+    /// head is shown again when it is released.
+    fn announce(&self, head: SignedHead) {
+        let Announcing { log, mesh, .. } = &self.announcing;
+        if !log.is_held() && matches!(mesh.status(), Status::Awake { .. }) {
+            mesh.set_head(head);
+        }
+    }
+
     /// Puts the own cosignature under a head, if it can be had.
     async fn cosigned(&mut self, head: SignedHead) -> SignedHead {
         let Announcing { mesh, witness, .. } = &self.announcing;
@@ -96,6 +109,8 @@ impl Task {
                             cosigned = latest.unwrap_or_default(),
                             "this node has itself cosigned a longer audit log than there is: it was rolled back"
                         );
+                        let me = self.announcing.mesh.node_id();
+                        self.announcing.doubts.suspect(me);
                         return head;
                     }
                 },

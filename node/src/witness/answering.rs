@@ -262,13 +262,18 @@ fn show(witness: &Witness<FileStore>, id: &Hash) -> Answer {
     }
 }
 
-/// Shows a node what is known of its logs: those of its last epochs.
+/// Shows a node what is known of its logs: those of its last epochs. Where nothing is, the answer is that
+/// this witness does not know: it may be new here, or have forgotten, and cannot say that there was
+/// nothing.
 fn show_all_of(witness: &Witness<FileStore>, node: &NodeId) -> Answer {
     let origin_of = |name: &LogName| name.as_str().parse::<Origin>().ok();
     let logs = witness.store().logs();
     let mut own: Vec<Origin> = logs.iter().filter_map(origin_of).collect();
     own.retain(|origin| origin.belongs_to(node));
     own.sort_by_key(|origin| std::cmp::Reverse(origin.epoch()));
+    if own.is_empty() {
+        return Answer::status(404);
+    }
     let mut notes = Bundle::default();
     for origin in own.iter().take(NOTES_MAX) {
         match witness.checkpoint(&LogName::from(origin).id()) {

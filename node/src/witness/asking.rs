@@ -20,11 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::ADD_CHECKPOINT;
 use crate::files;
+use crate::own_log::Doubts;
 
 /// How many witnesses a log has, where there are enough peers: one may be away, or lie.
 pub(crate) const WITNESSES: usize = 4;
 /// How long a witness may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// The log has contradicted itself, or does not go on from what was cosigned: statuses of HTTP.
+const CONTRADICTED: [u16; 2] = [403, 422];
 /// Between two writes of the cosigned head: it is also at the witnesses.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -40,6 +43,8 @@ pub(crate) struct Asking {
     pub(crate) key: VerifyingKey,
     /// Who wants to know how it stands.
     pub(crate) shown: watch::Sender<Witnessing>,
+    /// Who is told that a witness may know another head of the log.
+    pub(crate) doubts: Doubts,
 }
 
 /// What became of an offer.
@@ -60,6 +65,7 @@ pub(crate) async fn collect(asking: Asking, stop: CancellationToken) {
         policy,
         key,
         shown,
+        doubts,
     } = asking;
     let (head, mut heads) = watch::channel(log.head());
     log.on_head(Box::new(move |new| {
@@ -83,6 +89,7 @@ pub(crate) async fn collect(asking: Asking, stop: CancellationToken) {
             known: false,
         },
         watches: BTreeMap::new(),
+        doubts,
     };
     task.on_head(heads.borrow_and_update().as_ref());
     task.on_view(&views.borrow_and_update().clone());
@@ -134,6 +141,7 @@ struct Task {
     /// What each witness has cosigned.
     watches: BTreeMap<NodeId, Watch>,
     policy: Kept,
+    doubts: Doubts,
 }
 
 /// The policy that others check the log with, and its file.
@@ -185,6 +193,9 @@ impl Task {
     }
 
     fn ask_those_due(&mut self) {
+        if self.log.is_held() {
+            return;
+        }
         for offer in self.collector.due(self.began.elapsed()) {
             self.asked
                 .spawn(ask(self.log.clone(), self.mesh.clone(), offer));
@@ -202,12 +213,17 @@ impl Task {
             .collector
             .on_answer(at, (answer.status, &answer.body), now);
         self.on_step(step);
-        if let Step::Behind { latest } = step {
-            tracing::error!(
-                witness = %told.node.fmt_short(), size = told.size, cosigned = latest,
-                "a witness has cosigned a longer audit log of this node than there is: this one was \
-                 rolled back, or another machine has the key of this node"
-            );
+        match step {
+            Step::None if CONTRADICTED.contains(&answer.status) => self.doubts.suspect(told.node),
+            Step::None | Step::Quorum => {}
+            Step::Behind { latest } => {
+                tracing::warn!(
+                    witness = %told.node.fmt_short(), size = told.size, cosigned = latest,
+                    "a witness says that it has cosigned a longer audit log of this node than there is: \
+                     it is asked for it"
+                );
+                self.doubts.suspect(told.node);
+            }
         }
     }
 
@@ -238,7 +254,9 @@ impl Task {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let next = self.collector.next().map(|next| self.began + next);
+        // A log that is held waits for its next head.
+        let next = self.collector.next().filter(|_| !self.log.is_held());
+        let next = next.map(|next| self.began + next);
         next.into_iter().chain(self.save_at).min()
     }
 

@@ -177,6 +177,24 @@ fn a_witness_that_answers_nonsense_is_asked_ever_more_rarely() {
 }
 
 #[test]
+fn a_witness_that_is_busy_is_asked_again_soon_and_not_for_ever() {
+    let (log, peers) = (TestLog::new(1, 40), Peers::new(1));
+    let mut collector = Collector::new();
+    collector.set_witnesses(peers.keys());
+    collector.on_head(&head(&log, 30));
+    let (mut now, mut pauses) = (NOW, Vec::new());
+    for _nth in 0..120 {
+        let offer = collector.due(now).pop().expect("an offer");
+        collector.on_answer((&offer.node, offer.size), (503, b""), now);
+        let next = collector.next().expect("another try");
+        pauses.push(next - now);
+        now = next;
+    }
+    assert!(pauses[0] < RETRY && pauses[..8].iter().all(|pause| *pause == pauses[0]));
+    assert!(pauses.is_sorted() && pauses.last() == Some(&RETRY_MAX));
+}
+
+#[test]
 fn two_sizes_by_turns_are_believed_once() {
     let (log, peers) = (TestLog::new(1, 40), Peers::new(1));
     let mut collector = Collector::new();

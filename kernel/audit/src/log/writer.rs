@@ -84,6 +84,7 @@ struct Gather {
 
 /// What a handle asks for that is no entry.
 enum Job {
+    Hold(SyncSender<()>),
     Release,
     TakeBack(Box<Lost>),
 }
@@ -190,6 +191,7 @@ impl Writer {
     fn accept(&mut self, command: Command) -> bool {
         match command {
             Command::Append(entry) => self.waiting.push_back(entry),
+            Command::Hold(done) => self.jobs.push_back(Job::Hold(done)),
             Command::Release => self.jobs.push_back(Job::Release),
             Command::TakeBack(lost) => self.jobs.push_back(Job::TakeBack(lost)),
             Command::Close => return false,
@@ -201,6 +203,10 @@ impl Writer {
     fn work(&mut self) {
         while let Some(job) = self.jobs.pop_front() {
             match job {
+                Job::Hold(done) => {
+                    self.hold();
+                    drop(done);
+                }
                 Job::Release => self.release(),
                 Job::TakeBack(lost) => self.answer_take_back(*lost),
             }

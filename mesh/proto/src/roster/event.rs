@@ -55,6 +55,8 @@ pub enum In {
     AddEvidence(Vec<Vec<u8>>),
     /// The audit log of this node has a new head, and its floor is on disk.
     SetHead(SignedHead),
+    /// The head of the own audit log is not announced any more, until the next [`In::SetHead`].
+    HideHead,
     /// Addresses to dial until each has led to a node, and again whenever that node is gone. Those
     /// of one node or of one host and port are tried together.
     AddBootstrap(Vec<PeerAddr>),

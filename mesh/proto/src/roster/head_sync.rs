@@ -19,6 +19,10 @@ impl State {
         self.timers.set_earlier(Timer::Head, at);
     }
 
+    pub(super) fn hide_head(&mut self) {
+        self.own.head = None;
+    }
+
     pub(super) fn on_head_timer(&mut self) {
         self.own.head_told = Some(self.now);
         for link in self.links.ids() {

@@ -140,6 +140,7 @@ impl State {
             In::SetAddrs(addrs) => self.set_addrs(addrs),
             In::AddEvidence(files) => self.add_evidence(&files),
             In::SetHead(head) => self.set_head(head),
+            In::HideHead => self.hide_head(),
             In::AddBootstrap(addrs) => self.add_bootstrap(addrs),
             In::DropBootstrap(addrs) => self.drop_bootstrap(&addrs),
             In::IncarnationStored(incarnation) => self.on_incarnation_stored(incarnation),

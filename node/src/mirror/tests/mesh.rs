@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use openfang_audit::feed::{MIRRORS, MirrorStatus, Mirroring, Pace, Proven, Standing};
+use openfang_audit::inquiry::Signing;
 use openfang_audit::restore::{RestoreError, restore};
 use openfang_audit::tile::{TileError, TileKind, TileNodes, TilePath, TileSource as _};
 use openfang_audit::{Checkpoint, Hash, SignedHead};
@@ -22,9 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Peer, QUOTA};
 use crate::cosigner::RoleKey;
+use crate::evidence;
 use crate::home::Home;
 use crate::mirror::packing::pack;
 use crate::mirror::{Desk, Feeding, Holds, PeerTiles, PeerTilesError, feed};
+use crate::own_log::{Doubts, News};
 use crate::tasks::Tasks;
 
 /// A busy machine is not a failure.
@@ -72,6 +75,8 @@ struct Plan {
     peer: Peer,
     folder: tempfile::TempDir,
     seed: u8,
+    /// Whose logs are copied whatever they did.
+    allowed: BTreeSet<NodeId>,
 }
 
 struct Member {
@@ -79,6 +84,8 @@ struct Member {
     mesh: Mesh,
     owner: Owner,
     tasks: Tasks,
+    desk: Desk,
+    doubts: Doubts,
     status: watch::Receiver<Mirroring>,
 }
 
@@ -88,6 +95,7 @@ impl Plan {
             peer: Peer::new(seed, entries),
             folder: tempfile::tempdir().expect("a folder"),
             seed,
+            allowed: BTreeSet::new(),
         }
     }
 
@@ -125,7 +133,13 @@ impl Plan {
             .expect("a generation");
         let log = self.peer.log.clone();
         let public = key.public();
-        let desk = Desk::new(Some(key), quota_bytes, Some(log.clone()));
+        let opened = evidence::open(
+            &self.home().evidence(),
+            self.peer.keys.node_id(),
+            self.allowed.clone(),
+        );
+        let quarantine = opened.desk.quarantine().clone();
+        let desk = Desk::new(Some(key), quota_bytes, Some(log.clone()), quarantine);
         let mender = desk.mender().expect("the first");
         let host = DeskHost {
             desk: desk.clone(),
@@ -141,6 +155,7 @@ impl Plan {
         log.on_head(Box::new(move |head| announced.set_head(head)));
         let (shown, status) = watch::channel(Mirroring::none());
         let mut tasks = Tasks::new();
+        let doubts = Doubts::new(self.peer.log.clone(), watch::Sender::new(Signing::Free));
         let feeding = Feeding {
             log,
             key: self.peer.keys.log.verifying_key(),
@@ -148,6 +163,7 @@ impl Plan {
             folder: self.home().mirrored_heads(),
             pace: FAST,
             shown,
+            doubts: doubts.clone(),
         };
         tasks.start("copies", feed(feeding, tasks.token()));
         tasks.start("mender", mender.run(mesh.clone(), tasks.token()));
@@ -156,6 +172,8 @@ impl Plan {
             mesh,
             owner,
             tasks,
+            desk,
+            doubts,
             status,
         }
     }
@@ -197,6 +215,17 @@ impl Member {
     fn file_of(&self, other: &Member, name: &str) -> PathBuf {
         let id = other.plan.peer.id().to_string();
         self.plan.home().mirror_copies().join(id).join(name)
+    }
+
+    /// Asks its own desk, as a member would.
+    async fn ask_itself(&self, path: &str) -> Answer {
+        let question = Question {
+            verb: Verb::Get,
+            path: path.to_owned(),
+            body: Vec::new(),
+        };
+        let answer = self.desk.ask(self.id(), question).await;
+        answer.expect("a question for it")
     }
 
     async fn ask(&self, to: &Self, verb: Verb, path: &str, body: Vec<u8>) -> Answer {
@@ -515,6 +544,71 @@ fn write_over(path: &std::path::Path, bytes: &[u8]) {
 async fn the_copy_of_a_log_that_contradicts_itself_is_frozen_and_served() {
     let (a, b) = pair(300, QUOTA).await;
     eventually("a copy", || a.holds(b.id(), 300)).await;
+    let size = convict(&a, &b).await;
+    a.plan.peer.grow(5);
+    eventually("it is refused", || {
+        a.mirror(b.id())
+            .is_some_and(|mirror| mirror.standing == Standing::Refused(403))
+    })
+    .await;
+    let path = format!("mirror/{}/checkpoint", a.plan.peer.id());
+    let kept = a.ask(&b, Verb::Get, &path, Vec::new()).await;
+    assert_eq!(kept.status, 200, "what is there is still shown");
+    let text = String::from_utf8(kept.body).expect("text");
+    assert_eq!(text.lines().nth(1), Some(size.to_string().as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_contradicts_itself_is_copied_on_where_the_operator_allows_it() {
+    let a = Plan::new(1, 300).start(&[], QUOTA).await;
+    let mut plan = Plan::new(2, 1);
+    plan.allowed.insert(a.id());
+    let b = plan.start(&[&a], QUOTA).await;
+    eventually("a copy", || a.holds(b.id(), 300)).await;
+    let size = convict(&a, &b).await;
+    a.plan.peer.grow(5);
+    eventually("it goes on", || a.holds(b.id(), size + 5)).await;
+    let id = a.plan.peer.id();
+    let accepted = format!("mirror/{id}/accepted");
+    let accepted = b.ask_itself(&accepted).await;
+    let text = String::from_utf8(accepted.body).expect("text");
+    let head = a.plan.peer.head();
+    let key = a.plan.peer.keys.log.verifying_key();
+    let known = SignedHead::open(&text, a.plan.peer.log.origin(), &key).expect("its head");
+    assert_eq!(known.checkpoint, head.checkpoint);
+    let other = format!("mirror/{}/accepted", Hash::from_bytes([7; 32]));
+    assert_eq!(b.ask_itself(&other).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_refuses_the_log_is_asked_what_it_knows() {
+    // It has more entries than there are now, then another entry in the place of one.
+    for now in [20, 400] {
+        let (a, b) = pair(300, QUOTA).await;
+        eventually("a copy", || a.holds(b.id(), 300)).await;
+        assert_eq!(a.doubts.news(0), News::None);
+        drop(a.kill().await);
+        let again = Plan::new(1, now).start(&[&b], QUOTA).await;
+        let mut suspects = BTreeSet::new();
+        eventually("it is suspected to know more", || {
+            if let News::Suspects(nodes) = again.doubts.news(0) {
+                suspects.extend(nodes);
+            }
+            suspects.contains(&b.id())
+        })
+        .await;
+        let size = again.plan.peer.log.size();
+        again.plan.peer.grow(1);
+        assert!(
+            again.plan.peer.log.size() > size,
+            "nothing stops before it is known"
+        );
+    }
+}
+
+/// Shows a second root for the size of the log of `a`, until `b` knows that it contradicts itself. Returns the
+/// size.
+async fn convict(a: &Member, b: &Member) -> u64 {
     let seen = |view: &openfang_mesh::View| view.node(&a.id()).map(|node| node.head.clone());
     let size = a.plan.peer.head().checkpoint.size;
     eventually("the head is seen", || {
@@ -532,15 +626,5 @@ async fn the_copy_of_a_log_that_contradicts_itself_is_frozen_and_served() {
         matches!(seen(&b.mesh.view()), Some(HeadView::Inconsistent { .. }))
     })
     .await;
-    a.plan.peer.grow(5);
-    eventually("it is refused", || {
-        a.mirror(b.id())
-            .is_some_and(|mirror| mirror.standing == Standing::Refused(403))
-    })
-    .await;
-    let path = format!("mirror/{}/checkpoint", a.plan.peer.id());
-    let kept = a.ask(&b, Verb::Get, &path, Vec::new()).await;
-    assert_eq!(kept.status, 200, "what is there is still shown");
-    let text = String::from_utf8(kept.body).expect("text");
-    assert_eq!(text.lines().nth(1), Some(size.to_string().as_str()));
+    size
 }

@@ -65,17 +65,27 @@ async fn node() -> Node {
         .await
         .expect("spawned");
     let recorder = recorder(folder.path(), Some(log.clone()));
+    let signing = tokio::sync::watch::Sender::new(openfang_audit::inquiry::Signing::Free);
+    let doubts = Doubts::new(log.clone(), signing);
     Node {
         folder,
-        host: NodeHost::new(kernel, Some(log.clone()), nothing_asked(), recorder),
+        host: NodeHost::new(
+            kernel,
+            Some((log.clone(), doubts)),
+            nothing_asked(&recorder),
+            recorder,
+        ),
         owner,
         log,
     }
 }
 
 /// Peers may ask it nothing.
-fn nothing_asked() -> (Option<Window>, Desk) {
-    (None, Desk::new(None, 0, None))
+fn nothing_asked(recorder: &Recorder) -> (Option<Window>, Desk) {
+    (
+        None,
+        Desk::new(None, 0, None, recorder.quarantine().clone()),
+    )
 }
 
 /// A recorder that lets node 4 in, whatever it did.
@@ -267,7 +277,12 @@ async fn proofs_come_from_the_log() {
     assert_eq!(node.host.prove(2, 1).await, Err(CannotProve::Range));
     assert_eq!(node.log.health(), Health::Ok);
     let recorder = recorder(node.folder.path(), None);
-    let silent = NodeHost::new(node.host.kernel.clone(), None, nothing_asked(), recorder);
+    let silent = NodeHost::new(
+        node.host.kernel.clone(),
+        None,
+        nothing_asked(&recorder),
+        recorder,
+    );
     assert_eq!(silent.prove(1, 2).await, Err(CannotProve::Range));
 }
 

@@ -105,10 +105,13 @@ async fn node() -> Node {
         signing: tokio::sync::watch::channel(openfang_audit::inquiry::Signing::Free).1,
     };
     counters.spawn(counter.run(mesh.clone(), rules, CancellationToken::new()));
+    let signing = tokio::sync::watch::Sender::new(openfang_audit::inquiry::Signing::Free);
+    let doubts = crate::own_log::Doubts::new(log.clone(), signing);
     let announcing = Announcing {
         log,
         mesh,
         witness: Some((window, public.clone())),
+        doubts,
     };
     Node {
         folder,

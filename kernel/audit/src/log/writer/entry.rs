@@ -1,11 +1,15 @@
 //! What waits for the writer.
 
+use std::sync::mpsc::SyncSender;
+
 use super::super::take_back::Lost;
 use super::{Ack, AppendError, Event, Flush, Seq};
 
 /// What the handles tell the writer.
 pub(in crate::log) enum Command {
     Append(Entry),
+    /// Dropped when no head is signed any more.
+    Hold(SyncSender<()>),
     Release,
     TakeBack(Box<Lost>),
     Close,

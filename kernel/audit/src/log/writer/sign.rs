@@ -113,6 +113,14 @@ impl Writer {
         Ok(())
     }
 
+    /// Signs and shows no head from now on, not the last one either.
+    pub(super) fn hold(&mut self) {
+        self.shared.held.store(true, Ordering::Release);
+        if let Some(shown) = lock(&self.shared.head).take() {
+            self.unshown = Some(shown);
+        }
+    }
+
     /// Shows the last head, and signs from now on.
     pub(in crate::log) fn release(&mut self) {
         self.shared.held.store(false, Ordering::Release);

@@ -76,6 +76,22 @@ fn verdict(bus: &Bus, at: usize) -> Option<Why> {
 }
 
 #[test]
+fn a_hidden_head_is_shown_to_nobody_new() {
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    let log = leaves(5, 0);
+    answer_from(&mut bus, 1, log.clone());
+    announce(&mut bus, &log);
+    assert!(matches!(view(&bus, 0), HeadView::Consistent { .. }));
+    bus.tell(1, In::HideHead);
+    bus.connect(1, 2);
+    bus.pass(Duration::from_secs(5));
+    assert_eq!(view(&bus, 2), HeadView::None);
+    announce(&mut bus, &log);
+    assert!(matches!(view(&bus, 2), HeadView::Consistent { .. }));
+}
+
+#[test]
 fn a_log_that_grows_is_proved_at_every_step() {
     let mut bus = watched();
     for size in [0, 1, 5, 6, 64, 100] {
