@@ -1,8 +1,9 @@
 //! What can be written into the log: one constructor a kind, and nothing else.
 //!
-//! Texts are bounded to [`TEXT_BYTES_MAX`] bytes and stripped of control characters when an event is
-//! made, so that an entry always fits a line and shows on a terminal as what it is. Secrets, prompts
-//! and message bodies have no field to go into.
+//! What a field takes says its type: [`Public`] texts, texts about persons ([`Personal`](crate::Personal)), and
+//! [`Secret`]s. Texts are stripped of control characters when an event is made; the [guard](crate::guard) of the
+//! log takes secrets out of them and cuts them to [`TEXT_BYTES_MAX`] bytes, so that an entry always fits a line
+//! and shows on a terminal as what it is. Prompts and message bodies have no field to go into.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,12 +11,17 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use openfang_id::{AgentId, AgentName, NodeId};
+use zeroize::Zeroizing;
 
 use crate::checkpoint::parse_decimal;
+use crate::seqs::Seqs;
+use crate::value::{Public, Secret, Text};
 use crate::{Checkpoint, Hash, Origin, OriginError};
 
 /// The longest text of a field, in bytes. Longer ones are cut at a character.
 pub const TEXT_BYTES_MAX: usize = 256;
+/// How much of a longer text is looked at: a secret must not be cut in two before it was seen.
+const RAW_BYTES_MAX: usize = 4096;
 /// The largest integer that every JSON reader keeps exactly (RFC 8785 §3.2.2.3).
 const JSON_INTEGER_MAX: u64 = 1 << 53;
 
@@ -49,9 +55,9 @@ pub enum Outcome<'a> {
     /// It was done, or is about to be done.
     Ok,
     /// It was not allowed; why.
-    Denied(&'a str),
+    Denied(Public<'a>),
     /// It was tried and did not work; why.
-    Failed(&'a str),
+    Failed(Public<'a>),
 }
 
 /// A message to or from an agent.
@@ -60,11 +66,11 @@ pub struct Message<'a> {
     /// The agent of this node.
     pub agent: AgentId,
     /// The other end: an agent and its node, or the way in, such as `api`.
-    pub peer: &'a str,
+    pub peer: Text<'a>,
     /// On whose behalf.
-    pub user: &'a str,
+    pub user: Text<'a>,
     /// The conversation it belongs to.
-    pub session: Option<&'a str>,
+    pub session: Option<Text<'a>>,
     /// The entry, here or at the other node, that led to it.
     pub cause: Option<&'a Cause>,
     /// How it ended.
@@ -77,11 +83,11 @@ pub struct Call<'a> {
     /// The agent.
     pub agent: AgentId,
     /// The tool, or `provider/model`.
-    pub target: &'a str,
+    pub target: Text<'a>,
     /// On whose behalf.
-    pub user: &'a str,
+    pub user: Text<'a>,
     /// The conversation it belongs to.
-    pub session: Option<&'a str>,
+    pub session: Option<Text<'a>>,
     /// The entry that led to it.
     pub cause: Option<&'a Cause>,
     /// How it ended.
@@ -172,7 +178,7 @@ kinds! {
 pub struct UnknownKind;
 
 /// Something that happened, ready to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Event {
     pub(crate) kind: Kind,
     pub(crate) act: Option<Box<str>>,
@@ -180,40 +186,86 @@ pub struct Event {
     pub(crate) cause: Option<Box<str>>,
     pub(crate) duration_us: Option<u64>,
     pub(crate) outcome: Box<str>,
-    pub(crate) session: Option<Box<str>>,
-    pub(crate) target: Option<Box<str>>,
-    pub(crate) user: Option<Box<str>>,
+    pub(crate) session: Option<Slot>,
+    pub(crate) target: Option<Slot>,
+    pub(crate) user: Option<Slot>,
+    /// A value that stands in the line as a commitment only.
+    pub(crate) value: Option<Slot>,
+}
+
+/// What a field holds.
+#[derive(Debug, Clone)]
+pub(crate) enum Slot {
+    /// A public text.
+    Open(Box<str>),
+    /// A text about a person, before it is sealed.
+    Personal(Hidden),
+    /// A secret, before it is committed to.
+    Secret(Secret),
+    /// What the line commits to.
+    Committed(Hash),
+}
+
+/// A text about a person, and who that is. Not in `Debug`, wiped when dropped.
+#[derive(Clone)]
+pub(crate) struct Hidden {
+    pub(crate) subject: Zeroizing<String>,
+    pub(crate) value: Zeroizing<String>,
+}
+
+impl Slot {
+    /// Returns the text, if everybody may read it.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Open(text) => Some(text),
+            Self::Personal(_) | Self::Secret(_) | Self::Committed(_) => None,
+        }
+    }
+
+    /// Returns the commitment, if there is one.
+    pub(crate) fn commitment(&self) -> Option<Hash> {
+        match self {
+            Self::Committed(commitment) => Some(*commitment),
+            Self::Open(_) | Self::Personal(_) | Self::Secret(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden(redacted)")
+    }
 }
 
 impl Event {
     /// The node started; which version.
     #[must_use]
-    pub fn node_start(version: &str) -> Self {
-        Self::new(Kind::NodeStart).target(version)
+    pub fn node_start<'a>(version: impl Into<Public<'a>>) -> Self {
+        Self::new(Kind::NodeStart).target(Text::Public(version.into()))
     }
 
     /// The node stops; why.
     #[must_use]
-    pub fn node_stop(reason: &str) -> Self {
-        Self::new(Kind::NodeStop).target(reason)
+    pub fn node_stop<'a>(reason: impl Into<Public<'a>>) -> Self {
+        Self::new(Kind::NodeStop).target(Text::Public(reason.into()))
     }
 
     /// An agent is created, on whose behalf.
     #[must_use]
-    pub fn agent_create(agent: &AgentId, name: &AgentName, user: &str) -> Self {
+    pub fn agent_create<'a>(agent: &AgentId, name: &AgentName, user: impl Into<Text<'a>>) -> Self {
         Self::new(Kind::AgentCreate)
             .agent(*agent)
-            .target(name.as_str())
-            .user(user)
+            .target(Public::from(name).into())
+            .user(user.into())
     }
 
     /// An agent is deleted, on whose behalf.
     #[must_use]
-    pub fn agent_delete(agent: &AgentId, name: &AgentName, user: &str) -> Self {
+    pub fn agent_delete<'a>(agent: &AgentId, name: &AgentName, user: impl Into<Text<'a>>) -> Self {
         Self::new(Kind::AgentDelete)
             .agent(*agent)
-            .target(name.as_str())
-            .user(user)
+            .target(Public::from(name).into())
+            .user(user.into())
     }
 
     /// A message for an agent of this node.
@@ -242,109 +294,148 @@ impl Event {
 
     /// An agent asked for a tool it may not use.
     #[must_use]
-    pub fn cap_denied(agent: &AgentId, tool: &str) -> Self {
+    pub fn cap_denied<'a>(agent: &AgentId, tool: impl Into<Public<'a>>) -> Self {
         Self::new(Kind::CapDenied)
             .agent(*agent)
-            .target(tool)
-            .outcome(Outcome::Denied(""))
+            .target(Text::Public(tool.into()))
+            .outcome(Outcome::Denied("".into()))
     }
 
     /// Someone failed to prove who they are: at which surface (`api`, `ofp`), from where, why.
     #[must_use]
-    pub fn auth_failed(surface: &str, from: &str, reason: &str) -> Self {
+    pub fn auth_failed<'a, 'b, 'c>(
+        surface: impl Into<Public<'a>>,
+        from: impl Into<Text<'b>>,
+        reason: impl Into<Public<'c>>,
+    ) -> Self {
         Self::new(Kind::AuthFailed)
-            .act(surface)
-            .target(from)
-            .outcome(Outcome::Denied(reason))
+            .act(surface.into())
+            .target(from.into())
+            .outcome(Outcome::Denied(reason.into()))
     }
 
     /// Someone was let in by the API key: from where, to do what.
     #[must_use]
-    pub fn api_key(from: &str, request: &str) -> Self {
-        Self::new(Kind::ApiKey).act(request).target(from)
+    pub fn api_key<'a, 'b>(from: impl Into<Text<'a>>, request: impl Into<Public<'b>>) -> Self {
+        Self::new(Kind::ApiKey)
+            .act(request.into())
+            .target(from.into())
     }
 
     /// A peer connected, over which transport.
     #[must_use]
-    pub fn peer_connect(node: &NodeId, transport: &str) -> Self {
+    pub fn peer_connect<'a>(node: &NodeId, transport: impl Into<Public<'a>>) -> Self {
         Self::new(Kind::PeerConnect)
-            .act(transport)
-            .target(&node.to_string())
+            .act(transport.into())
+            .target(Public::text(&node.to_string()).into())
     }
 
     /// A peer was turned away: from where, why.
     #[must_use]
-    pub fn peer_refused(from: &str, reason: &str) -> Self {
+    pub fn peer_refused<'a, 'b>(from: impl Into<Text<'a>>, reason: impl Into<Public<'b>>) -> Self {
         Self::new(Kind::PeerRefused)
-            .target(from)
-            .outcome(Outcome::Denied(reason))
+            .target(from.into())
+            .outcome(Outcome::Denied(reason.into()))
     }
 
     /// The configuration changed: which keys, never their values.
     #[must_use]
-    pub fn config_change(what: &str) -> Self {
-        Self::new(Kind::ConfigChange).target(what)
+    pub fn config_change<'a>(what: impl Into<Public<'a>>) -> Self {
+        Self::new(Kind::ConfigChange).target(Text::Public(what.into()))
+    }
+
+    /// As [`Event::config_change`], on somebody's behalf.
+    #[must_use]
+    pub fn config_change_by<'a, 'b>(
+        what: impl Into<Public<'a>>,
+        user: impl Into<Text<'b>>,
+    ) -> Self {
+        Self::config_change(what).user(user.into())
     }
 
     /// An agent reads or changes a file.
     #[must_use]
-    pub fn file_access(call: Call<'_>, act: &str) -> Self {
-        Self::call(Kind::FileAccess, call).act(act)
+    pub fn file_access<'a>(call: Call<'_>, act: impl Into<Public<'a>>) -> Self {
+        Self::call(Kind::FileAccess, call).act(act.into())
     }
 
     /// An agent reaches out to the network: to which host, with which method.
     #[must_use]
-    pub fn net_request(call: Call<'_>, act: &str) -> Self {
-        Self::call(Kind::NetRequest, call).act(act)
+    pub fn net_request<'a>(call: Call<'_>, act: impl Into<Public<'a>>) -> Self {
+        Self::call(Kind::NetRequest, call).act(act.into())
     }
 
     /// Someone proved who they are: at which surface (`api`, `ofp`), from where, as whom.
     #[must_use]
-    pub fn auth_ok(surface: &str, from: &str, user: &str) -> Self {
-        Self::new(Kind::AuthOk).act(surface).target(from).user(user)
+    pub fn auth_ok<'a, 'b, 'c>(
+        surface: impl Into<Public<'a>>,
+        from: impl Into<Text<'b>>,
+        user: impl Into<Text<'c>>,
+    ) -> Self {
+        Self::new(Kind::AuthOk)
+            .act(surface.into())
+            .target(from.into())
+            .user(user.into())
     }
 
     /// Someone asked too often: at which surface, from where.
     #[must_use]
-    pub fn rate_limit(surface: &str, from: &str) -> Self {
+    pub fn rate_limit<'a, 'b>(surface: impl Into<Public<'a>>, from: impl Into<Text<'b>>) -> Self {
         Self::new(Kind::RateLimit)
-            .act(surface)
-            .target(from)
-            .outcome(Outcome::Denied("too often"))
+            .act(surface.into())
+            .target(from.into())
+            .outcome(Outcome::Denied("too often".into()))
     }
 
-    /// A key or secret was replaced: which, never its value.
+    /// A key or secret was replaced: which. The line commits to the new value, and nobody can open that.
     #[must_use]
-    pub fn key_rotate(what: &str) -> Self {
-        Self::new(Kind::KeyRotate).target(what)
+    pub fn key_rotate<'a>(what: impl Into<Public<'a>>, value: Option<Secret>) -> Self {
+        let mut event = Self::new(Kind::KeyRotate).target(Text::Public(what.into()));
+        event.value = value.map(Slot::Secret);
+        event
     }
 
     /// The wall clock was set: by how many microseconds, against the clock that never steps.
     #[must_use]
     pub fn clock_step(micros: i64) -> Self {
-        Self::new(Kind::ClockStep).act(&format!("{micros:+} us"))
+        Self::new(Kind::ClockStep).act(Public::text(&format!("{micros:+} us")))
     }
 
     /// What some entries commit to was erased, and why. The entries and their proofs stay.
     #[must_use]
-    pub fn redact(seqs: &str, reason: &str, user: &str) -> Self {
-        Self::new(Kind::Redact).act(reason).target(seqs).user(user)
+    pub fn redact<'a, 'b>(
+        seqs: &Seqs,
+        reason: impl Into<Public<'a>>,
+        user: impl Into<Public<'b>>,
+    ) -> Self {
+        Self::redact_again(&seqs.to_string(), reason.into(), user)
+    }
+
+    /// As [`Event::redact`], with the numbers as they were written down before.
+    pub(crate) fn redact_again<'a>(
+        numbers: &str,
+        reason: Public<'_>,
+        user: impl Into<Public<'a>>,
+    ) -> Self {
+        let mut event = Self::new(Kind::Redact).act(reason);
+        event.target = Some(Slot::Open(numbers.into()));
+        event.user(Text::Public(user.into()))
     }
 
     /// The head of another log was seen and accepted.
     #[must_use]
     pub fn head_observed(origin: &Origin, size: u64, root: &Hash) -> Self {
         Self::new(Kind::HeadObserved)
-            .act(&format!("size {size} root {root}"))
-            .target(origin.as_str())
+            .act(Public::text(&format!("size {size} root {root}")))
+            .target(Public::from(origin).into())
     }
 
     /// Another log was found out: what it did.
     #[must_use]
-    pub fn peer_evidence(origin: &Origin, what: &str) -> Self {
+    pub fn peer_evidence<'a>(origin: &Origin, what: impl Into<Public<'a>>) -> Self {
         Self::new(Kind::PeerEvidence)
-            .act(what)
-            .target(origin.as_str())
+            .act(what.into())
+            .target(Public::from(origin).into())
     }
 
     /// The end of this log was cut off because it was never finished: how many bytes, and the
@@ -352,14 +443,15 @@ impl Event {
     #[must_use]
     pub fn log_recovered(bytes: u64, sha256: &str) -> Self {
         Self::new(Kind::LogRecovered)
-            .act(&format!("cut {bytes} bytes"))
-            .target(&format!("sha256:{sha256}"))
+            .act(Public::text(&format!("cut {bytes} bytes")))
+            .target(Public::text(&format!("sha256:{sha256}")).into())
     }
 
     /// The last run ended before its last entries were signed: how many there are, now taken for its.
     #[must_use]
     pub fn log_adopted(entries: u64) -> Self {
-        Self::new(Kind::LogRecovered).act(&format!("kept {entries} unsigned entries"))
+        let what = format!("kept {entries} unsigned entries");
+        Self::new(Kind::LogRecovered).act(Public::text(&what))
     }
 
     /// Entries that were never signed stood in the place of lost ones and were set aside: how many
@@ -367,17 +459,21 @@ impl Event {
     #[must_use]
     pub fn log_set_aside(bytes: u64, sha256: &str) -> Self {
         Self::new(Kind::LogRecovered)
-            .act(&format!("set {bytes} bytes of unsigned entries aside"))
-            .target(&format!("sha256:{sha256}"))
+            .act(Public::text(&format!(
+                "set {bytes} bytes of unsigned entries aside"
+            )))
+            .target(Public::text(&format!("sha256:{sha256}")).into())
     }
 
     /// This log begins because the one before could not be continued: its name, and the last head of it
     /// that is known.
     #[must_use]
     pub fn epoch_start(before: &Origin, last: Option<&Checkpoint>) -> Self {
-        let event = Self::new(Kind::EpochStart).target(before.as_str());
+        let event = Self::new(Kind::EpochStart).target(Public::from(before).into());
         match last {
-            Some(Checkpoint { size, root, .. }) => event.act(&format!("size {size} root {root}")),
+            Some(Checkpoint { size, root, .. }) => {
+                event.act(Public::text(&format!("size {size} root {root}")))
+            }
             None => event,
         }
     }
@@ -387,15 +483,16 @@ impl Event {
     #[must_use]
     pub fn log_mended(bytes: u64, sha256: &str) -> Self {
         Self::new(Kind::LogRecovered)
-            .act(&format!("replaced {bytes} damaged bytes"))
-            .target(&format!("sha256:{sha256}"))
+            .act(Public::text(&format!("replaced {bytes} damaged bytes")))
+            .target(Public::text(&format!("sha256:{sha256}")).into())
     }
 
     /// Entries that were signed and lost are back, from copies of the log: which.
     #[must_use]
     pub fn log_restored(seqs: &Range<u64>) -> Self {
         let Range { start, end } = seqs;
-        Self::new(Kind::LogRecovered).act(&format!("restored entries {start} to {end}"))
+        let what = format!("restored entries {start} to {end}");
+        Self::new(Kind::LogRecovered).act(Public::text(&what))
     }
 
     /// Returns the kind.
@@ -424,6 +521,7 @@ impl Event {
             session: None,
             target: None,
             user: None,
+            value: None,
         }
     }
 
@@ -433,7 +531,7 @@ impl Event {
             .target(message.peer)
             .user(message.user)
             .outcome(message.outcome);
-        event.session = message.session.map(bounded);
+        event.session = message.session.map(Slot::from);
         event.cause = message.cause.map(|cause| cause.to_string().into());
         event
     }
@@ -444,7 +542,7 @@ impl Event {
             .target(call.target)
             .user(call.user)
             .outcome(call.outcome);
-        event.session = call.session.map(bounded);
+        event.session = call.session.map(Slot::from);
         event.cause = call.cause.map(|cause| cause.to_string().into());
         event.duration_us = call.duration.map(|duration| {
             u64::try_from(duration.as_micros())
@@ -454,8 +552,8 @@ impl Event {
         event
     }
 
-    fn act(mut self, text: &str) -> Self {
-        self.act = Some(bounded(text));
+    fn act(mut self, text: Public<'_>) -> Self {
+        self.act = Some(stripped(text.as_str()));
         self
     }
 
@@ -464,25 +562,40 @@ impl Event {
         self
     }
 
-    fn target(mut self, text: &str) -> Self {
-        self.target = Some(bounded(text));
+    fn target(mut self, text: Text<'_>) -> Self {
+        self.target = Some(Slot::from(text));
         self
     }
 
-    fn user(mut self, text: &str) -> Self {
-        self.user = Some(bounded(text));
+    fn user(mut self, text: Text<'_>) -> Self {
+        self.user = Some(Slot::from(text));
         self
     }
 
     fn outcome(mut self, outcome: Outcome<'_>) -> Self {
-        self.outcome = match outcome {
-            Outcome::Ok => "ok".into(),
-            Outcome::Denied("") => "denied".into(),
-            Outcome::Denied(why) => bounded(&format!("denied: {why}")),
-            Outcome::Failed("") => "failed".into(),
-            Outcome::Failed(why) => bounded(&format!("failed: {why}")),
+        let (word, why) = match outcome {
+            Outcome::Ok => ("ok", ""),
+            Outcome::Denied(why) => ("denied", why.as_str()),
+            Outcome::Failed(why) => ("failed", why.as_str()),
+        };
+        self.outcome = if why.is_empty() {
+            word.into()
+        } else {
+            stripped(&format!("{word}: {why}"))
         };
         self
+    }
+}
+
+impl From<Text<'_>> for Slot {
+    fn from(text: Text<'_>) -> Self {
+        match text {
+            Text::Public(text) => Self::Open(stripped(text.as_str())),
+            Text::Personal(personal) => Self::Personal(Hidden {
+                subject: Zeroizing::new(personal.subject().to_owned()),
+                value: Zeroizing::new(stripped(personal.value()).into()),
+            }),
+        }
     }
 }
 
@@ -525,11 +638,19 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Strips what could disguise a text, and cuts it at a character.
-fn bounded(text: &str) -> Box<str> {
-    let mut out = String::with_capacity(text.len().min(TEXT_BYTES_MAX));
+/// Strips what could disguise a text, or a secret in it, and cuts what is far longer than a field. What is
+/// cut then ends with a whole word: half a secret would not be known for what it is.
+fn stripped(text: &str) -> Box<str> {
+    if text.len() <= RAW_BYTES_MAX && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len().min(RAW_BYTES_MAX));
     for c in text.chars().filter(|c| !is_disguise(*c)) {
-        if out.len() + c.len_utf8() > TEXT_BYTES_MAX {
+        if out.len() + c.len_utf8() > RAW_BYTES_MAX {
+            let words = out.trim_end_matches(|c: char| !c.is_whitespace()).len();
+            if words > 0 {
+                out.truncate(words);
+            }
             break;
         }
         out.push(c);
@@ -537,10 +658,16 @@ fn bounded(text: &str) -> Box<str> {
     out.into()
 }
 
-/// Control characters, line and paragraph separators, and the marks that turn the direction of text.
+/// Cuts a text to the length of a field, at a character.
+pub(crate) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+}
+
+/// Control characters, line and paragraph separators, the marks that turn the direction of text, and what
+/// is not seen at all.
 fn is_disguise(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -548,6 +675,17 @@ mod tests {
     use super::*;
     use openfang_id::NodeSeed;
     use proptest::prelude::*;
+
+    fn text_of(slot: &Option<Slot>) -> Option<&str> {
+        slot.as_ref().and_then(Slot::text)
+    }
+
+    #[test]
+    fn what_is_cut_ends_with_a_whole_word() {
+        let text = format!("{} {}", "word ".repeat(800), "x".repeat(200));
+        assert_eq!(stripped(&text).trim_end().len(), 4 * 800 + 799);
+        assert_eq!(stripped(&"y".repeat(5000)).len(), RAW_BYTES_MAX);
+    }
 
     #[test]
     fn the_names_of_kinds_round_trip() {
@@ -578,16 +716,17 @@ mod tests {
     fn texts_lose_what_could_disguise_them() {
         let event = Event::auth_failed("api\r\n\0", "\u{1b}[2J1.2.3.4\u{202e}", "é\u{2028}\u{85}");
         assert_eq!(event.act.as_deref(), Some("api"));
-        assert_eq!(event.target.as_deref(), Some("[2J1.2.3.4"));
+        assert_eq!(text_of(&event.target), Some("[2J1.2.3.4"));
         assert_eq!(&*event.outcome, "denied: é");
+        let event = Event::node_stop("sk-\u{200b}a\u{ad}b\u{feff}c");
+        assert_eq!(text_of(&event.target), Some("sk-abc"));
     }
 
     proptest! {
         #[test]
-        fn texts_are_bounded_at_a_character(text in "\\PC{0,300}") {
-            let event = Event::config_change(&text);
-            let kept = event.target.unwrap_or_default();
-            prop_assert!(kept.len() <= TEXT_BYTES_MAX);
+        fn texts_are_cut_at_a_character(text in "\\PC{0,300}") {
+            let kept = cut(&text);
+            prop_assert!(kept.len() <= TEXT_BYTES_MAX && text.starts_with(kept));
             prop_assert!(text.len() <= TEXT_BYTES_MAX || kept.len() > TEXT_BYTES_MAX - 4);
         }
     }

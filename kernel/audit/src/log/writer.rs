@@ -15,11 +15,13 @@ use super::take_back::Lost;
 use super::{Ack, AppendError, CloseError, Poison};
 use crate::clock::StepWatch;
 use crate::forest::BLOCK_LEAVES;
+use crate::guard::Admitted;
 use crate::heads::Found;
 use crate::line::{Context, LINE_BYTES_MAX, render};
 use crate::scan::lines;
 use crate::storage::{Part, SEGMENT_LINES, Small};
 use crate::tree::leaf_hash;
+use crate::vault::Opening;
 use crate::{Checkpoint, Event, Hash, Hybrid, Seq, SignedHead};
 
 /// How many entries may wait: a batch that is being written, and the one after it.
@@ -60,25 +62,18 @@ pub(super) enum Command {
 /// A queued entry. Answered once: with its number, with an error, or with `Closed` when dropped.
 pub(super) struct Entry {
     event: Event,
+    openings: Vec<Opening>,
     unix_micros: u64,
     ack: Option<Ack>,
 }
 
 impl Entry {
-    pub(super) fn new(event: Event, unix_micros: u64, ack: Ack) -> Self {
+    pub(super) fn new(admitted: Admitted, unix_micros: u64, ack: Option<Ack>) -> Self {
         Self {
-            event,
+            event: admitted.event,
+            openings: admitted.openings,
             unix_micros,
-            ack: Some(ack),
-        }
-    }
-
-    /// An entry of the log itself: nobody waits for it.
-    fn own(event: Event, unix_micros: u64) -> Self {
-        Self {
-            event,
-            unix_micros,
-            ack: None,
+            ack,
         }
     }
 
@@ -212,7 +207,8 @@ impl Writer {
         });
         let now = self.shared.clock.unix_micros();
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.waiting.push_back(Entry::new(event, now, ack));
+        let admitted = self.shared.guard.admit(event);
+        self.waiting.push_back(Entry::new(admitted, now, Some(ack)));
         self.commit();
         receiver.recv().unwrap_or(Err(AppendError::Closed))
     }
@@ -493,6 +489,9 @@ impl Writer {
         if self.leaves.is_empty() {
             return Ok(first);
         }
+        if let Err(error) = self.keep_openings(first) {
+            return Err(AppendError::Disk { kind: error.kind() });
+        }
         if let Err(error) = write_all(&shared, &self.text) {
             // Whatever part of it was written must not be taken for lines.
             match shared.storage.cut_log(rest.len) {
@@ -512,6 +511,21 @@ impl Writer {
         rest.stamp = shared.storage.stamp().ok();
         self.remember(first, start);
         Ok(first)
+    }
+
+    /// Makes what the lines of the batch commit to durable, before them.
+    fn keep_openings(&self, first: u64) -> io::Result<()> {
+        let Some(vault) = self.shared.guard.vault() else {
+            return Ok(());
+        };
+        let entries = (first..).zip(&self.batch);
+        let mut openings = entries
+            .flat_map(|(seq, entry)| entry.openings.iter().map(move |opening| (seq, opening)))
+            .peekable();
+        if openings.peek().is_none() {
+            return Ok(());
+        }
+        vault.write(openings)
     }
 
     /// Puts a full segment aside before the next line is written.
@@ -570,8 +584,9 @@ impl Writer {
         if let Some(step) = self.steps.look(&*self.shared.clock) {
             let now = self.shared.clock.unix_micros();
             self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-            self.waiting
-                .push_front(Entry::own(Event::clock_step(step), now));
+            let admitted = self.shared.guard.admit(Event::clock_step(step));
+            // An entry of the log itself: nobody waits for it.
+            self.waiting.push_front(Entry::new(admitted, now, None));
         }
     }
 
