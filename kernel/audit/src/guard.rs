@@ -35,7 +35,7 @@ pub struct Guard {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) event: Event,
-    pub(crate) openings: Vec<Opening>,
+    pub(crate) openings: Box<[Opening]>,
 }
 
 impl Guard {
@@ -59,30 +59,30 @@ impl Guard {
         // Numbers that were numbers when they were put together, and more than another field holds.
         let numbers = event.kind == Kind::Redact;
         let slots = [
-            (Field::Session, &mut event.session, false),
-            (Field::Target, &mut event.target, numbers),
-            (Field::User, &mut event.user, false),
-            (Field::Value, &mut event.value, false),
+            (Field::Session, event.session.as_mut(), false),
+            (Field::Target, event.target.as_mut(), numbers),
+            (Field::User, event.user.as_mut(), false),
+            (Field::Value, event.value.as_deref_mut(), false),
         ];
         for (field, slot, as_it_is) in slots {
+            let Some(slot) = slot else { continue };
             match slot {
-                None | Some(Slot::Committed(_)) => {}
-                Some(Slot::Open(_)) if as_it_is => {}
-                Some(Slot::Open(text)) => self.clean(text),
-                Some(Slot::Personal(hidden)) => {
-                    let kept = self.hide(field, hidden, &mut openings);
-                    *slot = Some(kept);
-                }
-                Some(Slot::Secret(secret)) => {
-                    let secret = secret.clone().into_bytes();
-                    *slot = Some(match &self.vault {
-                        Some(vault) => Slot::Committed(vault.commit_to(field, &secret)),
+                Slot::Committed(_) => {}
+                Slot::Open(_) if as_it_is => {}
+                Slot::Open(text) => self.clean(text),
+                Slot::Personal(hidden) => *slot = self.hide(field, hidden, &mut openings),
+                Slot::Secret(secret) => {
+                    *slot = match &self.vault {
+                        Some(vault) => vault.commit_to(field, secret.bytes()).into(),
                         None => Slot::Open(NO_VAULT_SECRET.into()),
-                    });
+                    };
                 }
             }
         }
-        Admitted { event, openings }
+        Admitted {
+            event,
+            openings: openings.into(),
+        }
     }
 
     /// Takes secrets out of a text that stands in no entry.
@@ -94,7 +94,7 @@ impl Guard {
     fn clean(&self, text: &mut Box<str>) {
         let cleaned = match filter::clean(&self.known, text) {
             Cow::Borrowed(same) if cut(same).len() == same.len() => return,
-            changed => cut(&changed).into(),
+            changed @ (Cow::Borrowed(_) | Cow::Owned(_)) => cut(&changed).into(),
         };
         *text = cleaned;
     }
@@ -111,7 +111,7 @@ impl Guard {
         let opening = vault.seal(field, &hidden);
         let commitment = opening.commitment();
         openings.push(opening);
-        Slot::Committed(commitment)
+        commitment.into()
     }
 }
 

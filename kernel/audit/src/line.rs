@@ -143,13 +143,13 @@ pub(crate) fn render(out: &mut Vec<u8>, context: Context<'_>, event: &Event) {
 
 fn render_commitments(object: &mut Object<'_>, event: &Event) {
     let slots = [
-        (Field::Session, &event.session),
-        (Field::Target, &event.target),
-        (Field::User, &event.user),
-        (Field::Value, &event.value),
+        (Field::Session, event.session.as_ref()),
+        (Field::Target, event.target.as_ref()),
+        (Field::User, event.user.as_ref()),
+        (Field::Value, event.value.as_deref()),
     ];
-    let commitment = |slot: &Option<Slot>| slot.as_ref().and_then(Slot::commitment);
-    if slots.iter().all(|(_, slot)| commitment(slot).is_none()) {
+    let slots = slots.map(|(field, slot)| (field, slot.and_then(Slot::commitment)));
+    if slots.iter().all(|(_, commitment)| commitment.is_none()) {
         return;
     }
     object.key("c");
@@ -157,8 +157,8 @@ fn render_commitments(object: &mut Object<'_>, event: &Event) {
         out: object.out,
         first: true,
     };
-    for (field, slot) in slots {
-        if let Some(commitment) = commitment(slot) {
+    for (field, commitment) in slots {
+        if let Some(commitment) = commitment {
             inner.display(field.as_str(), format_args!("\"{commitment}\""));
         }
     }
@@ -491,8 +491,8 @@ mod tests {
     #[test]
     fn commitments_stand_in_the_line_in_the_place_of_their_texts() {
         let mut event = Event::auth_ok("api", "192.0.2.7:4200", "ada");
-        event.target = Some(Slot::Committed(Hash::from_bytes([7; 32])));
-        event.user = Some(Slot::Committed(Hash::from_bytes([8; 32])));
+        event.target = Some(Hash::from_bytes([7; 32]).into());
+        event.user = Some(Hash::from_bytes([8; 32]).into());
         let raw = write(4, &event);
         let (target, user) = ("07".repeat(32), "08".repeat(32));
         let expected = format!("\"c\":{{\"target\":\"{target}\",\"user\":\"{user}\"}},\"ev\"");

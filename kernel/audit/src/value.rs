@@ -88,8 +88,8 @@ impl Secret {
         Self(Zeroizing::new(value))
     }
 
-    pub(crate) fn into_bytes(self) -> Zeroizing<Vec<u8>> {
-        self.0
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(same) = parse_intent(bytes) {
         assert_eq!(same.as_ref(), bytes);
     }
-    let file = [MARK, bytes].concat();
+    let file = [&MARK[..], bytes].concat();
     let mut end = MARK.len();
     for (body, record) in Records::of(&file) {
         assert!(end < body.start && body.start <= body.end && body.end <= file.len());

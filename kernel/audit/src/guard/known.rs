@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn a_short_secret_is_found_whole_and_a_word_is_none() {
         let known = Known::default().with([&b"hunter22"[..], b"pass"]);
-        assert_eq!(ranges(&known, b"it is hunter22, not hunter2"), [6..14]);
+        let found = ranges(&known, b"it is hunter22, not hunter2");
+        assert_eq!((found.len(), found.first()), (1, Some(&(6..14))));
         assert!(ranges(&known, b"pass").is_empty());
         assert!(ranges(&Known::default(), b"hunter22").is_empty());
     }

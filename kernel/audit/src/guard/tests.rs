@@ -26,8 +26,11 @@ fn canaries() -> (Vec<&'static str>, Known) {
 }
 
 fn texts(event: &Event) -> Vec<String> {
-    let slots = [&event.session, &event.target, &event.user, &event.value];
-    let slots = slots.into_iter().flatten().filter_map(Slot::text);
+    let slots = [&event.session, &event.target, &event.user]
+        .into_iter()
+        .flatten();
+    let slots = slots.chain(event.value.as_deref());
+    let slots = slots.filter_map(Slot::text);
     let others = event.act.iter().chain([&event.outcome]);
     let all = slots.chain(others.map(|text| &**text));
     all.map(str::to_owned).collect()
@@ -70,7 +73,7 @@ fn with_a_vault_the_line_commits_and_the_value_comes_back() {
         Line::parse(raw.as_bytes()).expect("a line")
     };
     let user = opening.commitment();
-    let value = two.event.value.as_ref().and_then(Slot::commitment);
+    let value = two.event.value.as_deref().and_then(Slot::commitment);
     let value = value.expect("a commitment");
     let lines = [
         line(&format!("\"user\":\"{user}\",\"value\":\"{value}\"")),

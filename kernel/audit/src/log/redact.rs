@@ -89,7 +89,7 @@ impl Log {
     pub fn reveal(&self, lines: &[Line]) -> io::Result<Vec<Vec<(Field, Revealed)>>> {
         match self.inner.shared.guard.vault() {
             Some(vault) => vault.reader().reveal(lines),
-            None => Ok(lines.iter().map(|line| nothing_kept(line)).collect()),
+            None => Ok(lines.iter().map(nothing_kept).collect()),
         }
     }
 
@@ -111,7 +111,7 @@ impl Log {
             announce(shared, &left, &mut log).map_err(RedactError::NotLogged)?;
             erase(vault, &left.plan).map_err(RedactError::Unfinished)?;
         }
-        let (entries, plan) = match what {
+        let (entries, openings, plan) = match what {
             Erase::Entries(seqs) => plan_of_entries(shared, vault, seqs)?,
             Erase::Subject(name) => plan_of_subject(shared, vault, name)?,
         };
@@ -143,7 +143,7 @@ impl Log {
         erase(vault, &intent.plan).map_err(RedactError::Unfinished)?;
         Ok(Redacted {
             entries,
-            openings: intent.plan.openings.len(),
+            openings,
             told_in,
         })
     }
@@ -224,7 +224,7 @@ fn plan_of_entries(
     shared: &Shared,
     vault: &Vault,
     seqs: &BTreeSet<u64>,
-) -> Result<(BTreeSet<u64>, Plan), RedactError> {
+) -> Result<(BTreeSet<u64>, usize, Plan), RedactError> {
     if seqs.is_empty() || seqs.len() > NAMED_MAX {
         return Err(RedactError::Count(seqs.len()));
     }
@@ -245,22 +245,24 @@ fn plan_of_entries(
     if wanted.is_empty() {
         return Err(RedactError::NothingKept);
     }
+    let entries = wanted.iter().map(|(seq, _)| *seq).collect();
     let plan = Plan {
         openings: kept,
         keys: BTreeSet::new(),
     };
-    Ok((wanted.into_iter().map(|(seq, _)| seq).collect(), plan))
+    Ok((entries, wanted.len(), plan))
 }
 
 fn plan_of_subject(
     shared: &Shared,
     vault: &Vault,
     name: &str,
-) -> Result<(BTreeSet<u64>, Plan), RedactError> {
+) -> Result<(BTreeSet<u64>, usize, Plan), RedactError> {
     let (plan, found) = vault.reader().kept_of(name).map_err(RedactError::Vault)?;
     // What comes from now on is another matter.
     vault.forget(&plan.keys);
     let mut entries = BTreeSet::new();
+    let openings = found.len();
     for (seq, commitment) in found {
         // Where the entry was lost or never written, no line commits to it.
         match read(shared, seq) {
@@ -271,10 +273,10 @@ fn plan_of_subject(
             Err(why) => return Err(why),
         }
     }
-    if plan.openings.is_empty() {
+    if openings == 0 {
         return Err(RedactError::NothingKept);
     }
-    Ok((entries, plan))
+    Ok((entries, openings, plan))
 }
 
 fn read(shared: &Shared, seq: u64) -> Result<Line, RedactError> {

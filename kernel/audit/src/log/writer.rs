@@ -62,7 +62,7 @@ pub(super) enum Command {
 /// A queued entry. Answered once: with its number, with an error, or with `Closed` when dropped.
 pub(super) struct Entry {
     event: Event,
-    openings: Vec<Opening>,
+    openings: Box<[Opening]>,
     unix_micros: u64,
     ack: Option<Ack>,
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use data_encoding::HEXLOWER;
 
 use super::record::{KeyId, Record, Records, erased};
-use super::{Active, Vault, VaultReader, lock, read, sync_dir};
+use super::{Vault, VaultReader, lock, read, sync_dir};
 use crate::checkpoint::parse_decimal;
 use crate::{Hash, Origin};
 
@@ -21,15 +21,15 @@ use crate::{Hash, Origin};
 const INTENT: &str = "redacting";
 /// How it begins.
 const INTENT_MARK: &str = "openfang/redaction/1";
-/// The longest such file: more than a hundred thousand openings.
-const INTENT_BYTES_MAX: usize = 8 << 20;
+/// The longest such file: the numbers of millions of entries.
+const INTENT_BYTES_MAX: usize = 32 << 20;
 
 /// What is to be erased.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Openings, by what the lines hold.
     pub(crate) openings: BTreeSet<Hash>,
-    /// Keys of a subject.
+    /// Keys of a subject, and all openings that they have sealed.
     pub(crate) keys: BTreeSet<KeyId>,
 }
 
@@ -169,7 +169,6 @@ impl VaultReader {
                     && plan.keys.contains(&opening.key)
                 {
                     found.push((opening.seq, opening.commitment));
-                    plan.openings.insert(opening.commitment);
                 }
             })?;
         }
@@ -187,8 +186,8 @@ impl Vault {
         lock(&self.redacting)
     }
 
-    /// What comes of these keys' subjects from now on is sealed by new keys. What was sealed and waits for the
-    /// log is erased with the rest.
+    /// What comes of these keys' subjects from now on is sealed by new keys. What was sealed and still waits for
+    /// the log can be opened no more.
     pub(crate) fn forget(&self, keys: &BTreeSet<KeyId>) {
         lock(&self.keys)
             .known
@@ -197,6 +196,10 @@ impl Vault {
 
     /// Writes down what is about to be erased, durably.
     pub(crate) fn intend(&self, intent: &Intent) -> io::Result<()> {
+        let text = intent.to_string();
+        if text.len() > INTENT_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let path = self.reader.intent_path();
         let new = path.with_extension("new");
         let mut file = OpenOptions::new()
@@ -205,7 +208,7 @@ impl Vault {
             .truncate(true)
             .mode(0o600)
             .open(&new)?;
-        io::Write::write_all(&mut file, intent.to_string().as_bytes())?;
+        io::Write::write_all(&mut file, text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, &path)?;
         sync_dir(&self.reader.dir)
@@ -240,37 +243,20 @@ impl Vault {
     }
 
     /// Overwrites openings and keys, durably; then removes files that hold no opening any more. Can be done
-    /// again.
+    /// again. Entries are written meanwhile: what is overwritten was written before.
     pub(crate) fn erase(&self, plan: &Plan) -> io::Result<()> {
-        // No record is half written meanwhile.
-        let active = lock(&self.active);
         self.forget(&plan.keys);
-        self.drop_unwritten(plan);
         self.overwrite(|record| match record {
-            Record::Opening(opening) => plan.openings.contains(&opening.commitment),
+            Record::Opening(opening) => {
+                plan.openings.contains(&opening.commitment) || plan.keys.contains(&opening.key)
+            }
             Record::Key(_) | Record::Erased => false,
         })?;
         self.overwrite(|record| match record {
             Record::Key(key) => plan.keys.contains(&key.id),
             Record::Opening(_) | Record::Erased => false,
         })?;
-        self.sweep(&active)
-    }
-
-    /// Takes keys out of what is not written yet.
-    fn drop_unwritten(&self, plan: &Plan) {
-        let mut keys = lock(&self.keys);
-        let mut bytes = super::MARK.to_vec();
-        bytes.append(&mut keys.unwritten);
-        let mut kept = Vec::new();
-        for (_, record) in Records::of(&bytes) {
-            if let Record::Key(key) = record
-                && !plan.keys.contains(&key.id)
-            {
-                super::record::push_key(&mut kept, &key);
-            }
-        }
-        keys.unwritten = kept;
+        self.sweep()
     }
 
     fn overwrite(&self, is_meant: impl Fn(&Record<'_>) -> bool) -> io::Result<()> {
@@ -297,7 +283,12 @@ impl Vault {
     }
 
     /// Removes files whose openings are all erased, except the one that is written to.
-    fn sweep(&self, active: &Active) -> io::Result<()> {
+    fn sweep(&self) -> io::Result<()> {
+        let first_kept = {
+            let active = lock(&self.active);
+            let written_to = active.file.as_ref().map(|(number, _, _)| *number);
+            written_to.unwrap_or(active.next)
+        };
         let mut removed = false;
         let mut needed = BTreeSet::new();
         self.reader.each(|record| {
@@ -307,7 +298,7 @@ impl Vault {
         })?;
         let in_use: BTreeSet<KeyId> = lock(&self.keys).known.values().map(|(id, _)| *id).collect();
         for (number, path) in self.reader.files()? {
-            if active.file.as_ref().is_some_and(|(at, _, _)| *at == number) {
+            if number >= first_kept {
                 continue;
             }
             let bytes = read(&path)?;
