@@ -2,7 +2,7 @@
 //! the node does not run. A node that runs does that itself, for whoever asks its API.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use openfang_audit::guard::{Guard, Known};
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::audit_epoch;
 use crate::clock::{self, MachineClock, NoRandom};
+use crate::config::Config;
 use crate::home::Home;
 use crate::run::Prepared;
 
@@ -24,6 +25,14 @@ pub enum OfflineError {
         "this node has no audit log\n    mend: openfang start begins one, with [audit] enabled"
     )]
     NoLog,
+    /// Part of the log is missing: only a start, which asks the peers, may go on with it.
+    #[error(
+        "{path} is missing, or another log is about to begin: the peers must be asked first\n    mend: openfang start, and then again"
+    )]
+    NotWhole {
+        /// What is missing.
+        path: PathBuf,
+    },
     /// The number of the log cannot be read.
     #[error(
         "audit.epoch, the number of the audit log: {0}\n    mend: check its permissions and df -h"
@@ -75,6 +84,7 @@ pub fn redact_offline(
     if !config.audit.enabled || !begun {
         return Err(OfflineError::NoLog);
     }
+    must_be_whole(config)?;
     let options = Options {
         log_path: config.audit.log_path.clone(),
         dir: config.home.audit_dir(),
@@ -92,4 +102,20 @@ pub fn redact_offline(
     let redacted = redacted?;
     closed?;
     Ok(redacted)
+}
+
+/// A log that is gone, or has no floor, may be longer elsewhere: opening it here would hide that from the start.
+fn must_be_whole(config: &Config) -> Result<(), OfflineError> {
+    let floor = config.home.audit_dir().join("floor");
+    for path in [&config.audit.log_path, &floor] {
+        if !path.exists() {
+            let path = path.clone();
+            return Err(OfflineError::NotWhole { path });
+        }
+    }
+    let turn = config.home.audit_turn();
+    if turn.try_exists().unwrap_or(true) {
+        return Err(OfflineError::NotWhole { path: floor });
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::node::{ELSEWHERE, KEY, KEYED, KEYLESS, Setup, start};
 
 /// Every route that needs the key, with a method it takes.
-pub(crate) const PROTECTED: [(&str, &str); 26] = [
+pub(crate) const PROTECTED: [(&str, &str); 27] = [
     ("GET", "/api/status"),
     ("GET", "/api/version"),
     ("POST", "/api/shutdown"),
@@ -26,6 +26,7 @@ pub(crate) const PROTECTED: [(&str, &str); 26] = [
     ("GET", "/api/audit/verify"),
     ("GET", "/api/audit/checkpoint"),
     ("GET", "/api/audit/witnesses"),
+    ("POST", "/api/audit/redact"),
     ("GET", "/api/audit/mirrors"),
     ("GET", "/api/audit/tile/0/000"),
     ("GET", "/api/audit/proof/0"),
@@ -118,6 +119,7 @@ async fn what_gives_the_node_away_needs_the_key_on_this_machine_too() {
         ("DELETE", "/api/agents/echo"),
         ("POST", "/api/agents/echo/restart"),
         ("POST", "/api/network/join"),
+        ("POST", "/api/audit/redact"),
         ("GET", "/api/network/ticket"),
         ("HEAD", "/api/network/ticket"),
     ];

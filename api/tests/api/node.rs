@@ -177,7 +177,10 @@ fn open_log(dir: &TempDir, seed: &NodeSeed) -> Log {
     let keys = seed.keys();
     let guard = |folder: &std::path::Path| {
         let vault = Vault::open(&folder.join("vault"), &seed.vault_key(), [7; 32].into())?;
-        Ok(Guard::new(Known::default().with([KEY.as_bytes()]), Some(vault)))
+        Ok(Guard::new(
+            Known::default().with([KEY.as_bytes()]),
+            Some(vault),
+        ))
     };
     let options = Options {
         log_path: dir.path().join("audit.jsonl"),

@@ -6,6 +6,7 @@ mod export;
 mod files;
 mod policy;
 mod prove;
+mod redact;
 mod repair;
 mod show;
 mod since;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Audit, context: &Context) -> Result<Exit, Failure> {
         Audit::Evidence(args) => evidence::run(&args, &files()?),
         Audit::Policy => policy::run(&files()?, context),
         Audit::Repair(args) => repair::run(&args, context),
+        Audit::Redact(args) => redact::run(args, context),
         Audit::Witness(command) => witness::run(&command, context),
     }
 }
@@ -48,6 +50,7 @@ pub(crate) fn run_anywhere(command: &Audit) -> Option<Result<Exit, Failure>> {
         | Audit::Check(_)
         | Audit::Policy
         | Audit::Repair(_)
+        | Audit::Redact(_)
         | Audit::Witness(_) => None,
     }
 }

@@ -8,6 +8,7 @@ mod harness;
 mod manifests;
 mod mesh;
 mod proofs;
+mod redact;
 mod stranger;
 mod talk;
 mod verdicts;
