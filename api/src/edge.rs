@@ -98,7 +98,7 @@ async fn guarded(app: &Arc<App>, route: &str, mut request: Request, next: Next) 
 fn check_parameters(access: Access, route: &str, query: Option<&str>) -> Result<(), ApiError> {
     let known: &[&str] = match route {
         path::AGENTS => &["scope"],
-        path::AUDIT_RECENT => &["n", "limit"],
+        path::AUDIT_RECENT => &["n", "limit", "reveal"],
         path::AUDIT_CONSISTENCY => &["from", "to"],
         path::WS => &["key", "token"],
         _other => &[],
@@ -126,7 +126,11 @@ fn reach(method: &Method, route: &str) -> Reach {
         path::WITNESS_CHECKPOINT if reads => Reach::Public,
         path::WS => Reach::WebSocket,
         path::NETWORK_TICKET => Reach::Power,
-        path::AGENTS | path::SHUTDOWN | path::RESTART | path::NETWORK_JOIN if posts => Reach::Power,
+        path::AGENTS | path::SHUTDOWN | path::RESTART | path::NETWORK_JOIN | path::AUDIT_REDACT
+            if posts =>
+        {
+            Reach::Power
+        }
         path::AGENT if *method == Method::DELETE => Reach::Power,
         _other => Reach::Protected,
     }

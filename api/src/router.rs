@@ -12,7 +12,7 @@ use openfang_schema::path;
 use crate::edge::edge;
 use crate::extract::{BODY_BYTES_MAX, MANIFEST_BODY_BYTES_MAX, MESSAGE_BODY_BYTES_MAX};
 use crate::routes::{agents, audit, fallback, message, network, node, page, socket};
-use crate::routes::{holdings, tlog, witness};
+use crate::routes::{holdings, redact, tlog, witness};
 use crate::state::{App, State};
 
 /// Makes the routes. Each request should carry the address of its peer as
@@ -44,6 +44,7 @@ pub fn router(state: State) -> Router {
         .route(path::NETWORK_JOIN, post(network::join))
         .route(path::NETWORK_TICKET, get(network::ticket))
         .route(path::AUDIT_RECENT, get(audit::recent))
+        .route(path::AUDIT_REDACT, post(redact::redact))
         .route(path::AUDIT_VERIFY, get(audit::verify))
         .route(path::AUDIT_CHECKPOINT, get(audit::checkpoint))
         .route(path::AUDIT_WITNESSES, get(audit::witnesses))

@@ -9,6 +9,7 @@ pub(crate) mod message;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod page;
+pub(crate) mod redact;
 pub(crate) mod socket;
 pub(crate) mod tlog;
 pub(crate) mod witness;

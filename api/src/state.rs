@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use openfang_audit::collect::Witnessing;
 use openfang_audit::feed::Mirroring;
 use openfang_audit::inquiry::Signing;
-use openfang_audit::{Event, Log};
+use openfang_audit::{Event, Log, Public, Text};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
 use openfang_kernel::{Auditor, Kernel};
 use openfang_mesh::{Answer, Epoch, Mesh, Question};
@@ -226,8 +226,11 @@ impl App {
                 1 => word.to_owned(),
                 count => format!("{word}, {count} times"),
             };
-            self.auditor
-                .note(Event::auth_failed("api", &entry.from, &reason));
+            self.auditor.note(Event::auth_failed(
+                "api",
+                Text::place(&entry.from),
+                Public::text(&reason),
+            ));
         }
     }
 
@@ -247,8 +250,10 @@ impl App {
             }
             users.insert(client, now);
         }
-        self.auditor
-            .note(Event::api_key(&client.to_string(), &request()));
+        self.auditor.note(Event::api_key(
+            Text::place(&client.to_string()),
+            Public::text(&request()),
+        ));
     }
 
     /// Logs something that is about to be done, and waits until that is durable.

@@ -2,11 +2,14 @@
 
 mod mirrors;
 
+use std::collections::BTreeMap;
+
 use openfang_audit::collect::{Standing, Witnessing};
 use openfang_audit::inquiry::Signing;
 use openfang_audit::policy::Strength;
+use openfang_audit::vault::Revealed;
 use openfang_audit::verify::{DamageKind, Verdict};
-use openfang_audit::{Line, rfc3339};
+use openfang_audit::{Field, Line, rfc3339};
 use openfang_id::{AgentKey, AgentRef, NodeId};
 use openfang_kernel::{
     AgentInfo, AgentState, Kernel, Listed, MAIN_SESSION, ManifestWarning, SendError, TurnDone,
@@ -323,7 +326,10 @@ pub(crate) fn count(length: usize) -> u64 {
 }
 
 /// An entry of the audit log. What is not a field of its own stays readable in `line`.
-pub(crate) fn audit_entry(line: Line) -> schema::AuditEntry {
+pub(crate) fn audit_entry(
+    line: Line,
+    revealed: Option<Vec<(Field, Revealed)>>,
+) -> schema::AuditEntry {
     let parts = [line.act.as_deref(), line.target.as_deref()];
     let detail: Vec<&str> = parts.into_iter().flatten().collect();
     schema::AuditEntry {
@@ -335,7 +341,24 @@ pub(crate) fn audit_entry(line: Line) -> schema::AuditEntry {
         outcome: line.outcome,
         hash: line.leaf.to_string(),
         line: line.raw,
+        personal: revealed.map(audit_values),
     }
+}
+
+fn audit_values(revealed: Vec<(Field, Revealed)>) -> BTreeMap<String, schema::AuditValue> {
+    let one = |(field, revealed): (Field, Revealed)| {
+        let (state, value) = match revealed {
+            Revealed::Value(value) => (schema::AuditValueState::Value, Some(value)),
+            Revealed::Erased => (schema::AuditValueState::Erased, None),
+            Revealed::Secret => (schema::AuditValueState::Secret, None),
+            Revealed::Unreadable => (schema::AuditValueState::Unreadable, None),
+        };
+        (
+            field.as_str().to_owned(),
+            schema::AuditValue { state, value },
+        )
+    };
+    revealed.into_iter().map(one).collect()
 }
 
 /// The judgement over the log.

@@ -8,8 +8,8 @@ use clap::{Args as Group, Parser, Subcommand};
 use openfang_id::NodeName;
 
 pub(crate) use audit::{
-    Audit, Check, Evidence, EvidenceFile, EvidenceVerify, Export, Format, Prove, Repair, Show,
-    Verify,
+    Audit, Check, Evidence, EvidenceFile, EvidenceVerify, Export, Format, Prove, Redact, Repair,
+    Show, Verify,
 };
 
 /// Turns this machine into a node of an agent mesh.

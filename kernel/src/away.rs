@@ -6,11 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
-use openfang_audit::{Cause, Event, Message, Outcome};
+use openfang_audit::{Cause, Event, Message, Outcome, Public};
 use openfang_id::AgentId;
 use tokio::time::Sleep;
 
-use crate::{Auditor, TurnError, TurnEvent, TurnStream};
+use crate::delivery::session_in_log;
+use crate::{Auditor, Principal, TurnError, TurnEvent, TurnStream};
 
 /// What is known of a call that leaves, for its entries in the audit log.
 #[derive(Debug, Clone)]
@@ -19,6 +20,7 @@ pub(crate) struct Leaving {
     pub(crate) agent: AgentId,
     /// `agent@node` of the one that is asked.
     pub(crate) peer: String,
+    pub(crate) principal: Principal,
     pub(crate) user: String,
     pub(crate) session: Option<String>,
 }
@@ -27,9 +29,9 @@ impl Leaving {
     pub(crate) fn event(&self, cause: Option<&Cause>, outcome: Outcome<'_>) -> Event {
         Event::message_out(Message {
             agent: self.agent,
-            peer: &self.peer,
-            user: &self.user,
-            session: self.session.as_deref(),
+            peer: Public::text(&self.peer).into(),
+            user: self.principal.in_log(&self.user),
+            session: self.session.as_deref().map(session_in_log),
             cause,
             outcome,
         })
@@ -64,7 +66,7 @@ impl Away {
             }
             TurnEvent::Failed(error) => {
                 let cause = self.cause.clone();
-                self.note(cause.as_ref(), Outcome::Failed(error.code()));
+                self.note(cause.as_ref(), Outcome::Failed(Public::text(error.code())));
             }
             TurnEvent::Chunk { .. } | TurnEvent::ToolStart { .. } | TurnEvent::ToolEnd { .. } => {}
         }

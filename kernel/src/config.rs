@@ -58,6 +58,11 @@ impl ModelKeys {
         }
     }
 
+    /// Returns the keys, for what must know them to keep them out of a log.
+    pub fn secrets(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.values().map(|key| key.trim().as_bytes())
+    }
+
     pub(crate) fn get(&self, variable: &str) -> Option<&Zeroizing<String>> {
         self.0.get(variable)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use openfang_audit::{Cause, Event, Message, Outcome};
+use openfang_audit::{Cause, Event, Message, Outcome, Personal, Public, Text};
 use openfang_id::{AgentId, AgentKey, NodeId};
 
 use crate::{Principal, SendError};
@@ -93,8 +93,20 @@ pub(crate) struct Arrived {
     pub(crate) message: String,
     pub(crate) path: Vec<(NodeId, AgentId)>,
     pub(crate) session: String,
-    pub(crate) user: String,
+    user: String,
+    principal: Principal,
     peer: String,
+    /// What the caller calls the conversation: the end of `session`.
+    named: Option<String>,
+}
+
+/// What a caller calls a conversation is its own: it can be a name.
+pub(crate) fn session_in_log(name: &str) -> Text<'_> {
+    if name == MAIN_SESSION {
+        Public::text(name).into()
+    } else {
+        Personal::new(name, name).into()
+    }
 }
 
 impl Delivery {
@@ -136,7 +148,9 @@ impl Delivery {
             path: self.path,
             session,
             user,
+            principal: self.principal,
             peer,
+            named: self.session,
         })
     }
 }
@@ -147,6 +161,19 @@ fn is_session_name(name: &str) -> bool {
 }
 
 impl Arrived {
+    /// On whose behalf, for the audit log.
+    pub(crate) fn user(&self) -> Text<'_> {
+        self.principal.in_log(&self.user)
+    }
+
+    /// The conversation, for the audit log.
+    pub(crate) fn session(&self) -> Text<'_> {
+        match &self.named {
+            Some(name) if name != MAIN_SESSION => Personal::new(name, &self.session).into(),
+            Some(_) | None => Public::text(&self.session).into(),
+        }
+    }
+
     /// The entry for this message in the audit log.
     pub(crate) fn event(
         &self,
@@ -156,9 +183,13 @@ impl Arrived {
     ) -> Event {
         Event::message_in(Message {
             agent,
-            peer: &self.peer,
-            user: &self.user,
-            session: Some(&self.session),
+            peer: if self.peer == self.user {
+                self.user()
+            } else {
+                Public::text(&self.peer).into()
+            },
+            user: self.user(),
+            session: Some(self.session()),
             cause,
             outcome,
         })

@@ -284,6 +284,7 @@ impl Kernel {
             agent: asking.unwrap_or(asked),
             peer: format!("{key}@{node}"),
             user: delivery.principal.to_string(),
+            principal: delivery.principal.clone(),
             session: delivery.session.clone(),
         };
         let before = delivery

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use openfang_audit::Event;
+use openfang_audit::{Event, Public};
 use openfang_id::{AgentId, AgentKey};
 
 use crate::handle::Kernel;
@@ -41,14 +41,15 @@ impl Kernel {
     /// When it is unknown, or it can be neither logged nor stored.
     pub async fn kill(&self, id: AgentId, principal: &Principal) -> Result<(), KillError> {
         let agent = self.living(id)?;
-        let entry = Event::agent_delete(&id, &agent.name, &principal.to_string());
+        let user = principal.to_string();
+        let entry = Event::agent_delete(&id, &agent.name, principal.in_log(&user));
         self.audit()
             .record(entry)
             .await
             .map_err(KillError::NotLogged)?;
         if let Err(why) = self.store().delete_agent(id).await {
             let what = format!("agent {} was not deleted: the database failed", agent.name);
-            self.audit().note(Event::config_change(&what));
+            self.audit().note(Event::config_change(Public::text(&what)));
             return Err(why.into());
         }
         self.registry().remove(id);
@@ -68,8 +69,9 @@ impl Kernel {
         principal: &Principal,
     ) -> Result<Restarted, KillError> {
         let agent = self.living(id)?;
-        let what = format!("agent {} ({id}) is restarted by {principal}", agent.name);
-        let entry = Event::config_change(&what);
+        let what = format!("agent {} ({id}) is restarted", agent.name);
+        let user = principal.to_string();
+        let entry = Event::config_change_by(Public::text(&what), principal.in_log(&user));
         self.audit()
             .record(entry)
             .await
@@ -114,14 +116,17 @@ impl Kernel {
         let limits = &self.config().limits;
         let reserved = self.registry().reserve(&manifest.name, id, limits.agents)?;
         let user = principal.to_string();
-        let entry = Event::agent_create(&id, &manifest.name, &user);
+        let entry = Event::agent_create(&id, &manifest.name, principal.in_log(&user));
         self.audit()
             .record(entry)
             .await
             .map_err(SpawnError::NotLogged)?;
         if let Err(why) = self.store().insert_agent(stored.clone()).await {
-            self.audit()
-                .note(Event::agent_delete(&id, &manifest.name, &user));
+            self.audit().note(Event::agent_delete(
+                &id,
+                &manifest.name,
+                principal.in_log(&user),
+            ));
             return Err(why.into());
         }
         let agent = Arc::new(Agent::new(&stored, Ok(Body { manifest, module }), limits));
@@ -222,7 +227,8 @@ async fn take_over(
         }
     };
     let what = format!("the manifest of agent {} has changed", known.name);
-    if let Err(why) = kernel.audit().record(Event::config_change(&what)).await {
+    let entry = Event::config_change(Public::text(&what));
+    if let Err(why) = kernel.audit().record(entry).await {
         tracing::error!(path = %path.display(), "not taken over, because it cannot be logged: {why}");
         return Ok(());
     }

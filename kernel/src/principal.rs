@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use openfang_audit::{Personal, Public, Text};
 use openfang_id::{AgentId, NodeId};
 
 /// The longest text of a principal: `agent:` with a UUID and a node id has 96 bytes.
@@ -69,6 +70,18 @@ impl Principal {
     #[must_use]
     pub fn agent(agent: AgentId, node: NodeId) -> Self {
         Self(Kind::Agent(agent, node))
+    }
+
+    /// Tells apart, for the audit log, who is a person: kinds of callers and agents are public, and what another
+    /// node calls its callers is personal. `text` is this principal, with more behind it or not.
+    #[must_use]
+    pub fn in_log<'a>(&'a self, text: &'a str) -> Text<'a> {
+        match &self.0 {
+            Kind::ApiKey | Kind::ApiLoopback | Kind::Cli | Kind::Node | Kind::Agent(..) => {
+                Public::text(text).into()
+            }
+            Kind::Other(name) => Personal::new(name, text).into(),
+        }
     }
 
     /// Returns the agent and its node, if this is an agent.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openfang_audit::{Call, Cause, Event, Outcome};
+use openfang_audit::{Call, Cause, Event, Outcome, Public};
 use openfang_id::{AgentId, NodeId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout};
@@ -58,7 +58,7 @@ async fn run_in_span(job: Job) {
     };
     let outcome = match &ended {
         Ok(_) => Outcome::Ok,
-        Err(error) => Outcome::Failed(error.code()),
+        Err(error) => Outcome::Failed(Public::text(error.code())),
     };
     job.kernel
         .audit()
@@ -155,7 +155,7 @@ impl Job {
                 }
                 Some(Out::LogDenied(call)) => {
                     tracing::info!(tool = call.tool, "a tool was refused");
-                    self.record(Event::cap_denied(&self.agent.id, &call.tool))
+                    self.record(Event::cap_denied(&self.agent.id, Public::text(&call.tool)))
                         .await?;
                 }
                 Some(Out::Done(answer)) => return self.keep(answer).await,
@@ -246,7 +246,7 @@ impl Job {
         let asked = self.listen(model, route, machine).await?;
         let outcome = match &asked {
             Asked::Ended(_) => Outcome::Ok,
-            Asked::Failed { error, .. } => Outcome::Failed(error.code()),
+            Asked::Failed { error, .. } => Outcome::Failed(Public::text(error.code())),
         };
         let ended = self.call(&target, outcome, Some(began.elapsed()), cause.as_ref());
         self.kernel.audit().note(Event::model_call(ended));
@@ -335,8 +335,8 @@ impl Job {
         let result = tool.run(context, &call.arguments).await;
         let outcome = match &result {
             Ok(_) => Outcome::Ok,
-            Err(tool::ToolError::Denied(why)) => Outcome::Denied(why),
-            Err(error) => Outcome::Failed(error.code()),
+            Err(tool::ToolError::Denied(why)) => Outcome::Denied(Public::text(why)),
+            Err(error) => Outcome::Failed(Public::text(error.code())),
         };
         let ended = self.call(tool.name(), outcome, Some(began.elapsed()), cause.as_ref());
         self.kernel.audit().note(Event::tool_invoke(ended));
@@ -361,9 +361,9 @@ impl Job {
     ) -> Call<'a> {
         Call {
             agent: self.agent.id,
-            target,
-            user: &self.arrived.user,
-            session: Some(&self.arrived.session),
+            target: Public::text(target).into(),
+            user: self.arrived.user(),
+            session: Some(self.arrived.session()),
             cause,
             outcome,
             duration,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openfang_audit::feed::Mirroring;
-use openfang_audit::{Event, Log};
+use openfang_audit::{Event, Log, Public};
 use openfang_id::{NodeId, NodeName};
 use openfang_kernel::ports::Neighbours;
 use openfang_kernel::{Auditor, Kernel};
@@ -437,7 +437,7 @@ impl Parts {
     /// is there then.
     async fn log_stop(&mut self, reason: &str) {
         if let Some(auditor) = self.auditor.take()
-            && let Err(why) = auditor.record(Event::node_stop(reason)).await
+            && let Err(why) = auditor.record(Event::node_stop(Public::text(reason))).await
         {
             tracing::error!(error = %why, "the stop cannot be logged");
         }

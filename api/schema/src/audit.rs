@@ -1,5 +1,7 @@
 //! The audit log.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// One entry, as a line of the log says it.
@@ -21,6 +23,64 @@ pub struct AuditEntry {
     pub hash: String,
     /// The line itself, without its end: what was hashed.
     pub line: String,
+    /// What the line commits to, by field: only where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personal: Option<BTreeMap<String, AuditValue>>,
+}
+
+/// What a commitment of a line stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditValue {
+    /// Whether it can be opened.
+    pub state: AuditValueState,
+    /// The value, checked against the commitment; only where it can be opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// Whether what a line commits to can be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditValueState {
+    /// It can.
+    Value,
+    /// It was erased, or never kept on this node. No damage.
+    Erased,
+    /// It is a secret, which nobody keeps.
+    Secret,
+    /// What is kept for it does not open it.
+    Unreadable,
+}
+
+/// The body of `POST /api/audit/redact`: either `seqs` or `subject`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedactRequest {
+    /// The numbers of the entries whose personal values are erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seqs: Option<Vec<u64>>,
+    /// Whose values are erased, in all entries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Why; stands in the log.
+    pub reason: String,
+}
+
+impl std::fmt::Debug for RedactRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RedactRequest(redacted)")
+    }
+}
+
+/// The answer of `POST /api/audit/redact`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedactReply {
+    /// The entries that commit to what was erased.
+    pub entries: Vec<u64>,
+    /// How many values were erased.
+    pub values: u64,
+    /// The entries that tell of it.
+    pub told_in: Vec<u64>,
 }
 
 /// The body of `GET /api/audit/recent`.

@@ -26,8 +26,9 @@ pub use agent::{
 };
 pub use audit::{
     AuditConsistency, AuditEntry, AuditEvidence, AuditPeer, AuditPeers, AuditRecent, AuditSigning,
-    AuditVerify, AuditWitness, AuditWitnesses, CosignState, CosignStrength, CosignedHead,
-    EvidenceFile, EvidenceHead, HeldHead, SigningState,
+    AuditValue, AuditValueState, AuditVerify, AuditWitness, AuditWitnesses, CosignState,
+    CosignStrength, CosignedHead, EvidenceFile, EvidenceHead, HeldHead, RedactReply, RedactRequest,
+    SigningState,
 };
 pub use audit_mirrors::{AuditMirror, AuditMirrors};
 pub use error::{ErrorBody, ErrorCode};

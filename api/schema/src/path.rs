@@ -39,6 +39,8 @@ pub const NETWORK_JOIN: &str = "/api/network/join";
 pub const NETWORK_TICKET: &str = "/api/network/ticket";
 /// [`AuditRecent`](crate::AuditRecent).
 pub const AUDIT_RECENT: &str = "/api/audit/recent";
+/// POST a [`RedactRequest`](crate::RedactRequest), get a [`RedactReply`](crate::RedactReply).
+pub const AUDIT_REDACT: &str = "/api/audit/redact";
 /// [`AuditVerify`](crate::AuditVerify).
 pub const AUDIT_VERIFY: &str = "/api/audit/verify";
 /// The newest cosigned head of the log, as text: a C2SP checkpoint.

@@ -3,16 +3,44 @@
 
 use axum::extract::Query;
 use axum::http::Uri;
-use openfang_schema::{ErrorCode, JoinRequest, MessageRequest, SpawnRequest};
+use openfang_schema::{ErrorCode, JoinRequest, MessageRequest, RedactRequest, SpawnRequest};
 use serde_json::Value;
 
 use crate::error::ApiError;
 
-/// A field of a body. All of them are texts.
+/// A field of a body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) required: bool,
+    pub(crate) form: Form,
+}
+
+/// What stands in a field.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form {
+    Text,
+    /// An array of whole numbers.
+    Numbers,
+}
+
+impl Form {
+    /// What it is called behind "must be".
+    fn wanted(self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Numbers => "an array of whole numbers",
+        }
+    }
+
+    fn fits(self, value: &Value) -> bool {
+        match self {
+            Self::Text => value.is_string(),
+            Self::Numbers => value
+                .as_array()
+                .is_some_and(|numbers| numbers.iter().all(Value::is_u64)),
+        }
+    }
 }
 
 /// A body whose fields are known by name.
@@ -24,6 +52,7 @@ const fn needed(name: &'static str) -> Field {
     Field {
         name,
         required: true,
+        form: Form::Text,
     }
 }
 
@@ -31,6 +60,7 @@ const fn optional(name: &'static str) -> Field {
     Field {
         name,
         required: false,
+        form: Form::Text,
     }
 }
 
@@ -51,6 +81,17 @@ impl Fields for JoinRequest {
     const FIELDS: &'static [Field] = &[optional("ticket"), optional("addr"), optional("secret")];
 }
 
+impl Fields for RedactRequest {
+    const FIELDS: &'static [Field] = &[
+        Field {
+            form: Form::Numbers,
+            ..optional("seqs")
+        },
+        optional("subject"),
+        needed("reason"),
+    ];
+}
+
 /// Says which field of a body is wrong; `None` when none is. What stands in it is not repeated: it may be a
 /// secret.
 pub(super) fn wrong_field(body: &[u8], fields: &[Field]) -> Option<ApiError> {
@@ -69,15 +110,25 @@ pub(super) fn wrong_field(body: &[u8], fields: &[Field]) -> Option<ApiError> {
         let hint = format!("Its fields are {}.", names.join(", "));
         return Some(unknown.looked_for(name).hint(hint));
     }
-    for Field { name, required } in fields {
+    for Field {
+        name,
+        required,
+        form,
+    } in fields
+    {
+        let wanted = form.wanted();
         match object.get(*name) {
             None | Some(Value::Null) if *required => {
-                let what = format!("The field {name:?} is missing; it must be a text.");
+                let what = format!("The field {name:?} is missing; it must be {wanted}.");
                 return Some(refuse(what).looked_for(name));
             }
-            None | Some(Value::Null | Value::String(_)) => {}
+            None | Some(Value::Null) => {}
+            Some(value) if form.fits(value) => {}
             Some(other) => {
-                let what = format!("The field {name:?} must be a text, not {}.", kind_of(other));
+                let what = format!(
+                    "The field {name:?} must be {wanted}, not {}.",
+                    kind_of(other)
+                );
                 return Some(refuse(what).looked_for(name));
             }
         }

@@ -5,12 +5,13 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse as _;
 use openfang_audit::{Log, ReadError};
+use openfang_kernel::Principal;
 use openfang_schema::{AuditRecent, ErrorCode};
 use serde::Deserialize;
 
-use super::{Answer, AppState, ok};
+use super::{Answer, AppState, ok, redact};
 use crate::error::ApiError;
-use crate::extract::{Parameter, Parameters, Params, is_whole};
+use crate::extract::{Caller, Parameter, Parameters, Params, is_whole};
 use crate::state::State as Given;
 use crate::wire;
 
@@ -20,12 +21,14 @@ const ENTRIES: usize = 50;
 /// The most entries of one answer.
 const ENTRIES_MAX: usize = 1000;
 
-/// The parameters of `recent`; both names mean the same.
+/// The parameters of `recent`; `n` and `limit` mean the same.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RecentParams {
     n: Option<usize>,
     limit: Option<usize>,
+    #[serde(default)]
+    reveal: bool,
 }
 
 impl Parameters for RecentParams {
@@ -34,6 +37,12 @@ impl Parameters for RecentParams {
         Parameter {
             name: "limit",
             ..ENTRIES_WANTED
+        },
+        Parameter {
+            name: "reveal",
+            required: false,
+            wanted: "true or false",
+            is_good: |text| matches!(text, "true" | "false"),
         },
     ];
 }
@@ -59,16 +68,31 @@ impl RecentParams {
 }
 
 /// `GET /api/audit/recent`
-pub(crate) async fn recent(State(app): AppState, Params(params): Params<RecentParams>) -> Answer {
+pub(crate) async fn recent(
+    State(app): AppState,
+    Caller(principal): Caller,
+    Params(params): Params<RecentParams>,
+) -> Answer {
     let log = log(&app.state)?;
     let wanted = params.wanted()?;
+    if params.reveal && principal != Principal::api_key() {
+        return Err(redact::only_with_the_key(&app.state));
+    }
     let head = log.head();
     let total = log.size();
-    let lines = blocking(move || log.recent(wanted))
+    let reading = log.clone();
+    let lines = blocking(move || reading.recent(wanted))
         .await?
         .map_err(unread)?;
+    let (lines, revealed) = if params.reveal {
+        redact::reveal(log, lines).await?
+    } else {
+        (lines, Vec::new())
+    };
+    let mut revealed = revealed.into_iter();
+    let entry = |line| wire::audit_entry(line, revealed.next());
     ok(&AuditRecent {
-        entries: lines.into_iter().map(wire::audit_entry).collect(),
+        entries: lines.into_iter().map(entry).collect(),
         total,
         tip_hash: head
             .as_ref()

@@ -44,8 +44,10 @@ pub(crate) async fn join(
     check_enabled(&app.state)?;
     let membership = membership(&request)?;
     at_store(&app.state.persist, &membership, |store, it| store.check(it)).await?;
-    let what = format!("network.bootstrap_peers network.shared_secret: join by {principal}");
-    app.record(Event::config_change(&what)).await?;
+    let user = principal.to_string();
+    let what = "network.bootstrap_peers network.shared_secret: join";
+    app.record(Event::config_change_by(what, principal.in_log(&user)))
+        .await?;
     let Membership { peers, secret } = membership.clone();
     let joined = app.state.mesh.join(peers, secret).await?;
     at_store(&app.state.persist, &membership, |store, it| store.keep(it)).await?;
@@ -62,8 +64,10 @@ pub(crate) async fn join(
 pub(crate) async fn ticket(State(app): AppState, Caller(principal): Caller) -> Answer {
     check_enabled(&app.state)?;
     let ticket = app.state.mesh.ticket()?;
-    let what = format!("network.shared_secret: ticket made for {principal}");
-    app.record(Event::config_change(&what)).await?;
+    let user = principal.to_string();
+    let what = "network.shared_secret: ticket made";
+    app.record(Event::config_change_by(what, principal.in_log(&user)))
+        .await?;
     ok(&TicketReply {
         ticket: SecretText::new(ticket.expose().to_string()),
         node: wire::here(&app.state),

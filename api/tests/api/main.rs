@@ -9,6 +9,7 @@ mod limits;
 mod message;
 mod network;
 mod node;
+mod redact;
 mod served;
 mod socket;
 mod surface;

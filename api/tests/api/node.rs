@@ -14,7 +14,9 @@ use futures::stream::BoxStream;
 use openfang_api::{AuthConfig, JoinStore, KeepError, Membership, NodeInfo, State, router};
 use openfang_audit::collect::Collector;
 use openfang_audit::feed::Mirroring;
-use openfang_audit::{Clock, Hash, Line, Log, Options};
+use openfang_audit::guard::{Guard, Known};
+use openfang_audit::vault::{Revealed, Vault};
+use openfang_audit::{Clock, Field, Hash, Line, Log, Options};
 use openfang_id::{ApiKey, Keys, NodeId, NodeSeed, SharedSecret, Transport};
 use openfang_kernel::ports::Alone;
 use openfang_kernel::{Auditor, Config, Kernel, Limits, ModelConfig, ModelKeys};
@@ -124,11 +126,12 @@ impl Host for NoHost {
 
 pub(crate) async fn start(setup: Setup) -> Node {
     let dir = tempfile::tempdir().expect("a folder");
-    let keys = NodeSeed::from_bytes([setup.seed; 32]).keys();
+    let seed = NodeSeed::from_bytes([setup.seed; 32]);
+    let keys = seed.keys();
     let name = format!("node-{}", setup.seed).parse().expect("a name");
     let id = keys.node_id();
     let log_path = dir.path().join("audit.jsonl");
-    let log = setup.audit.then(|| open_log(&dir, &keys));
+    let log = setup.audit.then(|| open_log(&dir, &seed));
     let auditor = log.clone().map_or_else(Auditor::disabled, Auditor::new);
     let (kernel, kernel_owner) =
         Kernel::open(kernel_config(&dir), auditor, Arc::new(Alone::new(id, name)))
@@ -170,7 +173,15 @@ pub(crate) async fn start(setup: Setup) -> Node {
     }
 }
 
-fn open_log(dir: &TempDir, keys: &Keys) -> Log {
+fn open_log(dir: &TempDir, seed: &NodeSeed) -> Log {
+    let keys = seed.keys();
+    let guard = |folder: &std::path::Path| {
+        let vault = Vault::open(&folder.join("vault"), &seed.vault_key(), [7; 32].into())?;
+        Ok(Guard::new(
+            Known::default().with([KEY.as_bytes()]),
+            Some(vault),
+        ))
+    };
     let options = Options {
         log_path: dir.path().join("audit.jsonl"),
         dir: dir.path().join("audit.d"),
@@ -180,8 +191,8 @@ fn open_log(dir: &TempDir, keys: &Keys) -> Log {
         epoch: 0,
         held: false,
     };
-    let (log, _opened) = Log::open(options, Arc::new(Counter(AtomicU64::new(0)))).expect("a log");
-    log
+    let clock = Arc::new(Counter(AtomicU64::new(0)));
+    Log::open_guarded(options, clock, guard).expect("a log").0
 }
 
 fn kernel_config(dir: &TempDir) -> Config {
@@ -286,6 +297,17 @@ impl Node {
             .as_str()
             .expect("an id")
             .to_owned()
+    }
+
+    /// Opens the one personal value that each line commits to.
+    pub(crate) fn revealed(&self, lines: &[Line]) -> Vec<String> {
+        let log = self.log.as_ref().expect("a log");
+        let revealed = log.reveal(lines).expect("readable");
+        let one = |values: Vec<(Field, Revealed)>| match &values[..] {
+            [(Field::Target, Revealed::Value(value))] => value.clone(),
+            other => panic!("{other:?}"),
+        };
+        revealed.into_iter().map(one).collect()
     }
 
     /// Returns the entries of one kind.

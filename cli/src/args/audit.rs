@@ -24,6 +24,8 @@ pub(crate) enum Audit {
     Evidence(Evidence),
     /// Mend the damaged log of this node, which must not run, from copies that its peers have.
     Repair(Repair),
+    /// Erase the personal values of entries, or of a person, for good. The entries and all proofs stay.
+    Redact(Redact),
     /// The peers that cosign the heads of this log.
     #[command(subcommand)]
     Witness(Witness),
@@ -93,9 +95,33 @@ pub(crate) struct Show {
     /// At most so many, the newest; with --follow, of those that are there already.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
-    /// Print the lines as they are in the log.
+    /// Show the personal values that the lines commit to, as far as they are not erased.
+    #[arg(long)]
+    pub(crate) reveal: bool,
+    /// Print the lines as they are in the log; with --reveal, each beside its personal values.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(
+    after_help = "openfang audit redact 17 18 --reason 'asked by the subject'\n\
+                  openfang audit redact --subject 192.0.2.7 --reason 'no longer needed'\n\n\
+                  An entry of the log tells which entries, why, and when. What it tells cannot be erased: name\n\
+                  nobody in the reason."
+)]
+pub(crate) struct Redact {
+    /// The numbers of the entries.
+    #[arg(value_name = "SEQ", required_unless_present = "subject")]
+    pub(crate) seqs: Vec<u64>,
+    /// Whose values, in all entries: a name, or an address of a machine without its port.
+    #[arg(long, value_name = "NAME", conflicts_with = "seqs")]
+    pub(crate) subject: Option<String>,
+    /// Why; stands in the log.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) json: Json,
 }
 
 #[derive(Debug, Group)]

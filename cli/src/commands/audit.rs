@@ -6,6 +6,7 @@ mod export;
 mod files;
 mod policy;
 mod prove;
+mod redact;
 mod repair;
 mod show;
 mod since;
@@ -35,6 +36,7 @@ fn run_command(command: &Audit, context: &Context) -> Result<Exit, Failure> {
         Audit::Evidence(args) => evidence::run(args, &files()?),
         Audit::Policy => policy::run(&files()?, context),
         Audit::Repair(args) => repair::run(args, context),
+        Audit::Redact(args) => redact::run(args, context),
         Audit::Witness(command) => witness::run(command, context),
     }
 }
@@ -67,6 +69,7 @@ impl Form {
                 None => args.json.json,
             }),
             Audit::Repair(args) => object(args.json.json),
+            Audit::Redact(args) => object(args.json.json),
             Audit::Witness(Witness::Status(json)) => object(json.json),
         }
     }
@@ -102,6 +105,7 @@ pub(crate) fn run_anywhere(command: &Audit) -> Option<Result<Exit, Failure>> {
         | Audit::Prove(_)
         | Audit::Policy
         | Audit::Repair(_)
+        | Audit::Redact(_)
         | Audit::Witness(_) => None,
     };
     done.map(|done| tell(Form::of(command), done))

@@ -8,6 +8,7 @@ mod harness;
 mod manifests;
 mod mesh;
 mod proofs;
+mod redact;
 mod repairs;
 mod stranger;
 mod talk;

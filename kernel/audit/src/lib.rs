@@ -6,6 +6,8 @@
 //! - For others than the log: [`cosign`] (C2SP tlog-cosignature), [`witness`] (C2SP tlog-witness),
 //!   [`policy`] (C2SP tlog-policy), [`tlog_proof`] (C2SP tlog-proof), [`collect`], [`inquiry`] and
 //!   [`evidence`].
+//! - What may stand in a line: [`Public`], [`Personal`] and [`Secret`] values, [`commit`], the [`guard`] in front of
+//!   the queue, and the [`vault`] of what lines commit to.
 //! - The store: [`Log`] appends and signs; [`verify`], [`survey`], [`read`] and [`export`] work on the
 //!   files alone.
 //!
@@ -18,12 +20,14 @@ pub mod challenge;
 mod checkpoint;
 mod clock;
 pub mod collect;
+pub mod commit;
 pub mod cosign;
 mod event;
 pub mod evidence;
 pub mod export;
 pub mod feed;
 mod forest;
+pub mod guard;
 mod hash;
 mod heads;
 pub mod inquiry;
@@ -37,6 +41,7 @@ pub mod read;
 pub mod repair;
 pub mod restore;
 mod scan;
+mod seqs;
 pub mod storage;
 pub mod survey;
 #[cfg(test)]
@@ -44,6 +49,8 @@ mod testing;
 pub mod tile;
 pub mod tlog_proof;
 pub mod tree;
+mod value;
+pub mod vault;
 pub mod verify;
 pub mod witness;
 
@@ -56,10 +63,12 @@ pub use event::{
     Call, Cause, CauseError, Event, Kind, Message, Outcome, Seq, TEXT_BYTES_MAX, UnknownKind,
 };
 pub use hash::{Hash, HashAlgorithm, HashTextError, UnknownAlgorithm};
-pub use line::{LINE_BYTES_MAX, Line, LineError};
+pub use line::{Commitments, LINE_BYTES_MAX, Line, LineError};
 pub use log::{
-    Ack, AgreeError, AppendError, CloseError, FloorProblem, Flush, HeadListener, Health, Log,
-    LogTiles, OpenError, Opened, Options, Poison, ProveError, Recovered, ServeError, TakeBackError,
-    TakenBack,
+    Ack, AgreeError, AppendError, CloseError, Erase, FloorProblem, Flush, HeadListener, Health,
+    Log, LogTiles, OpenError, Opened, Options, Poison, ProveError, Recovered, RedactError,
+    Redacted, ServeError, TakeBackError, TakenBack,
 };
 pub use read::ReadError;
+pub use seqs::{SEQS_BYTES_MAX, Seqs};
+pub use value::{Field, Personal, Public, Secret, Text};

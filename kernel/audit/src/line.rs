@@ -1,7 +1,8 @@
 //! One line of the log: written canonically, read verbatim.
 //!
-//! RFC 8785: keys in order, no white space, integers only. The fields are `act agent boot cause
-//! dur_us ev hlc node outcome seq sess target ts user v`; an absent field is left out. The leaf of the
+//! RFC 8785: keys in order, no white space, integers only. The fields are `act agent boot c cause
+//! dur_us ev hlc node outcome seq sess target ts user v`; an absent field is left out. `c` holds the
+//! commitments to what does not stand in the line, by its field ([`commit`](crate::commit)). The leaf of the
 //! tree is the exact bytes of the line without its line feed: a verifier never writes a line again,
 //! so that no change of a library can break an old entry.
 
@@ -12,7 +13,9 @@ use openfang_id::AgentId;
 use serde::Deserialize;
 
 use crate::clock::{Hybrid, write_rfc3339};
+use crate::event::Slot;
 use crate::tree::leaf_hash;
+use crate::value::Field;
 use crate::{Event, Hash, Seq};
 
 /// The longest line, without its line feed: an entry bundle of C2SP tlog-tiles gives it 16 bits.
@@ -55,6 +58,34 @@ pub struct Line {
     pub user: Option<String>,
     /// The entry that led to it: `ORIGIN#SEQ`.
     pub cause: Option<String>,
+    /// What it commits to.
+    pub commitments: Commitments,
+}
+
+/// What a line commits to, by field.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Commitments([Option<Hash>; Field::ALL.len()]);
+
+impl Commitments {
+    /// Returns the commitment of a field.
+    #[must_use]
+    pub fn of(&self, field: Field) -> Option<Hash> {
+        self.iter()
+            .find(|(at, _)| *at == field)
+            .map(|(_, found)| found)
+    }
+
+    /// Returns each, with its field.
+    pub fn iter(&self) -> impl Iterator<Item = (Field, Hash)> + '_ {
+        let all = Field::ALL.into_iter().zip(&self.0);
+        all.filter_map(|(field, found)| found.map(|found| (field, found)))
+    }
+
+    /// Tells whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
 }
 
 /// Why bytes are not a line of a log.
@@ -89,6 +120,7 @@ pub(crate) fn render(out: &mut Vec<u8>, context: Context<'_>, event: &Event) {
         object.display("agent", format_args!("\"{agent}\""));
     }
     object.display("boot", format_args!("\"{:016x}\"", context.boot));
+    render_commitments(&mut object, event);
     object.text("cause", event.cause.as_deref());
     if let Some(duration_us) = event.duration_us {
         object.display("dur_us", format_args!("{duration_us}"));
@@ -98,15 +130,39 @@ pub(crate) fn render(out: &mut Vec<u8>, context: Context<'_>, event: &Event) {
     object.text("node", Some(context.node));
     object.text("outcome", Some(&event.outcome));
     object.display("seq", format_args!("{}", context.seq));
-    object.text("sess", event.session.as_deref());
-    object.text("target", event.target.as_deref());
+    object.text("sess", event.session.as_ref().and_then(Slot::text));
+    object.text("target", event.target.as_ref().and_then(Slot::text));
     object.key("ts");
     object.out.push(b'"');
     write_rfc3339(object.out, context.unix_micros);
     object.out.push(b'"');
-    object.text("user", event.user.as_deref());
+    object.text("user", event.user.as_ref().and_then(Slot::text));
     object.display("v", format_args!("{VERSION}"));
     object.out.push(b'}');
+}
+
+fn render_commitments(object: &mut Object<'_>, event: &Event) {
+    let slots = [
+        (Field::Session, event.session.as_ref()),
+        (Field::Target, event.target.as_ref()),
+        (Field::User, event.user.as_ref()),
+        (Field::Value, event.value.as_deref()),
+    ];
+    let slots = slots.map(|(field, slot)| (field, slot.and_then(Slot::commitment)));
+    if slots.iter().all(|(_, commitment)| commitment.is_none()) {
+        return;
+    }
+    object.key("c");
+    let mut inner = Object {
+        out: object.out,
+        first: true,
+    };
+    for (field, commitment) in slots {
+        if let Some(commitment) = commitment {
+            inner.display(field.as_str(), format_args!("\"{commitment}\""));
+        }
+    }
+    inner.out.push(b'}');
 }
 
 /// Finds the number in the field `seq`, without reading the rest of the line.
@@ -139,6 +195,7 @@ struct Fields {
     act: Option<String>,
     agent: Option<String>,
     boot: String,
+    c: Option<CommitmentFields>,
     cause: Option<String>,
     dur_us: Option<u64>,
     ev: String,
@@ -151,6 +208,28 @@ struct Fields {
     ts: String,
     user: Option<String>,
     v: u64,
+}
+
+#[derive(Deserialize)]
+struct CommitmentFields {
+    sess: Option<String>,
+    target: Option<String>,
+    user: Option<String>,
+    value: Option<String>,
+}
+
+impl CommitmentFields {
+    fn read(self) -> Result<Commitments, LineError> {
+        let read = |text: Option<String>| text.map(|text| text.parse::<Hash>()).transpose();
+        let [sess, target, user, value] = [self.sess, self.target, self.user, self.value].map(read);
+        let form = |_not_a_hash| LineError::Form;
+        Ok(Commitments([
+            sess.map_err(form)?,
+            target.map_err(form)?,
+            user.map_err(form)?,
+            value.map_err(form)?,
+        ]))
+    }
 }
 
 impl Line {
@@ -186,6 +265,9 @@ impl Line {
             sess: fields.sess,
             user: fields.user,
             cause: fields.cause,
+            commitments: fields
+                .c
+                .map_or(Ok(Commitments::default()), CommitmentFields::read)?,
         })
     }
 }
@@ -252,7 +334,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Call, Cause, Kind, Message, Origin, Outcome};
+    use crate::{Call, Cause, Kind, Message, Origin, Outcome, Public, Seqs};
     use openfang_id::{AgentName, NodeId, NodeSeed};
     use proptest::prelude::*;
 
@@ -283,22 +365,23 @@ mod tests {
         };
         let message = Message {
             agent,
-            peer: "writer@b",
-            user: "api:key",
-            session: Some("s1"),
+            peer: "writer@b".into(),
+            user: "api:key".into(),
+            session: Some("s1".into()),
             cause: Some(&cause),
             outcome: Outcome::Ok,
         };
         let call = Call {
             agent,
-            target: "memory_store",
-            user: "cli",
+            target: "memory_store".into(),
+            user: "cli".into(),
             session: None,
             cause: None,
-            outcome: Outcome::Failed("no space"),
+            outcome: Outcome::Failed("no space".into()),
             duration: Some(Duration::from_micros(1500)),
         };
         let origin = Origin::of(&node(), 1);
+        let seqs = Seqs::split(&[3, 7].into()).remove(0);
         vec![
             Event::node_start("0.1.0"),
             Event::node_stop("SIGTERM"),
@@ -312,7 +395,7 @@ mod tests {
             }),
             Event::tool_invoke(call),
             Event::model_call(Call {
-                target: "openai/gpt",
+                target: "openai/gpt".into(),
                 outcome: Outcome::Ok,
                 duration: None,
                 ..call
@@ -331,9 +414,9 @@ mod tests {
             Event::net_request(call, "GET"),
             Event::auth_ok("api", "192.0.2.7:4200", "ada"),
             Event::rate_limit("api", "192.0.2.7"),
-            Event::key_rotate("network.shared_secret"),
+            Event::key_rotate("network.shared_secret", None),
             Event::clock_step(-1_500_000),
-            Event::redact("3,7", "asked by the subject", "cli"),
+            Event::redact(&seqs, "asked by the subject", "cli"),
         ]
     }
 
@@ -395,9 +478,46 @@ mod tests {
             assert_eq!(line.seq, Seq(seq));
             assert_eq!(line.ev, event.kind().as_str());
             assert_eq!(line.agent, event.agent);
-            assert_eq!(line.target.as_deref(), event.target.as_deref());
+            assert_eq!(
+                line.target.as_deref(),
+                event.target.as_ref().and_then(Slot::text)
+            );
+            assert!(line.commitments.is_empty());
             assert_eq!(line.leaf, leaf_hash(raw.as_bytes()));
             assert_eq!(SeqFinder::new().find(raw.as_bytes()), Some(seq));
+        }
+    }
+
+    #[test]
+    fn commitments_stand_in_the_line_in_the_place_of_their_texts() {
+        let mut event = Event::auth_ok("api", "192.0.2.7:4200", "ada");
+        event.target = Some(Hash::from_bytes([7; 32]).into());
+        event.user = Some(Hash::from_bytes([8; 32]).into());
+        let raw = write(4, &event);
+        let (target, user) = ("07".repeat(32), "08".repeat(32));
+        let expected = format!("\"c\":{{\"target\":\"{target}\",\"user\":\"{user}\"}},\"ev\"");
+        assert!(raw.contains(&expected), "{raw}");
+        let value: serde_json::Value = serde_json::from_str(&raw).expect("JSON");
+        assert_eq!(value.to_string(), raw);
+        let line = Line::parse(raw.as_bytes()).expect("an entry");
+        assert_eq!((line.target, line.user), (None, None));
+        assert_eq!(
+            line.commitments.of(Field::Target),
+            Some(Hash::from_bytes([7; 32]))
+        );
+        assert_eq!(line.commitments.of(Field::Session), None);
+        let fields: Vec<Field> = line.commitments.iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, [Field::Target, Field::User]);
+        assert_eq!(SeqFinder::new().find(raw.as_bytes()), Some(4));
+        for bad in [
+            raw.replace(&target, &target[2..]),
+            raw.replace(&target, &target.to_uppercase().replace('0', "G")),
+            raw.replace("\"user\":", "\"target\":"),
+        ] {
+            assert_eq!(
+                Line::parse(bad.as_bytes()).map(|_| ()),
+                Err(LineError::Form)
+            );
         }
     }
 
@@ -454,7 +574,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_written_canonically(text in "\\PC{0,80}") {
-            let event = Event::auth_failed(&text, &text, &text);
+            let text = Public::text(&text);
+            let event = Event::auth_failed(text, text, text);
             let raw = write(1, &event);
             let value: serde_json::Value = serde_json::from_str(&raw).expect("JSON");
             prop_assert_eq!(value.to_string(), raw.clone());

@@ -9,12 +9,14 @@ mod error;
 mod index;
 mod nodes;
 mod open;
+mod redact;
 mod shared;
 mod take_back;
 mod tiles;
 mod writer;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -22,11 +24,13 @@ use std::time::Duration;
 
 use openfang_id::{NodeId, SigningKey};
 
+use crate::guard::Guard;
 use crate::storage::{FsStorage, Storage};
 use crate::verify::{Report, VerifyError};
 use crate::{Clock, Event, Hash, Hybrid, Line, Origin, ReadError, Seq, SignedHead};
 
 pub use error::{AppendError, CloseError, FloorProblem, OpenError, Poison, ProveError};
+pub use redact::{Erase, RedactError, Redacted};
 use shared::{Shared, lock};
 pub use take_back::{AgreeError, TakeBackError, TakenBack};
 pub use tiles::ServeError;
@@ -144,9 +148,27 @@ impl Log {
     /// # Errors
     /// When it is in use, was tampered with, or cannot be read or written.
     pub fn open(options: Options, clock: Arc<dyn Clock>) -> Result<(Self, Opened), OpenError> {
+        Self::open_guarded(options, clock, |_dir| Ok(Guard::default()))
+    }
+
+    /// Opens a log as [`Log::open`] does, with what keeps secrets and personal texts out of its lines. `guard` is
+    /// called with the folder of the log once that is held; a redaction that was under way is finished.
+    ///
+    /// # Errors
+    /// As [`Log::open`], and when there is no such guard.
+    pub fn open_guarded(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        guard: impl FnOnce(&Path) -> io::Result<Guard>,
+    ) -> Result<(Self, Opened), OpenError> {
         let holder = format!("pid {} boot {:016x}", std::process::id(), options.boot);
         let storage = FsStorage::open(&options.log_path, &options.dir, &holder)?;
-        Self::open_on(Arc::new(storage), options, clock)
+        let guard = guard(&options.dir).map_err(|source| OpenError::Io {
+            action: "open the vault in",
+            path: options.dir.clone(),
+            source,
+        })?;
+        Self::open_with(Arc::new(storage), options, (clock, guard))
     }
 
     /// Opens a log on any storage, which this process must hold alone.
@@ -158,7 +180,15 @@ impl Log {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Opened), OpenError> {
-        let (shared, writer, opened) = open::recover(storage, options, clock)?;
+        Self::open_with(storage, options, (clock, Guard::default()))
+    }
+
+    fn open_with(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        around: (Arc<dyn Clock>, Guard),
+    ) -> Result<(Self, Opened), OpenError> {
+        let (shared, writer, opened) = open::recover(storage, options, around)?;
         let (sender, writer) = writer::start(writer).map_err(|source| OpenError::Io {
             action: "start the writer of",
             path: shared.options.log_path.clone(),
@@ -191,7 +221,9 @@ impl Log {
     pub fn append_with(&self, event: Event, flush: Flush, ack: Ack) -> Result<(), AppendError> {
         let shared = &self.inner.shared;
         shared.refuse_when_stopped()?;
-        let entry = Entry::new(event, (shared.clock.unix_micros(), flush), ack);
+        let admitted = shared.guard.admit(event);
+        let when = (shared.clock.unix_micros(), flush);
+        let entry = Entry::new(admitted, when, Some(ack));
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
         let (command, error) = match self.inner.sender.try_send(Command::Append(entry)) {
             Ok(()) => return Ok(()),
@@ -390,7 +422,9 @@ mod tests {
         };
         // No constructor makes such an event: this is what stands behind their bounds.
         let mut long = Event::node_start("");
-        long.target = Some("x".repeat(crate::LINE_BYTES_MAX).into());
+        let text = "x ".repeat(crate::LINE_BYTES_MAX);
+        long.target = Some(crate::event::Slot::Open(text.into()));
+        long.kind = crate::Kind::Redact;
         assert_eq!(append(Event::node_start("1")), Ok(Seq(0)));
         assert_eq!(append(long), Err(AppendError::TooLong));
         assert_eq!(append(Event::node_start("2")), Ok(Seq(1)));

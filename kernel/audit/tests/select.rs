@@ -52,8 +52,8 @@ fn files() -> Files {
     let tool = |id: AgentId| {
         Event::tool_invoke(Call {
             agent: id,
-            target: "system_time",
-            user: "cli",
+            target: "system_time".into(),
+            user: "cli".into(),
             session: None,
             cause: None,
             outcome: Outcome::Ok,

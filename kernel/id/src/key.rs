@@ -8,7 +8,7 @@ use std::fmt;
 use ed25519_dalek::Signer as _;
 use hkdf::Hkdf;
 use sha2::Sha256;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::NodeId;
 
@@ -66,6 +66,15 @@ impl NodeSeed {
         self.derive_generation("openfang/audit-mirror/v1", generation)
     }
 
+    /// Derives the key of the vault, which seals what the audit log commits to.
+    ///
+    /// # Panics
+    /// Never, as [`NodeSeed::keys`].
+    #[must_use]
+    pub fn vault_key(&self) -> VaultKey {
+        VaultKey(self.expand("openfang/audit-vault/v1"))
+    }
+
     fn derive_generation(&self, label: &str, generation: u32) -> SigningKey {
         match generation {
             0 => self.derive(label),
@@ -74,13 +83,33 @@ impl NodeSeed {
     }
 
     fn derive(&self, label: &str) -> SigningKey {
-        let mut bytes = [0; 32];
+        SigningKey::from_bytes(&self.expand(label))
+    }
+
+    fn expand(&self, label: &str) -> Zeroizing<[u8; 32]> {
+        let mut bytes = Zeroizing::new([0; 32]);
         Hkdf::<Sha256>::new(Some(SEED_SALT), &self.0)
-            .expand(label.as_bytes(), &mut bytes)
+            .expand(label.as_bytes(), bytes.as_mut_slice())
             .expect("32 bytes are within the 255 blocks HKDF-SHA256 can give");
-        let key = SigningKey::from_bytes(&bytes);
-        bytes.zeroize();
-        key
+        bytes
+    }
+}
+
+/// The key under which the vault of the audit log keeps its keys. Redacted in `Debug`, wiped when dropped.
+#[derive(Clone)]
+pub struct VaultKey(Zeroizing<[u8; 32]>);
+
+impl VaultKey {
+    /// Returns the bytes, to derive from.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for VaultKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VaultKey(redacted)")
     }
 }
 
@@ -223,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn the_key_of_the_vault_is_no_signing_key_and_does_not_change() {
+        let seed = NodeSeed::from_bytes([1; 32]);
+        let vault = *seed.vault_key().as_bytes();
+        let keys = seed.keys();
+        for key in [&keys.identity, &keys.log, &keys.witness, &keys.mirror] {
+            assert_ne!(*key.secret_bytes(), vault);
+        }
+        assert_eq!(vault, *seed.vault_key().as_bytes());
+        assert_ne!(vault, *NodeSeed::from_bytes([2; 32]).vault_key().as_bytes());
+    }
+
+    #[test]
     fn the_generations_of_both_roles_have_different_keys() {
         let seed = NodeSeed::from_bytes([1; 32]);
         let keys = (0..3).flat_map(|n| [seed.witness_key(n), seed.mirror_key(n)]);
@@ -248,7 +289,7 @@ mod tests {
     #[test]
     fn secrets_do_not_show_in_debug() {
         let seed = NodeSeed::from_bytes([0xab; 32]);
-        let shown = format!("{seed:?} {:?}", seed.keys());
+        let shown = format!("{seed:?} {:?} {:?}", seed.keys(), seed.vault_key());
         assert!(
             !shown.contains("ab, ab") && !shown.contains("171"),
             "{shown}"

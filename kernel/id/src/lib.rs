@@ -17,7 +17,7 @@ mod secret;
 
 pub use addr::{AddrError, Host, NetAddr, PeerAddr, Transport};
 pub use agent::{AgentId, AgentKey, AgentRef, AgentRefError, NodeKey};
-pub use key::{KeyError, Keys, NodeSeed, SigningKey, VerifyingKey};
+pub use key::{KeyError, Keys, NodeSeed, SigningKey, VaultKey, VerifyingKey};
 pub use name::{AgentName, NameError, NodeName};
 pub use node::{NodeId, NodeIdError};
 pub use secret::{ApiKey, SecretError, SharedSecret};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use openfang_audit::evidence::{Evidence, file_name};
-use openfang_audit::{Event, Hash, Origin};
+use openfang_audit::{Event, Hash, Origin, Public};
 use openfang_id::NodeId;
 use openfang_kernel::Auditor;
 use tokio::sync::mpsc;
@@ -67,7 +67,7 @@ impl Keeper {
             return;
         }
         let what = format!("{}, evidence {file}", conviction.kind);
-        let entry = Event::peer_evidence(&origin(node, &evidence), &what);
+        let entry = Event::peer_evidence(&origin(node, &evidence), Public::text(&what));
         if let Err(why) = auditor.record(entry).await {
             tracing::error!(node.id = %node, evidence = file, error = %why, "evidence is in force and not written: it cannot be logged");
             return;

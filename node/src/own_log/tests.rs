@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use openfang_audit::cosign::LogName;
 use openfang_audit::policy::{Policy, quorum_for};
 use openfang_audit::tile::{Bundle, TileSource as _};
-use openfang_audit::{Event, Hash, Options, Origin, SignedHead};
+use openfang_audit::{Event, Hash, Options, Origin, Public, SignedHead};
 use openfang_id::{Keys, NodeSeed, PeerAddr, SharedSecret, Transport};
 use openfang_kernel::Auditor;
 use openfang_mesh::{
@@ -64,7 +64,7 @@ fn open(folder: &Path, held: bool) -> (Log, openfang_audit::Opened) {
 async fn grow(log: &Log, by: usize, text: &str) {
     let auditor = Auditor::new(log.clone());
     for number in 0..by {
-        let event = Event::config_change(&format!("{text} {number}"));
+        let event = Event::config_change(Public::text(&format!("{text} {number}")));
         auditor.record(event).await.expect("logged");
     }
 }

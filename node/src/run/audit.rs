@@ -1,16 +1,18 @@
 //! The audit log of a node, and all who have to do with it.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use openfang_audit::collect::{Collector, Witnessing};
 use openfang_audit::feed::{Mirroring, Pace};
 use openfang_audit::inquiry::Signing;
-use openfang_audit::{Event, Log, Origin};
+use openfang_audit::{Event, Log, Origin, Public};
 use openfang_kernel::{Auditor, Demands};
 use openfang_mesh::Mesh;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use zeroize::Zeroizing;
 
 use super::prepared::doubt_of;
 use super::{Parts, Prepared, RunError};
@@ -23,7 +25,7 @@ use crate::mirror::{self, Desk, Feeding};
 use crate::own_log::{Anew, Doubts, Found, Mark, OwnLog};
 use crate::tasks::Tasks;
 use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Rules, Window};
-use crate::{VERSION, audit_epoch, entangle, evidence, own_log, wire};
+use crate::{VERSION, audit_epoch, entangle, evidence, own_log, redaction, wire};
 
 /// What takes note of others, and what is known against them.
 pub(super) type Known = (Arc<wire::Recorder>, Vec<Vec<u8>>);
@@ -235,7 +237,9 @@ pub(super) async fn log_start(
     if let Some(before) = before {
         let changes = config.fingerprint.changes(&before).join(" ");
         auditor
-            .record(Event::config_change(&format!("config.toml: {changes}")))
+            .record(Event::config_change(Public::text(&format!(
+                "config.toml: {changes}"
+            ))))
             .await
             .map_err(RunError::NotLogged)?;
     }
@@ -323,7 +327,9 @@ pub(super) fn open_audit(
         epoch,
         held: asks,
     };
-    let (log, opened) = Log::open(options, Arc::new(MachineClock))?;
+    let seed = Zeroizing::new(clock::random()?);
+    let guard = |dir: &Path| redaction::guard(prepared, dir, seed);
+    let (log, opened) = Log::open_guarded(options, Arc::new(MachineClock), guard)?;
     tracing::info!(audit.entries = opened.size, "audit log opened");
     if opened.floor_was_missing {
         found = Found::NoFloor;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use openfang_audit::cosign::Role;
-use openfang_id::{Keys, NodeId};
+use openfang_id::{Keys, NodeId, VaultKey};
 
 use super::RunError;
 use crate::config::{Config, Lookup};
@@ -19,6 +19,8 @@ use crate::{audit_epoch, config, hardening, keys, notify};
 pub struct Prepared {
     pub(super) config: Config,
     pub(super) keys: Keys,
+    /// Seals what the audit log commits to.
+    pub(super) vault: VaultKey,
     pub(super) witness: Option<RoleKey>,
     pub(super) mirror: Option<RoleKey>,
     pub(super) model_keys: openfang_kernel::ModelKeys,
@@ -66,6 +68,7 @@ pub fn prepare(home: &Home, environment: Lookup<'_>) -> Result<Prepared, RunErro
     Ok(Prepared {
         config,
         keys,
+        vault: seed.vault_key(),
         witness,
         mirror,
         model_keys,
@@ -166,6 +169,20 @@ impl Prepared {
     /// Returns the keys of the node.
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// Returns what seals the values that the audit log commits to.
+    pub(crate) fn vault(&self) -> &VaultKey {
+        &self.vault
+    }
+
+    /// Returns every secret that the node was told, and that must not come up in a log.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &[u8]> {
+        let api = self.config.api.key.as_ref();
+        let mesh = self.config.network.secret.as_ref();
+        let api = api.map(|key| key.expose().as_bytes());
+        let mesh = mesh.map(|(_, secret)| secret.as_bytes());
+        api.into_iter().chain(mesh).chain(self.model_keys.secrets())
     }
 
     /// Returns who the node is.

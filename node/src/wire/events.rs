@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openfang_audit::evidence::file_name;
-use openfang_audit::{Event, Hybrid, Log, Origin};
+use openfang_audit::{Event, Hybrid, Log, Origin, Public, Text};
 use openfang_id::{NodeId, Transport};
 use openfang_mesh::{MeshEvent, Why};
 use openfang_ofp::heads::Evidence;
@@ -71,7 +71,7 @@ impl Recorder {
         let from = barred.node.to_string();
         let reason = format!("{what}: {barred}");
         self.refused(("kept_away", &from, &reason), |from, reason| {
-            Event::peer_refused(from, reason)
+            Event::peer_refused(Text::place(from), Public::text(reason))
         });
     }
 
@@ -88,14 +88,16 @@ impl Recorder {
             }
             MeshEvent::PeerRefused { from, reason } => {
                 self.refused(("peer_refused", from, reason), |from, reason| {
-                    Event::peer_refused(from, reason)
+                    Event::peer_refused(Text::place(from), Public::text(reason))
                 });
             }
             MeshEvent::AuthFailed { from, node, reason } => {
                 let reason = reason.to_string();
-                let from = format!("{from}/p2p/{node}");
-                self.refused(("auth_failed", &from, &reason), |from, reason| {
-                    Event::auth_failed("ofp", from, reason)
+                // The node says who it is; what it is, stands apart from where it is.
+                let surface = format!("ofp {node}");
+                self.refused(("auth_failed", from, &reason), |from, reason| {
+                    let (surface, reason) = (Public::text(&surface), Public::text(reason));
+                    Event::auth_failed(surface, Text::place(from), reason)
                 });
             }
             MeshEvent::Roster(event) => self.on_roster(event),
@@ -175,7 +177,7 @@ impl Recorder {
 
     fn violation(&self, node: &NodeId, reason: &str) {
         self.refused(("violation", &node.to_string(), reason), |from, reason| {
-            Event::peer_refused(from, reason)
+            Event::peer_refused(Text::place(from), Public::text(reason))
         });
     }
 
@@ -232,7 +234,7 @@ impl Recorder {
         let origin = origin.unwrap_or_else(|| Origin::of(node, audit_epoch::FIRST));
         let key = ("evidence", origin.as_str(), what);
         self.gather(&self.evidence, key, |_from, text| {
-            Event::peer_evidence(&origin, text)
+            Event::peer_evidence(&origin, Public::text(text))
         });
     }
 

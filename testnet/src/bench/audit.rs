@@ -130,8 +130,8 @@ pub(super) fn event(number: usize) -> Event {
     id[..8].copy_from_slice(&(number as u64).to_be_bytes());
     Event::message_in(Message {
         agent: AgentId::from_bytes(id),
-        peer: "scribe@12D3KooWFMRJk5pQnyvkFyf7J5q8rRHAEJkqU5gTifeJCjZaEicf",
-        user: "api:key",
+        peer: "scribe@12D3KooWFMRJk5pQnyvkFyf7J5q8rRHAEJkqU5gTifeJCjZaEicf".into(),
+        user: "api:key".into(),
         session: None,
         cause: None,
         outcome: Outcome::Ok,

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use openfang_audit::policy::Policy;
+use openfang_audit::vault::VaultReader;
 use openfang_audit::verify::{DamageKind, Report, Source, Verdict};
 use openfang_audit::{HEAD_BYTES_MAX, Hash, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
@@ -26,6 +27,8 @@ pub(super) struct Files {
     /// Where the head is that the witnesses have cosigned, and by whose keys it is checked.
     cosigned: PathBuf,
     policy: PathBuf,
+    /// What keeps the personal values that lines commit to.
+    pub(super) vault: VaultReader,
     /// Whether this node can have peers.
     pub(super) network_on: bool,
     /// Whether a log was ever begun.
@@ -58,9 +61,9 @@ impl Files {
     /// without it.
     pub(super) fn to_judge(context: &Context) -> Result<Self, Failure> {
         let config = context.config()?;
-        let keys = openfang_node::keys::load(&context.home.node_key())
-            .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?
-            .keys();
+        let seed = openfang_node::keys::load(&context.home.node_key())
+            .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?;
+        let keys = seed.keys();
         let mut files = Self {
             log_path: config.audit.log_path,
             dir: context.home.audit_dir(),
@@ -68,6 +71,7 @@ impl Files {
             origin: Origin::of(&keys.node_id(), FIRST),
             cosigned: context.home.cosigned_head(),
             policy: context.home.audit_policy(),
+            vault: openfang_node::redaction::reader(&context.home, &seed.vault_key()),
             network_on: config.network.enabled && config.network.secret.is_some(),
             begun: true,
             unread: Vec::new(),

@@ -3,12 +3,14 @@
 use std::io;
 
 use openfang_audit::read::{self, Filter, Follow, FollowError, Kinds, Selection};
+use openfang_audit::vault::Revealed;
 use openfang_audit::verify::Verdict;
-use openfang_audit::{Kind, Line, Origin};
+use openfang_audit::{Field, Kind, Line, Origin};
 use openfang_id::{AgentKey, NodeId, NodeKey};
 use openfang_node::audit_epoch::FIRST;
 use openfang_schema::{PeersReply, path};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
 
 use super::files::Files;
 use super::since;
@@ -36,7 +38,7 @@ pub(super) fn run(files: &Files, args: &Show, context: &Context) -> Result<Exit,
         (selection, None)
     };
     selection.report = files.judge(selection.report);
-    print(&selection.lines, args.json)?;
+    print(files, args, &selection.lines)?;
     warn_if_tampered(files, &selection.report);
     note_left_out(&selection);
     note_nothing(&selection, args);
@@ -45,7 +47,7 @@ pub(super) fn run(files: &Files, args: &Show, context: &Context) -> Result<Exit,
         return Ok(exit);
     }
     match (&filter.agent, follow) {
-        (_, Some(follow)) => go_on(files, follow, args.json),
+        (_, Some(follow)) => go_on(files, follow, args),
         (Some(agent), None) if selection.lines.is_empty() => {
             must_exist(files, agent, context)?;
             Ok(exit)
@@ -76,15 +78,41 @@ fn filter(args: &Show, context: &Context) -> Result<Filter, Failure> {
     })
 }
 
-fn print(lines: &[Line], as_json: bool) -> io::Result<()> {
+fn print(files: &Files, args: &Show, lines: &[Line]) -> Result<(), Failure> {
+    let revealed = if args.reveal {
+        files
+            .vault
+            .reveal(lines)
+            .map_err(|why| Failure::new(Exit::Usage, format!("cannot read the vault: {why}")))?
+    } else {
+        Vec::new()
+    };
+    let mut revealed = revealed.iter();
     for line in lines {
-        if as_json {
-            render::line(&line.raw)?;
-        } else {
-            render::line(&render::cell(&shown(line)))?;
+        let values = revealed.next().map(Vec::as_slice);
+        match (args.json, values) {
+            (true, None) => render::line(&line.raw)?,
+            (true, Some(values)) => render::line(&beside(line, values))?,
+            (false, values) => render::line(&render::cell(&shown(line, values)))?,
         }
     }
     Ok(())
+}
+
+/// The line as it is, and what it commits to.
+fn beside(line: &Line, values: &[(Field, Revealed)]) -> String {
+    let one = |(field, revealed): &(Field, Revealed)| {
+        let value = match revealed {
+            Revealed::Value(value) => json!({ "state": "value", "value": value }),
+            Revealed::Erased => json!({ "state": "erased" }),
+            Revealed::Secret => json!({ "state": "secret" }),
+            Revealed::Unreadable => json!({ "state": "unreadable" }),
+        };
+        (field.as_str().to_owned(), value)
+    };
+    let personal: serde_json::Map<_, _> = values.iter().map(one).collect();
+    let personal = serde_json::Value::Object(personal);
+    format!("{{\"line\":{},\"personal\":{personal}}}", line.raw)
 }
 
 /// An answer that is not complete says so.
@@ -127,13 +155,13 @@ fn note_nothing(selection: &Selection, args: &Show) {
 }
 
 /// Prints what is written, until nobody reads it any more, the log is no continuation, or a signal comes.
-fn go_on(files: &Files, mut follow: Follow, as_json: bool) -> Result<Exit, Failure> {
+fn go_on(files: &Files, mut follow: Follow, args: &Show) -> Result<Exit, Failure> {
     loop {
         if is_unread()? {
             return Ok(Exit::Ok);
         }
         match follow.poll(files.source()) {
-            Ok(lines) => print(&lines, as_json)?,
+            Ok(lines) => print(files, args, &lines)?,
             Err(FollowError::Read(why)) => return Err(files.unreadable(&why)),
             Err(why @ FollowError::Tampered(_)) => {
                 return Err(
@@ -180,14 +208,34 @@ fn lives(agent: &AgentKey, context: &Context) -> bool {
         .is_ok()
 }
 
-fn shown(line: &Line) -> String {
+/// What is shown in the place of a text that the line commits to.
+fn hidden(line: &Line, field: Field, values: Option<&[(Field, Revealed)]>) -> Option<String> {
+    let commitment = line.commitments.of(field)?.to_string();
+    let revealed = values.and_then(|values| values.iter().find(|(at, _)| *at == field));
+    Some(match revealed {
+        Some((_, Revealed::Value(value))) => value.clone(),
+        Some((_, Revealed::Erased)) => "(erased)".to_owned(),
+        Some((_, Revealed::Secret)) => "(secret)".to_owned(),
+        Some((_, Revealed::Unreadable)) => "(unreadable)".to_owned(),
+        None => format!("(personal {})", &commitment[..8]),
+    })
+}
+
+fn shown(line: &Line, values: Option<&[(Field, Revealed)]>) -> String {
     let mut text = format!("{:>8}  {}  {:<13}", line.seq.0, line.ts, line.ev);
     let agent = line.agent.map(|agent| agent.to_string());
+    let of = |text: &Option<String>, field| {
+        let text = text.clone();
+        text.or_else(|| hidden(line, field, values))
+    };
+    let session = hidden(line, Field::Session, values);
     let fields = [
         ("agent", &agent),
         ("act", &line.act),
-        ("target", &line.target),
-        ("user", &line.user),
+        ("target", &of(&line.target, Field::Target)),
+        ("user", &of(&line.user, Field::User)),
+        ("sess", &session),
+        ("value", &hidden(line, Field::Value, values)),
         ("cause", &line.cause),
     ];
     for (name, value) in fields {

@@ -20,6 +20,7 @@ use super::shared::{Condition, Rest, Shared};
 use super::writer::Writer;
 use super::{AppendError, FloorProblem, OpenError, Opened, Options, Recovered};
 use crate::forest::BLOCK_LEAVES;
+use crate::guard::Guard;
 use crate::heads::{Found, Heads};
 use crate::line::LINE_BYTES_MAX;
 use crate::scan::{Examined, LeafCursor, Span, TORN_BYTES_MAX, examine};
@@ -36,7 +37,7 @@ const TORN_PREFIX: &str = "torn-";
 pub(super) fn recover(
     storage: Arc<dyn Storage>,
     options: Options,
-    clock: Arc<dyn Clock>,
+    (clock, guard): (Arc<dyn Clock>, Guard),
 ) -> Result<(Arc<Shared>, Writer, Opened), OpenError> {
     let origin = Origin::of(&options.node, options.epoch);
     let key = options.key.verifying_key();
@@ -64,6 +65,7 @@ pub(super) fn recover(
     let shared = Arc::new(Shared {
         origin,
         clock,
+        guard,
         hybrid: AtomicU64::new(survey.hybrid.to_u64()),
         size: AtomicU64::new(survey.index.forest.size()),
         in_flight: AtomicUsize::new(0),
@@ -99,6 +101,7 @@ pub(super) fn recover(
         unmark_closed(&shared)?;
     }
     let recovered = write_about_recovery(&shared, &mut writer, adopted)?;
+    super::redact::finish(&shared, &mut writer)?;
     let head = Some(floor).filter(|floor| floor.checkpoint.size > 0);
     let opened = Opened {
         size: shared.size.load(Ordering::Acquire),
@@ -141,7 +144,7 @@ impl From<LockError> for OpenError {
     }
 }
 
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     OpenError::Io {
         action,
         path: path.to_owned(),
@@ -435,7 +438,7 @@ pub(super) fn write_about_recovery(
     Ok(recovered)
 }
 
-fn append(shared: &Shared, writer: &mut Writer, event: Event) -> Result<(), OpenError> {
+pub(super) fn append(shared: &Shared, writer: &mut Writer, event: Event) -> Result<(), OpenError> {
     writer.append_now(event).map_err(|error| {
         let kind = match error {
             AppendError::Disk { kind } => kind,

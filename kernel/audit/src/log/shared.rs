@@ -9,6 +9,7 @@ use super::index::Index;
 use super::nodes::{DiskNodes, NodeError};
 use super::{AppendError, HeadListener, Health, Options, Poison, ProveError};
 use crate::forest::Grow as _;
+use crate::guard::Guard;
 use crate::line::LINE_BYTES_MAX;
 use crate::proof::{BuildError, Nodes as _, build_consistency, build_inclusion};
 use crate::scan::{Examined, Known, Span, examine, lines};
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) origin: Origin,
     pub(super) clock: Arc<dyn Clock>,
+    /// What entries pass before they are queued.
+    pub(super) guard: Guard,
     /// The hybrid clock: the last that was written here or seen of others.
     pub(super) hybrid: AtomicU64,
     /// Durable entries.

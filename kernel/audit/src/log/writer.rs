@@ -142,8 +142,10 @@ impl Writer {
         });
         let now = self.shared.clock.unix_micros();
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        let admitted = self.shared.guard.admit(event);
+        let when = (now, Flush::AtOnce);
         self.waiting
-            .push_back(Entry::new(event, (now, Flush::AtOnce), ack));
+            .push_back(Entry::new(admitted, when, Some(ack)));
         self.commit();
         receiver.recv().unwrap_or(Err(AppendError::Closed))
     }
@@ -421,6 +423,9 @@ impl Writer {
         if self.leaves.is_empty() {
             return Ok(first);
         }
+        if let Err(error) = self.keep_openings(first) {
+            return Err(AppendError::Disk { kind: error.kind() });
+        }
         if let Err(error) = write_all(&shared, &self.text) {
             // Whatever part of it was written must not be taken for lines.
             match shared.storage.cut_log(rest.len) {
@@ -440,6 +445,21 @@ impl Writer {
         rest.stamp = shared.storage.stamp().ok();
         self.remember(first, start);
         Ok(first)
+    }
+
+    /// Makes what the lines of the batch commit to durable, before them.
+    fn keep_openings(&self, first: u64) -> io::Result<()> {
+        let Some(vault) = self.shared.guard.vault() else {
+            return Ok(());
+        };
+        let entries = (first..).zip(&self.batch);
+        let mut openings = entries
+            .flat_map(|(seq, entry)| entry.openings.iter().map(move |opening| (seq, opening)))
+            .peekable();
+        if openings.peek().is_none() {
+            return Ok(());
+        }
+        vault.write(openings)
     }
 
     /// Puts a full segment aside before the next line is written.
@@ -502,8 +522,10 @@ impl Writer {
         if let Some(step) = self.steps.look(&*self.shared.clock) {
             let now = self.shared.clock.unix_micros();
             self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-            self.waiting
-                .push_front(Entry::own(Event::clock_step(step), now));
+            let admitted = self.shared.guard.admit(Event::clock_step(step));
+            // An entry of the log itself: nobody waits for it.
+            let when = (now, Flush::AtOnce);
+            self.waiting.push_front(Entry::new(admitted, when, None));
         }
     }
 

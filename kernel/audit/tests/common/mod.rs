@@ -19,7 +19,7 @@ use openfang_audit::storage::{
 };
 use openfang_audit::tree::{Compact, leaf_hash};
 use openfang_audit::{
-    AppendError, Clock, Event, Hash, Log, OpenError, Opened, Options, Origin, Seq,
+    AppendError, Clock, Event, Hash, Log, OpenError, Opened, Options, Origin, Public, Seq,
 };
 use openfang_id::{Keys, NodeSeed, VerifyingKey};
 
@@ -97,7 +97,7 @@ pub fn options(root: &std::path::Path) -> Options {
 }
 
 pub fn event(number: u64) -> Event {
-    Event::node_start(&format!("key.{number}"))
+    Event::node_start(Public::text(&format!("key.{number}")))
 }
 
 /// Appends an entry and waits for its answer.

@@ -63,7 +63,8 @@ impl Peer {
         let (done, acked) = std::sync::mpsc::sync_channel(APPENDS);
         for number in 0..by {
             let done = done.clone();
-            let event = Event::config_change(&format!("entry {number}"));
+            let event =
+                Event::config_change(openfang_audit::Public::text(&format!("entry {number}")));
             let ack =
                 Box::new(move |acked: Result<_, _>| done.send(acked.is_ok()).expect("awaited"));
             while self.log.append(event.clone(), ack.clone()).is_err() {

@@ -4,6 +4,8 @@ use std::sync::mpsc::SyncSender;
 
 use super::super::take_back::Lost;
 use super::{Ack, AppendError, Event, Flush, Seq};
+use crate::guard::Admitted;
+use crate::vault::Opening;
 
 /// What the handles tell the writer.
 pub(in crate::log) enum Command {
@@ -18,28 +20,25 @@ pub(in crate::log) enum Command {
 /// A queued entry. Answered once: with its number, with an error, or with `Closed` when dropped.
 pub(in crate::log) struct Entry {
     pub(super) event: Event,
+    pub(super) openings: Box<[Opening]>,
     pub(super) unix_micros: u64,
     pub(super) flush: Flush,
     ack: Option<Ack>,
 }
 
 impl Entry {
-    pub(in crate::log) fn new(event: Event, (unix_micros, flush): (u64, Flush), ack: Ack) -> Self {
+    /// Without an `ack` it is one of the log itself: nobody waits for it.
+    pub(in crate::log) fn new(
+        admitted: Admitted,
+        (unix_micros, flush): (u64, Flush),
+        ack: Option<Ack>,
+    ) -> Self {
         Self {
-            event,
+            event: admitted.event,
+            openings: admitted.openings,
             unix_micros,
             flush,
-            ack: Some(ack),
-        }
-    }
-
-    /// An entry of the log itself: nobody waits for it.
-    pub(super) fn own(event: Event, unix_micros: u64) -> Self {
-        Self {
-            event,
-            unix_micros,
-            flush: Flush::AtOnce,
-            ack: None,
+            ack,
         }
     }
 

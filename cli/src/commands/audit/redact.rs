@@ -1,0 +1,107 @@
+//! `openfang audit redact`: erases personal values, through the node when it runs.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openfang_audit::{Erase, RedactError, Redacted, Seqs};
+use openfang_node::config::process_environment;
+use openfang_node::redaction::{OfflineError, redact_offline};
+use openfang_schema::{RedactReply, RedactRequest, path};
+
+use crate::args::Redact;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::render;
+
+/// A vault of years is read and written to.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+pub(super) fn run(args: &Redact, context: &Context) -> Result<Exit, Failure> {
+    if args.reason.trim().is_empty() {
+        return Err(Failure::new(Exit::Usage, "a redaction needs a reason")
+            .mend("--reason 'asked by the subject'"));
+    }
+    let as_json = args.json.json;
+    let reply = if context.home.held_by()?.is_some() {
+        let request = RedactRequest {
+            seqs: args.subject.is_none().then(|| args.seqs.clone()),
+            subject: args.subject.clone(),
+            reason: args.reason.clone(),
+        };
+        let client = context.client()?;
+        context.block_on(client.post(path::AUDIT_REDACT, &request, TIMEOUT))?
+    } else {
+        offline(args, context)?
+    };
+    if as_json {
+        render::json(&reply)?;
+    } else {
+        render::line(&text(&reply))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn offline(args: &Redact, context: &Context) -> Result<RedactReply, Failure> {
+    let prepared = openfang_node::prepare(&context.home, &process_environment)
+        .map_err(|why| Failure::new(Exit::Failure, why.to_string()))?;
+    let seqs: BTreeSet<u64> = args.seqs.iter().copied().collect();
+    let what = match &args.subject {
+        Some(name) => Erase::Subject(name),
+        None => Erase::Entries(&seqs),
+    };
+    let done = redact_offline(&prepared, what, args.reason.trim()).map_err(|why| failure(&why))?;
+    Ok(reply(&done))
+}
+
+fn reply(done: &Redacted) -> RedactReply {
+    RedactReply {
+        entries: done.entries.iter().copied().collect(),
+        values: u64::try_from(done.openings).unwrap_or(u64::MAX),
+        told_in: done.told_in.iter().map(|seq| seq.0).collect(),
+    }
+}
+
+fn failure(why: &OfflineError) -> Failure {
+    let exit = match why {
+        OfflineError::Redact(RedactError::Count(_)) => Exit::Usage,
+        OfflineError::Redact(
+            RedactError::NoVault
+            | RedactError::NoSuchEntry { .. }
+            | RedactError::NothingPersonal { .. }
+            | RedactError::NothingKept,
+        )
+        | OfflineError::NoLog => Exit::NotFound,
+        OfflineError::Redact(
+            RedactError::Read(_)
+            | RedactError::NotLogged(_)
+            | RedactError::Vault(_)
+            | RedactError::Unfinished(_),
+        )
+        | OfflineError::NotWhole { .. }
+        | OfflineError::Epoch(_)
+        | OfflineError::Random(_)
+        | OfflineError::Open(_)
+        | OfflineError::Close(_) => Exit::Failure,
+    };
+    Failure::new(exit, why.to_string())
+}
+
+fn text(reply: &RedactReply) -> String {
+    let numbers = |seqs: &[u64]| {
+        let texts = Seqs::split(&seqs.iter().copied().collect());
+        texts
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    if reply.told_in.is_empty() {
+        return format!("erased {} values that no entry commits to", reply.values);
+    }
+    format!(
+        "erased {} values of entries {}; told in entry {}",
+        reply.values,
+        numbers(&reply.entries),
+        numbers(&reply.told_in),
+    )
+}

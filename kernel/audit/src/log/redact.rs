@@ -1,0 +1,320 @@
+//! Erasing what lines of an open log commit to. The lines, their proofs and all copies stay as they are.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::mpsc::sync_channel;
+
+use super::open::{append, io_error};
+use super::shared::Shared;
+use super::writer::Writer;
+use super::{AppendError, Log, OpenError, ProveError};
+use crate::event::Event;
+use crate::seqs::Seqs;
+use crate::value::{Field, Public};
+use crate::vault::{Intent, Plan, Revealed, Vault};
+use crate::{Hash, Line, Seq};
+
+/// The most entries that are named in one request.
+const NAMED_MAX: usize = 4096;
+/// How many entries are read at a time.
+const READ_AT_ONCE: u64 = 256;
+
+/// Whose openings are to be erased.
+#[derive(Debug, Clone, Copy)]
+pub enum Erase<'a> {
+    /// Those of these entries.
+    Entries(&'a BTreeSet<u64>),
+    /// Those of whoever has this name.
+    Subject(&'a str),
+}
+
+/// What was erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redacted {
+    /// The entries that commit to it.
+    pub entries: BTreeSet<u64>,
+    /// How many openings there were.
+    pub openings: usize,
+    /// The entries that tell of it.
+    pub told_in: Vec<Seq>,
+}
+
+/// Why nothing was erased, except where a variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum RedactError {
+    /// The log was opened without a vault.
+    #[error("this audit log has no vault: it keeps nothing that could be erased")]
+    NoVault,
+    /// More entries than one request may name, or none.
+    #[error("name 1 to {NAMED_MAX} entries, not {0}")]
+    Count(usize),
+    /// There is no such entry.
+    #[error("there is no entry {seq}: the log has {size}")]
+    NoSuchEntry {
+        /// Which.
+        seq: u64,
+        /// How many there are.
+        size: u64,
+    },
+    /// The entry holds nothing personal.
+    #[error("entry {seq} commits to nothing that could be erased")]
+    NothingPersonal {
+        /// Which.
+        seq: u64,
+    },
+    /// It was erased before, or never kept here.
+    #[error("nothing of it is kept here (any more)")]
+    NothingKept,
+    /// The entries cannot be read.
+    #[error("the entries cannot be read: {0}")]
+    Read(#[source] ProveError),
+    /// The entry about it cannot be written.
+    #[error("nothing is erased that cannot be logged: {0}")]
+    NotLogged(#[source] AppendError),
+    /// The vault cannot be read, or not be written to before anything was announced.
+    #[error("the vault cannot be used: {0}")]
+    Vault(#[source] io::Error),
+    /// It was announced in the log and only partly done. The next redaction or the next start finishes it.
+    #[error(
+        "the log tells of it, but it is not finished: {0}; the next redaction, or the next start of the node, finishes it"
+    )]
+    Unfinished(#[source] io::Error),
+}
+
+impl Log {
+    /// Opens what lines commit to, as far as it is kept: for each line its commitments. Blocks.
+    ///
+    /// # Errors
+    /// When the vault cannot be read.
+    pub fn reveal(&self, lines: &[Line]) -> io::Result<Vec<Vec<(Field, Revealed)>>> {
+        match self.inner.shared.guard.vault() {
+            Some(vault) => vault.reader().reveal(lines),
+            None => Ok(lines.iter().map(nothing_kept).collect()),
+        }
+    }
+
+    /// Erases what lines commit to, and tells of it in the log. Blocks until both are durable.
+    ///
+    /// # Errors
+    /// When it was not done.
+    pub fn redact(
+        &self,
+        what: Erase<'_>,
+        reason: &str,
+        user: Public<'_>,
+    ) -> Result<Redacted, RedactError> {
+        let shared = &self.inner.shared;
+        let vault = shared.guard.vault().ok_or(RedactError::NoVault)?;
+        let _one_at_a_time = vault.redacting();
+        if let Some(left) = vault.intended().map_err(RedactError::Vault)? {
+            let mut log = |event: Event| self.append_durably(event);
+            announce(shared, &left, &mut log).map_err(RedactError::NotLogged)?;
+            erase(vault, &left.plan).map_err(RedactError::Unfinished)?;
+        }
+        let (entries, openings, plan) = match what {
+            Erase::Entries(seqs) => plan_of_entries(shared, vault, seqs)?,
+            Erase::Subject(name) => plan_of_subject(shared, vault, name)?,
+        };
+        let numbers = Seqs::split(&entries);
+        let intent = Intent {
+            origin: shared.origin.clone(),
+            from: self.size(),
+            // As the line will have it: it is looked for.
+            reason: shown(shared, reason),
+            user: shown(shared, user.as_str()),
+            seqs: numbers.iter().map(ToString::to_string).collect(),
+            plan,
+        };
+        vault.intend(&intent).map_err(RedactError::Vault)?;
+        let mut told_in = Vec::new();
+        for seqs in &numbers {
+            let reason = Public::text(&intent.reason);
+            let event = Event::redact(seqs, reason, Public::text(&intent.user));
+            match self.append_durably(event) {
+                Ok(seq) => told_in.push(seq),
+                Err(why) => {
+                    if told_in.is_empty() {
+                        vault.done().map_err(RedactError::Vault)?;
+                    }
+                    return Err(RedactError::NotLogged(why));
+                }
+            }
+        }
+        erase(vault, &intent.plan).map_err(RedactError::Unfinished)?;
+        Ok(Redacted {
+            entries,
+            openings,
+            told_in,
+        })
+    }
+
+    fn append_durably(&self, event: Event) -> Result<Seq, AppendError> {
+        let (sender, receiver) = sync_channel(1);
+        let ack = Box::new(move |result| {
+            if sender.send(result).is_err() {
+                tracing::debug!("nobody waits for the entry any more");
+            }
+        });
+        self.append(event, ack)?;
+        receiver.recv().unwrap_or(Err(AppendError::Closed))
+    }
+}
+
+/// Finishes a redaction that was under way when the last run ended.
+pub(super) fn finish(shared: &Shared, writer: &mut Writer) -> Result<(), OpenError> {
+    let Some(vault) = shared.guard.vault() else {
+        return Ok(());
+    };
+    let failed = |source| io_error("finish a redaction in", &shared.options.dir, source);
+    let Some(left) = vault.intended().map_err(failed)? else {
+        return Ok(());
+    };
+    announce(shared, &left, &mut |event| append(shared, writer, event))?;
+    erase(vault, &left.plan).map_err(failed)?;
+    tracing::warn!(log.origin = %shared.origin, entries = left.seqs.join(","), "a redaction that was interrupted is finished");
+    Ok(())
+}
+
+/// Overwrites, then forgets that it had to be done.
+fn erase(vault: &Vault, plan: &Plan) -> io::Result<()> {
+    vault.erase(plan)?;
+    vault.done()
+}
+
+/// Writes the entries about a redaction that the log does not have yet.
+fn announce<T, E>(
+    shared: &Shared,
+    intent: &Intent,
+    write: &mut impl FnMut(Event) -> Result<T, E>,
+) -> Result<(), E> {
+    let told = told_since(shared, intent);
+    for numbers in &intent.seqs {
+        // Numbers of an earlier log say nothing here.
+        if told.contains(numbers) || intent.origin != shared.origin {
+            continue;
+        }
+        let reason = Public::text(&intent.reason);
+        let event = Event::redact_again(numbers, reason, Public::text(&intent.user));
+        drop(write(event)?);
+    }
+    Ok(())
+}
+
+/// Finds which entries about a redaction were written. One that cannot be read is written again.
+fn told_since(shared: &Shared, intent: &Intent) -> BTreeSet<String> {
+    let size = shared.size.load(std::sync::atomic::Ordering::Acquire);
+    let mut told = BTreeSet::new();
+    let mut from = intent.from;
+    while from < size {
+        let until = size.min(from + READ_AT_ONCE);
+        for line in shared.entries(from..until).unwrap_or_default() {
+            let Ok(line) = Line::parse(&line) else {
+                continue;
+            };
+            let same = line.ev == crate::Kind::Redact.as_str()
+                && line.act.as_deref() == Some(intent.reason.as_str());
+            told.extend(line.target.filter(|_| same));
+        }
+        from = until;
+    }
+    told
+}
+
+fn plan_of_entries(
+    shared: &Shared,
+    vault: &Vault,
+    seqs: &BTreeSet<u64>,
+) -> Result<(BTreeSet<u64>, usize, Plan), RedactError> {
+    if seqs.is_empty() || seqs.len() > NAMED_MAX {
+        return Err(RedactError::Count(seqs.len()));
+    }
+    let mut wanted = Vec::new();
+    for seq in seqs {
+        let found = openable(&read(shared, *seq)?);
+        if found.is_empty() {
+            return Err(RedactError::NothingPersonal { seq: *seq });
+        }
+        wanted.extend(found.into_iter().map(|commitment| (*seq, commitment)));
+    }
+    let all = wanted.iter().map(|(_, commitment)| *commitment).collect();
+    let kept = vault
+        .reader()
+        .still_kept(&all)
+        .map_err(RedactError::Vault)?;
+    wanted.retain(|(_, commitment)| kept.contains(commitment));
+    if wanted.is_empty() {
+        return Err(RedactError::NothingKept);
+    }
+    let entries = wanted.iter().map(|(seq, _)| *seq).collect();
+    let plan = Plan {
+        openings: kept,
+        keys: BTreeSet::new(),
+    };
+    Ok((entries, wanted.len(), plan))
+}
+
+fn plan_of_subject(
+    shared: &Shared,
+    vault: &Vault,
+    name: &str,
+) -> Result<(BTreeSet<u64>, usize, Plan), RedactError> {
+    let (plan, found) = vault.reader().kept_of(name).map_err(RedactError::Vault)?;
+    // What comes from now on is another matter.
+    vault.forget(&plan.keys);
+    let mut entries = BTreeSet::new();
+    let openings = found.len();
+    for (seq, commitment) in found {
+        // Where the entry was lost or never written, no line commits to it.
+        match read(shared, seq) {
+            Ok(line) if openable(&line).contains(&commitment) => {
+                entries.insert(seq);
+            }
+            Ok(_) | Err(RedactError::NoSuchEntry { .. }) => {}
+            Err(why) => return Err(why),
+        }
+    }
+    if openings == 0 {
+        return Err(RedactError::NothingKept);
+    }
+    Ok((entries, openings, plan))
+}
+
+fn read(shared: &Shared, seq: u64) -> Result<Line, RedactError> {
+    let size = shared.size.load(std::sync::atomic::Ordering::Acquire);
+    if seq >= size {
+        return Err(RedactError::NoSuchEntry { seq, size });
+    }
+    let found = shared.entries(seq..seq + 1).map_err(RedactError::Read)?;
+    let line = found.first().map(|line| Line::parse(line));
+    match line {
+        Some(Ok(line)) => Ok(line),
+        Some(Err(_)) | None => Err(RedactError::Read(ProveError::Damaged { seq: Some(seq) })),
+    }
+}
+
+/// The commitments that can have an opening.
+fn openable(line: &Line) -> BTreeSet<Hash> {
+    let of_persons = line
+        .commitments
+        .iter()
+        .filter(|(field, _)| *field != Field::Value);
+    of_persons.map(|(_, commitment)| commitment).collect()
+}
+
+fn nothing_kept(line: &Line) -> Vec<(Field, Revealed)> {
+    let revealed = |field| match field {
+        Field::Value => Revealed::Secret,
+        Field::Session | Field::Target | Field::User => Revealed::Erased,
+    };
+    let commitments = line.commitments.iter();
+    commitments
+        .map(|(field, _)| (field, revealed(field)))
+        .collect()
+}
+
+/// A text as the line will have it.
+fn shown(shared: &Shared, text: &str) -> String {
+    let event = Event::redact_again("", Public::text(text), "node");
+    let act = shared.guard.admit(event).event.act;
+    act.map(String::from).unwrap_or_default()
+}

@@ -1,0 +1,582 @@
+//! What an open log keeps out of its lines, what it commits to, and what it erases.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{TestClock, append, keys, log_key, origin};
+use openfang_audit::export::export_directory;
+use openfang_audit::guard::{Guard, Known};
+use openfang_audit::proof::{build_inclusion, verify_inclusion};
+use openfang_audit::vault::{Revealed, Vault, VaultReader};
+use openfang_audit::verify::{Source, Verdict, verify_files};
+use openfang_audit::{
+    Call, Erase, Event, Field, Hash, Kind, Line, Log, Message, Origin, Outcome, Personal, Public,
+    RedactError, Secret, Seqs, Text,
+};
+use openfang_id::{AgentId, NodeSeed, SharedSecret};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+/// A secret without any form, which only its owner knows to be one.
+const PLAIN: &str = "correct horse battery staple of this node";
+
+fn open(root: &Path, run: u8) -> Log {
+    let known = Known::default().with([PLAIN.as_bytes()]);
+    let guard = |dir: &Path| {
+        let key = NodeSeed::from_bytes([1; 32]).vault_key();
+        let vault = Vault::open(&dir.join("vault"), &key, [run; 32].into())?;
+        Ok(Guard::new(known, Some(vault)))
+    };
+    let options = common::options(root);
+    Log::open_guarded(options, TestClock::fast(), guard)
+        .expect("a log")
+        .0
+}
+
+fn reader(root: &Path) -> VaultReader {
+    let key = NodeSeed::from_bytes([1; 32]).vault_key();
+    VaultReader::new(&root.join("audit.d/vault"), &key)
+}
+
+fn verdict(root: &Path) -> Verdict {
+    let (log_path, dir) = (root.join("audit.jsonl"), root.join("audit.d"));
+    let report = verify_files(&log_path, &dir, &log_key(), &origin());
+    report.expect("readable").verdict
+}
+
+fn is_intact(root: &Path) -> bool {
+    matches!(verdict(root), Verdict::Intact { .. })
+}
+
+/// Every file below a folder.
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(at) = dirs.pop() {
+        for entry in std::fs::read_dir(at).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                let bytes = std::fs::read(&path).expect("readable");
+                found.push((path.display().to_string(), bytes));
+            }
+        }
+    }
+    found
+}
+
+/// One event of every kind, with this text wherever one fits.
+fn events(text: &str) -> Vec<Event> {
+    let public = Public::text(text);
+    let personal = Personal::new(text, text);
+    let agent = AgentId::from_bytes([0x11; 16]);
+    let name = "researcher".parse().expect("a name");
+    let node = keys().node_id();
+    let origin = Origin::of(&node, 1);
+    let message = Message {
+        agent,
+        peer: public.into(),
+        user: personal.into(),
+        session: Some(personal.into()),
+        cause: None,
+        outcome: Outcome::Failed(public),
+    };
+    let call = Call {
+        agent,
+        target: public.into(),
+        user: public.into(),
+        session: Some(public.into()),
+        cause: None,
+        outcome: Outcome::Denied(public),
+        duration: None,
+    };
+    let seqs = Seqs::split(&BTreeSet::from([1, 2])).remove(0);
+    let events = vec![
+        Event::node_start(public),
+        Event::node_stop(public),
+        Event::agent_create(&agent, &name, public),
+        Event::agent_delete(&agent, &name, personal),
+        Event::message_in(message),
+        Event::message_out(message),
+        Event::tool_invoke(call),
+        Event::model_call(call),
+        Event::cap_denied(&agent, public),
+        Event::auth_failed(public, personal, public),
+        Event::api_key(Text::place(text), public),
+        Event::peer_connect(&node, public),
+        Event::peer_refused(public, public),
+        Event::file_access(call, public),
+        Event::net_request(call, public),
+        Event::auth_ok(public, public, personal),
+        Event::rate_limit(public, personal),
+        Event::config_change(public),
+        Event::key_rotate(public, Some(Secret::new(text.as_bytes().to_vec()))),
+        Event::clock_step(-1),
+        Event::redact(&seqs, public, public),
+        Event::head_observed(&origin, 9, &Hash::from_bytes([7; 32])),
+        Event::peer_evidence(&origin, public),
+        Event::log_recovered(13, "00ff"),
+        Event::epoch_start(&origin, None),
+    ];
+    let kinds: BTreeSet<Kind> = events.iter().map(Event::kind).collect();
+    assert_eq!(kinds.len(), Kind::ALL.len(), "a kind without a canary");
+    events
+}
+
+/// Secrets of every form, and the part of each that must be nowhere.
+fn canaries() -> Vec<(String, String)> {
+    let own = SharedSecret::from_random(&[0x5a; 32]);
+    let pem = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v";
+    [
+        (PLAIN.to_owned(), &PLAIN[8..30]),
+        (PLAIN[4..28].to_owned(), &PLAIN[6..26]),
+        (own.expose().to_owned(), &own.expose()[8..40]),
+        (
+            "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8t".to_owned(),
+            "Ab3dEf6hIj9k",
+        ),
+        (
+            "ghp_16C7e42F292c6912E7710c838347Ae178B4a".to_owned(),
+            "16C7e42F292c69",
+        ),
+        ("AKIAIOSFODNN7EXAMPLE".to_owned(), "IOSFODNN7"),
+        (
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N".to_owned(),
+            "eyJzdWIi",
+        ),
+        (
+            format!("-----BEGIN PRIVATE KEY----- {pem} -----END PRIVATE KEY-----"),
+            pem,
+        ),
+        (
+            "Authorization: Bearer s3cr3t-w0rd".to_owned(),
+            "s3cr3t-w0rd",
+        ),
+        ("https://ada:hunter2@example.org/".to_owned(), "hunter2"),
+        ("password=hunter3".to_owned(), "hunter3"),
+        (
+            "wJalrXUtnFEMI7K7MDENG0bPxRfiCYzEXAMPLEKEY".to_owned(),
+            "wJalrXUtnFEMI",
+        ),
+    ]
+    .map(|(planted, part)| (planted, part.to_owned()))
+    .into()
+}
+
+#[test]
+fn no_secret_of_any_event_is_in_any_file_or_export() {
+    let root = TempDir::new().expect("a folder");
+    let canaries = canaries();
+    let log = open(root.path(), 1);
+    let mut written = 0;
+    for (planted, _) in &canaries {
+        for text in [planted.clone(), format!("before {planted}, and after")] {
+            for event in events(&text) {
+                append(&log, event).expect("durable");
+                written += 1;
+            }
+        }
+    }
+    let lines = log.recent(written).expect("readable");
+    let revealed = log.reveal(&lines).expect("readable");
+    log.close().expect("closed");
+    assert!(is_intact(root.path()));
+    let key = log_key();
+    let (log_path, dir, origin) = (
+        root.path().join("audit.jsonl"),
+        root.path().join("audit.d"),
+        origin(),
+    );
+    let source = Source {
+        log_path: &log_path,
+        dir: &dir,
+        key: &key,
+        origin: &origin,
+    };
+    export_directory(source, None, &root.path().join("export"), &mut |_| ()).expect("exported");
+    let all = files(root.path());
+    assert!(
+        all.iter()
+            .any(|(name, _)| name.contains("export/tile/entries"))
+    );
+    let values = revealed
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, revealed)| match revealed {
+            Revealed::Value(value) => Some(value),
+            Revealed::Erased | Revealed::Secret | Revealed::Unreadable => None,
+        });
+    let values: Vec<String> = values.collect();
+    assert!(values.len() > canaries.len());
+    for (_, part) in &canaries {
+        for (name, bytes) in &all {
+            let found = bytes
+                .windows(part.len())
+                .any(|window| window == part.as_bytes());
+            assert!(!found, "{part} in {name}");
+        }
+        assert!(values.iter().all(|value| !value.contains(part)), "{part}");
+    }
+}
+
+fn from(address: &str) -> Event {
+    let place = format!("{address}:4200");
+    Event::auth_failed("api", Text::place(&place), "no key")
+}
+
+fn erase(log: &Log, what: Erase<'_>) -> Result<Vec<u64>, RedactError> {
+    let done = log.redact(what, "asked by the subject", "cli".into());
+    done.map(|done| done.told_in.into_iter().map(|seq| seq.0).collect())
+}
+
+fn shown(root: &Path, seq: usize) -> Vec<(Field, Revealed)> {
+    let text = std::fs::read_to_string(root.join("audit.jsonl")).expect("readable");
+    let line = text.lines().nth(seq).expect("an entry");
+    let line = Line::parse(line.as_bytes()).expect("an entry");
+    reader(root).reveal(&[line]).expect("readable").remove(0)
+}
+
+fn value(text: &str) -> Vec<(Field, Revealed)> {
+    vec![(Field::Target, Revealed::Value(text.to_owned()))]
+}
+
+fn erased() -> Vec<(Field, Revealed)> {
+    vec![(Field::Target, Revealed::Erased)]
+}
+
+#[test]
+fn what_is_erased_is_gone_and_every_proof_still_holds() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    for address in ["192.0.2.7", "192.0.2.8", "192.0.2.7", "192.0.2.9"] {
+        append(&log, from(address)).expect("durable");
+    }
+    let bytes = std::fs::read(root.path().join("audit.jsonl")).expect("readable");
+    assert!(!String::from_utf8_lossy(&bytes).contains("192.0.2"));
+    let view = log.tiles();
+    let proofs: Vec<_> = (0..4)
+        .map(|seq| build_inclusion(&view, seq, 4).expect("a proof"))
+        .collect();
+    let lines = log.recent(4).expect("readable");
+    assert_eq!(shown(root.path(), 1), value("192.0.2.8:4200"));
+
+    assert_eq!(
+        erase(&log, Erase::Entries(&[1].into())).expect("erased"),
+        [4]
+    );
+    assert_eq!(
+        erase(&log, Erase::Subject("192.0.2.7")).expect("erased"),
+        [5]
+    );
+    for seq in [0, 1, 2] {
+        assert_eq!(shown(root.path(), seq), erased(), "{seq}");
+    }
+    assert_eq!(shown(root.path(), 3), value("192.0.2.9:4200"));
+
+    let after = std::fs::read(root.path().join("audit.jsonl")).expect("readable");
+    assert!(after.starts_with(&bytes), "no line has changed");
+    let told = log.recent(2).expect("readable");
+    let told: Vec<_> = told
+        .iter()
+        .map(|line| (line.target.as_deref(), line.act.as_deref()))
+        .collect();
+    let reason = Some("asked by the subject");
+    assert_eq!(told, [(Some("1"), reason), (Some("0,2"), reason)]);
+    let head = lines_root(&lines);
+    for (line, proof) in lines.iter().zip(&proofs) {
+        assert_eq!(
+            verify_inclusion(line.seq.0, 4, &line.leaf, proof, &head),
+            Ok(())
+        );
+    }
+    log.close().expect("closed");
+    assert!(is_intact(root.path()));
+    let again = open(root.path(), 2);
+    assert_eq!(again.size(), 6);
+    again.close().expect("closed");
+}
+
+fn lines_root(lines: &[Line]) -> Hash {
+    let leaves: Vec<Hash> = lines.iter().map(|line| line.leaf).collect();
+    openfang_audit::tree::root_of(&leaves)
+}
+
+#[test]
+fn what_cannot_be_erased_is_said_and_nothing_is_written() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    append(&log, Event::node_start("1")).expect("durable");
+    append(&log, from("192.0.2.7")).expect("durable");
+    let secret = Secret::new(b"x".to_vec());
+    append(&log, Event::key_rotate("api.key", Some(secret))).expect("durable");
+    let fails = |what: Erase<'_>| erase(&log, what).expect_err("refused");
+    assert!(matches!(
+        fails(Erase::Entries(&BTreeSet::new())),
+        RedactError::Count(0)
+    ));
+    assert!(matches!(
+        fails(Erase::Entries(&(0..5000).collect())),
+        RedactError::Count(5000)
+    ));
+    assert!(matches!(
+        fails(Erase::Entries(&[9].into())),
+        RedactError::NoSuchEntry { seq: 9, size: 3 }
+    ));
+    for seq in [0, 2] {
+        let why = fails(Erase::Entries(&[1, seq].into()));
+        assert!(matches!(why, RedactError::NothingPersonal { seq: at } if at == seq));
+    }
+    assert!(matches!(
+        fails(Erase::Subject("192.0.2.8")),
+        RedactError::NothingKept
+    ));
+    assert_eq!(log.size(), 3);
+    assert_eq!(shown(root.path(), 1), value("192.0.2.7:4200"));
+    assert_eq!(
+        erase(&log, Erase::Entries(&[1].into())).expect("erased"),
+        [3]
+    );
+    assert!(matches!(
+        fails(Erase::Entries(&[1].into())),
+        RedactError::NothingKept
+    ));
+    log.close().expect("closed");
+    let bare = Log::open(common::options(root.path()), TestClock::fast())
+        .expect("a log")
+        .0;
+    assert!(matches!(
+        erase(&bare, Erase::Subject("x")),
+        Err(RedactError::NoVault)
+    ));
+    bare.close().expect("closed");
+}
+
+/// Every state that a crash can leave: the intent alone, the intent and the entry, and those with part of it
+/// erased. The files are those of the same redaction, put together as the disk could have them.
+#[test]
+fn a_redaction_that_was_interrupted_is_finished_at_the_next_start() {
+    let whole = TempDir::new().expect("a folder");
+    let log = open(whole.path(), 1);
+    for address in ["192.0.2.7", "192.0.2.8", "192.0.2.7"] {
+        append(&log, from(address)).expect("durable");
+    }
+    log.close().expect("closed");
+    let before = files(whole.path());
+    let intent = {
+        // The next step fails, so that the intent stays.
+        let log = open(whole.path(), 2);
+        let vault = whole.path().join("audit.d/vault");
+        let held = vault.join("00000009.vault");
+        std::fs::create_dir(&held).expect("a folder in the place of a file");
+        let why = erase(&log, Erase::Subject("192.0.2.7")).expect_err("cannot be read");
+        assert!(
+            matches!(why, RedactError::Vault(_)),
+            "nothing was announced: {why}"
+        );
+        std::fs::remove_dir(&held).expect("removed");
+        log.close().expect("closed");
+        let keys: Vec<String> = kept_keys(whole.path());
+        let openings = commitments(whole.path(), &[0, 2]);
+        format!(
+            "openfang/redaction/1\norigin {}\nfrom 3\nreason asked by the subject\nuser cli\nseqs 0,2\n{}{}end\n",
+            origin(),
+            keys.concat(),
+            openings.concat(),
+        )
+    };
+    for announced in [false, true] {
+        for erased_part in [false, true] {
+            let root = TempDir::new().expect("a folder");
+            restore(&before, whole.path(), root.path());
+            if announced || erased_part {
+                let log = open(root.path(), 3);
+                if announced {
+                    let seqs = Seqs::split(&[0, 2].into()).remove(0);
+                    append(&log, Event::redact(&seqs, "asked by the subject", "cli"))
+                        .expect("durable");
+                }
+                log.close().expect("closed");
+            }
+            if erased_part {
+                zero_first_opening(root.path());
+            }
+            let path = root.path().join("audit.d/vault/redacting");
+            std::fs::write(&path, &intent).expect("written");
+            let log = open(root.path(), 4);
+            assert_eq!(log.size(), 4, "announced once, whoever did it");
+            let told = log.recent(1).expect("readable").remove(0);
+            assert_eq!(
+                (told.ev.as_str(), told.target.as_deref()),
+                ("redact", Some("0,2"))
+            );
+            assert!(!path.exists());
+            log.close().expect("closed");
+            assert_eq!(shown(root.path(), 0), erased());
+            assert_eq!(shown(root.path(), 1), value("192.0.2.8:4200"));
+            assert_eq!(shown(root.path(), 2), erased());
+            assert!(is_intact(root.path()));
+        }
+    }
+}
+
+/// The keys of the first subject, as an intent has them.
+fn kept_keys(root: &Path) -> Vec<String> {
+    use openfang_audit::vault::record::{Record, Records};
+    let bytes = std::fs::read(root.join("audit.d/vault/00000001.vault")).expect("readable");
+    let first = Records::of(&bytes).find_map(|(_, record)| match record {
+        Record::Key(key) => Some(key.id),
+        Record::Opening(_) | Record::Erased => None,
+    });
+    let hex: String = first
+        .expect("a key")
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    vec![format!("key {hex}\n")]
+}
+
+/// What entries commit to, as an intent has it.
+fn commitments(root: &Path, seqs: &[usize]) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root.join("audit.jsonl")).expect("readable");
+    let lines: Vec<&str> = text.lines().collect();
+    let one = |seq: &usize| {
+        let line = Line::parse(lines[*seq].as_bytes()).expect("an entry");
+        format!(
+            "opening {}\n",
+            line.commitments.of(Field::Target).expect("one")
+        )
+    };
+    seqs.iter().map(one).collect()
+}
+
+trait Concat {
+    fn concat(&self) -> String;
+}
+
+impl Concat for BTreeSet<String> {
+    fn concat(&self) -> String {
+        self.iter().map(String::as_str).collect()
+    }
+}
+
+fn restore(files: &[(String, Vec<u8>)], from: &Path, to: &Path) {
+    let from = from.display().to_string();
+    for (name, bytes) in files {
+        let path = to.join(name.trim_start_matches(&from).trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, bytes).expect("written");
+    }
+}
+
+fn zero_first_opening(root: &Path) {
+    use openfang_audit::vault::record::{Record, Records};
+    let path = root.join("audit.d/vault/00000001.vault");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    let found = Records::of(&bytes).find(|(_, record)| matches!(record, Record::Opening(_)));
+    let (body, _) = found.expect("an opening");
+    // Half of it: the rest was still to come.
+    let half = body.start + (body.end - body.start) / 2;
+    bytes[body.start - 3] = 0;
+    bytes[body.start..half].fill(0);
+    std::fs::write(&path, bytes).expect("written");
+}
+
+#[test]
+fn a_redaction_that_could_not_be_finished_is_finished_by_the_next_one() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    append(&log, from("192.0.2.7")).expect("durable");
+    append(&log, from("192.0.2.8")).expect("durable");
+    let left = format!(
+        "openfang/redaction/1\norigin {}\nfrom 2\nreason first\nuser cli\nseqs 0\n{}end\n",
+        origin(),
+        commitments(root.path(), &[0]).concat(),
+    );
+    let path = root.path().join("audit.d/vault/redacting");
+    std::fs::write(&path, left).expect("written");
+    assert_eq!(
+        erase(&log, Erase::Entries(&[1].into())).expect("erased"),
+        [3]
+    );
+    let told: Vec<_> = log
+        .recent(2)
+        .expect("readable")
+        .into_iter()
+        .map(|line| line.act)
+        .collect();
+    assert_eq!(
+        told,
+        [
+            Some("first".to_owned()),
+            Some("asked by the subject".to_owned())
+        ]
+    );
+    assert_eq!(shown(root.path(), 0), erased());
+    assert_eq!(shown(root.path(), 1), erased());
+    assert!(!path.exists());
+    // A file that is none is put aside: what it was to erase is not known.
+    std::fs::write(&path, "openfang/redaction/1\n").expect("written");
+    log.close().expect("closed");
+    let log = open(root.path(), 2);
+    assert!(!path.exists() && path.with_extension("damaged").exists());
+    log.close().expect("closed");
+}
+
+#[test]
+fn a_lost_vault_is_erased_values_and_no_damage() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    append(&log, from("192.0.2.7")).expect("durable");
+    log.close().expect("closed");
+    std::fs::remove_dir_all(root.path().join("audit.d/vault")).expect("removed");
+    assert!(is_intact(root.path()));
+    assert_eq!(shown(root.path(), 0), erased());
+    let log = open(root.path(), 2);
+    append(&log, from("192.0.2.7")).expect("durable");
+    log.close().expect("closed");
+    assert_eq!(shown(root.path(), 1), value("192.0.2.7:4200"));
+}
+
+#[test]
+fn callers_at_once_get_all_their_values_kept() {
+    let root = TempDir::new().expect("a folder");
+    let log = Arc::new(open(root.path(), 1));
+    std::thread::scope(|scope| {
+        for caller in 0..8_u32 {
+            let log = Arc::clone(&log);
+            scope.spawn(move || {
+                for number in 0..40 {
+                    let address = format!("198.51.{caller}.{}", number % 7);
+                    append(&log, from(&address)).expect("durable");
+                }
+            });
+        }
+    });
+    let lines = log.recent(320).expect("readable");
+    let revealed = log.reveal(&lines).expect("readable");
+    let is_value = |one: &Vec<(Field, Revealed)>| matches!(&one[..], [(Field::Target, Revealed::Value(value))] if value.starts_with("198.51."));
+    assert_eq!(revealed.iter().filter(|one| is_value(one)).count(), 320);
+    log.close().expect("closed");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn any_personal_text_is_in_no_file_and_comes_back(text in "[a-zA-Z ,äöé@]{12,60}") {
+        let root = TempDir::new().expect("a folder");
+        let log = open(root.path(), 1);
+        let event = Event::auth_ok("api", "many", Personal::new("ada", &text));
+        append(&log, event).expect("durable");
+        log.close().expect("closed");
+        for (name, bytes) in files(root.path()) {
+            let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            prop_assert!(!found, "{}", name);
+        }
+        let revealed = shown(root.path(), 0);
+        prop_assert_eq!(revealed, vec![(Field::User, Revealed::Value(text))]);
+    }
+}
