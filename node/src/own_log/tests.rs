@@ -1,8 +1,11 @@
 //! The own log among peers that are made up: they know what a test says, lie, or keep silent. The log, the
 //! disk and the mesh between them are real.
 
+mod refusals;
+
 use std::future::Future;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures::FutureExt as _;
@@ -104,7 +107,7 @@ impl History {
         Knowledge {
             cosigned: vec![self.head.note.clone()],
             copy: copied.then(|| (self.log.clone(), self.head.note.clone())),
-            silent: false,
+            ..Knowledge::default()
         }
     }
 }
@@ -134,16 +137,24 @@ struct Knowledge {
     copy: Option<(Log, String)>,
     /// Whether it answers nothing at all.
     silent: bool,
+    /// How it refuses to cosign a head.
+    refusal: Option<(u16, &'static str)>,
 }
 
 /// A peer, or the node itself.
 #[derive(Default)]
 struct Fake {
     knows: Mutex<Knowledge>,
+    /// How often it was asked which heads it knows.
+    asked: AtomicUsize,
     doubts: OnceLock<Doubts>,
 }
 
 impl Fake {
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     fn answer_to(&self, path: &str) -> Option<Answer> {
         let knows = self.knows.lock().unwrap_or_else(PoisonError::into_inner);
         if knows.silent {
@@ -154,6 +165,14 @@ impl Fake {
             content_type: String::new(),
             body,
         };
+        if let (Some((status, text)), "witness/add-checkpoint") = (knows.refusal, path) {
+            let refused = Answer::status(status);
+            let body = text.as_bytes().to_vec();
+            return Some(Answer { body, ..refused });
+        }
+        if path == HEADS_OF_ASKER {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+        }
         if path == HEADS_OF_ASKER && !knows.cosigned.is_empty() {
             let mut bundle = Bundle::default();
             for note in &knows.cosigned {
@@ -232,7 +251,10 @@ async fn mesh(
         bootstrap,
         secret: awake.then(secret),
         log_epoch: Some(1),
-        cosigners: Cosigners::default(),
+        cosigners: Cosigners {
+            witness: Some(keys(seed).witness.verifying_key().to_bytes()),
+            mirror: None,
+        },
         evidence: Vec::new(),
         state_dir: state.join("mesh"),
         limits: Limits::default(),
