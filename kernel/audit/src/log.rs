@@ -223,7 +223,7 @@ impl Log {
         shared.refuse_when_stopped()?;
         let admitted = shared.guard.admit(event);
         let when = (shared.clock.unix_micros(), flush);
-        let entry = Entry::new(admitted, when, Some(ack));
+        let entry = Box::new(Entry::new(admitted, when, Some(ack)));
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
         let (command, error) = match self.inner.sender.try_send(Command::Append(entry)) {
             Ok(()) => return Ok(()),

@@ -8,7 +8,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use common::{Fault, Memory, Op, TestClock, append, event, eventually, root_of_lines};
-use openfang_audit::{AppendError, Checkpoint, CloseError, Event, Flush, Health, Log, Poison, Seq};
+use openfang_audit::{
+    AppendError, Checkpoint, CloseError, Event, Flush, Health, Log, Poison, Public, Seq,
+};
 
 const LONG: Flush = Flush::Within(Duration::from_secs(3600));
 
@@ -154,7 +156,7 @@ fn a_change_is_signed_at_once() {
     // No time passes: a head is due when nothing comes for a quarter of a second.
     let (log, _) = disk.open(TestClock::frozen()).expect("a log");
     for number in 0..20 {
-        let change = Event::config_change(&format!("key.{number}"));
+        let change = Event::config_change(Public::text(&format!("key.{number}")));
         append(&log, change).expect("appended");
         let next = append(&log, event(number)).expect("appended");
         // The head over the change came before the next entry was taken.

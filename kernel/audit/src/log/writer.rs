@@ -192,7 +192,7 @@ impl Writer {
     /// Takes what a handle sent. Returns false when the log is to be closed.
     fn accept(&mut self, command: Command) -> bool {
         match command {
-            Command::Append(entry) => self.waiting.push_back(entry),
+            Command::Append(entry) => self.waiting.push_back(*entry),
             Command::Hold(done) => self.jobs.push_back(Job::Hold(done)),
             Command::Release => self.jobs.push_back(Job::Release),
             Command::TakeBack(lost) => self.jobs.push_back(Job::TakeBack(lost)),

@@ -9,7 +9,7 @@ use crate::vault::Opening;
 
 /// What the handles tell the writer.
 pub(in crate::log) enum Command {
-    Append(Entry),
+    Append(Box<Entry>),
     /// Dropped when no head is signed any more.
     Hold(SyncSender<()>),
     Release,
