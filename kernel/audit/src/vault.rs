@@ -205,8 +205,8 @@ impl VaultReader {
             msg: &key.wrapped,
             aad: &about_key(&key.id, &key.handle),
         };
-        let cipher = XChaCha20Poly1305::new(self.wrap.as_slice().into());
-        let opened = cipher.decrypt(XNonce::from_slice(&key.nonce), message);
+        let cipher = XChaCha20Poly1305::new((&*self.wrap).into());
+        let opened = cipher.decrypt(&XNonce::from(key.nonce), message);
         let opened = Zeroizing::new(opened.ok()?);
         Some(Zeroizing::new(opened.as_slice().try_into().ok()?))
     }
@@ -443,7 +443,7 @@ fn open(key: &[u8; 32], kept: &Opening) -> Option<String> {
     };
     let nonce = nonce_of(&kept.commitment);
     let cipher = XChaCha20Poly1305::new(key.into());
-    let opened = cipher.decrypt(XNonce::from_slice(&nonce), message);
+    let opened = cipher.decrypt(&XNonce::from(nonce), message);
     let opened = Zeroizing::new(opened.ok()?);
     let (key, value) = opened.split_first_chunk::<32>()?;
     let is_right = commit(key, kept.field, value) == kept.commitment;
@@ -452,7 +452,7 @@ fn open(key: &[u8; 32], kept: &Opening) -> Option<String> {
 
 fn seal(key: &[u8; 32], nonce: &[u8; 24], (msg, aad): (&[u8], &[u8])) -> Vec<u8> {
     XChaCha20Poly1305::new(key.into())
-        .encrypt(XNonce::from_slice(nonce), Payload { msg, aad })
+        .encrypt(&XNonce::from(*nonce), Payload { msg, aad })
         .expect("what is sealed is far shorter than the 256 GiB the cipher takes")
 }
 
