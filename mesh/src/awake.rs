@@ -207,6 +207,7 @@ impl Awake {
 
     /// Gives the roster an event and carries out what it wants.
     pub(crate) fn tell_roster(&mut self, event: In) {
+        self.state.set_hybrid(self.base.host.hybrid());
         let outs = self.state.handle(event, self.base.clock.now());
         self.stale = true;
         for out in outs {

@@ -42,6 +42,7 @@ impl Awake {
                 });
             }
             Out::Persist => self.store(),
+            Out::Hybrid { peer, hlc } => self.base.host.observe(&peer, hlc),
             Out::Prove { ticket, from, to } => {
                 let proof = self.base.host.prove(from, to);
                 self.tasks

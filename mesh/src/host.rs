@@ -63,6 +63,18 @@ pub trait Host: Send + Sync + 'static {
         Box::pin(std::future::ready(Joining::new(())))
     }
 
+    /// Returns the hybrid clock of the audit log, which neighbours are told; 0 for none. Called from the
+    /// driver: must not block.
+    fn hybrid(&self) -> u64 {
+        0
+    }
+
+    /// Takes the hybrid clock that a neighbour has told: may be a lie. Called from the driver: must not
+    /// block.
+    fn observe(&self, from: &NodeId, hybrid: u64) {
+        tracing::trace!(from = %from.fmt_short(), hybrid, "no log follows it");
+    }
+
     /// Takes note of something. Called from the driver: must not block.
     fn on_event(&self, event: MeshEvent);
 }

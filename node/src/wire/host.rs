@@ -130,6 +130,14 @@ impl Host for NodeHost {
         .boxed()
     }
 
+    fn hybrid(&self) -> u64 {
+        self.recorder.hlc()
+    }
+
+    fn observe(&self, from: &NodeId, hybrid: u64) {
+        self.recorder.observe(from, hybrid);
+    }
+
     fn on_event(&self, event: MeshEvent) {
         self.recorder.on_event(&event);
     }

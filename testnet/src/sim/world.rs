@@ -353,7 +353,7 @@ impl World {
                 self.clock.after(Duration::from_millis(5), stored);
             }
             Out::Persist => self.model.nodes[at].persist(),
-            Out::Prove { .. } => {}
+            Out::Prove { .. } | Out::Hybrid { .. } => {}
             Out::Event(event) => {
                 self.probes.on_event(&self.model, at, &event, now);
                 let checked = self.watch.check(&self.model, at, &event, now);

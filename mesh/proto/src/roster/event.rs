@@ -136,6 +136,13 @@ pub enum Out {
     StoreIncarnation(u64),
     /// [`State::known`](super::State::known) has changed: write it to disk when convenient.
     Persist,
+    /// A neighbour has told the hybrid clock of its audit log.
+    Hybrid {
+        /// Who.
+        peer: NodeId,
+        /// The clock.
+        hlc: u64,
+    },
     /// Ask the own audit log for the consistency proof between two sizes, then give [`In::Proof`].
     Prove {
         /// To be given back with the answer.

@@ -113,7 +113,12 @@ impl Link {
     }
 
     /// Makes the next heartbeat.
-    pub(super) fn beat(&mut self, root: Digest, interval: Duration, now: Instant) -> Beat {
+    pub(super) fn beat(
+        &mut self,
+        (root, hlc): (Digest, u64),
+        interval: Duration,
+        now: Instant,
+    ) -> Beat {
         let beats = &mut self.beats;
         beats.sent = beats.sent.wrapping_add(1);
         let slot = usize::try_from(beats.sent).unwrap_or(0) % SENT_MAX;
@@ -124,6 +129,7 @@ impl Link {
             echo: beats.last,
             held_ms: millis(now.since(beats.last_at)),
             interval_ms: millis(interval),
+            hlc,
             root,
         }
     }

@@ -23,10 +23,10 @@ impl State {
     pub(super) fn on_beat_timer(&mut self) {
         self.links.measure();
         let interval = self.beat_interval();
-        let root = self.root();
+        let told = (self.root(), self.hlc);
         let now = self.now;
         let beats = self.links.iter_mut();
-        let beats = beats.map(|(id, link)| (id, wire::beat(&link.beat(root, interval, now))));
+        let beats = beats.map(|(id, link)| (id, wire::beat(&link.beat(told, interval, now))));
         for (link, bytes) in beats.collect::<Vec<_>>() {
             self.send(link, bytes);
         }
@@ -35,10 +35,10 @@ impl State {
 
     pub(super) fn send_beat(&mut self, id: LinkId) {
         let interval = self.beat_interval();
-        let root = self.root();
+        let told = (self.root(), self.hlc);
         let now = self.now;
         if let Some(link) = self.links.get_mut(id) {
-            let beat = link.beat(root, interval, now);
+            let beat = link.beat(told, interval, now);
             self.send(id, wire::beat(&beat));
         }
     }
@@ -47,6 +47,10 @@ impl State {
         let now = self.now;
         if let Some(link) = self.links.get_mut(id) {
             link.on_beat(beat, now);
+            if beat.hlc != 0 {
+                let (peer, hlc) = (link.peer, beat.hlc);
+                self.out.push(Out::Hybrid { peer, hlc });
+            }
         }
         self.on_root(id, beat);
     }

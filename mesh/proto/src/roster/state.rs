@@ -73,6 +73,8 @@ pub struct State {
     pub(super) unmet_dials: Bucket,
     /// Limits reports.
     pub(super) equivocations: Equivocations,
+    /// The hybrid clock of the own audit log.
+    pub(super) hlc: u64,
     rank_seed: u64,
 }
 
@@ -111,6 +113,7 @@ impl State {
             believed: None,
             unmet_dials: Bucket::default(),
             equivocations: Equivocations::default(),
+            hlc: 0,
             rank_seed: rng.bits(),
             rng,
         };
@@ -152,6 +155,11 @@ impl State {
         }
         self.plan_dials();
         std::mem::take(&mut self.out)
+    }
+
+    /// Takes the hybrid clock of the own audit log, to be told with the next heartbeats; 0 tells none.
+    pub fn set_hybrid(&mut self, hlc: u64) {
+        self.hlc = hlc;
     }
 
     /// Returns when [`In::Timer`] is due.

@@ -100,6 +100,8 @@ pub(super) struct Beat {
     pub(super) held_ms: u16,
     /// When the next heartbeat follows, in milliseconds.
     pub(super) interval_ms: u16,
+    /// The hybrid clock of the sender's audit log; 0 for none.
+    pub(super) hlc: u64,
     /// The digest over all buckets and the alarms.
     pub(super) root: Digest,
 }
@@ -286,6 +288,7 @@ fn decode_beat<'a>(from: &mut Reader<'a>) -> Result<Frame<'a>, DecodeError> {
         echo: from.u32()?,
         held_ms: from.u16()?,
         interval_ms: from.u16()?,
+        hlc: from.u64()?,
         root: from.array()?,
     }))
 }
@@ -347,12 +350,13 @@ fn done(out: Writer) -> Vec<u8> {
 }
 
 pub(super) fn beat(beat: &Beat) -> Vec<u8> {
-    let mut out = Writer::with_capacity(32);
+    let mut out = Writer::with_capacity(40);
     out.u8(BEAT)
         .u32(beat.counter)
         .u32(beat.echo)
         .u16(beat.held_ms)
         .u16(beat.interval_ms)
+        .u64(beat.hlc)
         .raw(&beat.root);
     done(out)
 }

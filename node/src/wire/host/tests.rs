@@ -173,6 +173,11 @@ async fn what_a_call_causes_is_logged_after_its_cause() {
     let answered = call(ahead).await;
     assert!(newest() > ahead, "it follows the caller's clock");
     assert!(answered > ahead, "and hands it on");
+    // The same of a neighbour's heartbeat.
+    let ahead = ahead + (10_000 << 16);
+    node.host.observe(&keys(2).node_id(), ahead);
+    assert!(node.host.hybrid() >= ahead);
+    assert!(call(0).await > ahead);
     // More than a minute ahead: whoever sends it is wrong, or means to harm.
     for lie in [here + (90_000 << 16), u64::MAX] {
         assert!(call(lie).await < lie);

@@ -221,6 +221,7 @@ impl Mesh {
                     node.disk = known.unwrap_or_default();
                 }
                 Out::Event(event) => self.on_event(at, event),
+                Out::Hybrid { .. } => {}
                 Out::Close { link, .. } => self.close(at, link),
                 Out::StoreIncarnation(incarnation) => {
                     self.nodes[at].incarnation = incarnation;

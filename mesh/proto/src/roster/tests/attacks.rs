@@ -255,6 +255,7 @@ fn one_peer_that_feigns_loss_does_not_slow_what_is_noticed() {
             echo: 0,
             held_ms: 0,
             interval_ms: 500,
+            hlc: 0,
             root: [7; 16],
         };
         let bytes = wire::beat(&beat);

@@ -86,6 +86,8 @@ pub(in crate::roster) struct Bus {
     pub(in crate::roster) incarnations: Vec<(usize, u64)>,
     /// How a log answers, by node.
     pub(in crate::roster) answers: BTreeMap<usize, Answer>,
+    /// Which hybrid clocks were told: to whom, of whom.
+    pub(in crate::roster) hybrids: Vec<(usize, NodeId, u64)>,
     /// The first byte of each message that was sent.
     pub(in crate::roster) sent: Vec<u8>,
     wires: BTreeMap<LinkId, (usize, usize)>,
@@ -115,6 +117,7 @@ impl Bus {
             questions: Vec::new(),
             incarnations: Vec::new(),
             answers: BTreeMap::new(),
+            hybrids: Vec::new(),
             sent: Vec::new(),
             wires: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -214,6 +217,7 @@ impl Bus {
                 Out::Close { link, .. } => self.close(at, link),
                 Out::StoreIncarnation(incarnation) => self.incarnations.push((at, incarnation)),
                 Out::Persist => {}
+                Out::Hybrid { peer, hlc } => self.hybrids.push((at, peer, hlc)),
                 Out::Prove { ticket, from, to } => {
                     let answer = self.answers.get(&at).map(|answer| answer(from, to));
                     let answer = answer.unwrap_or(Err(CannotProve::Later));

@@ -44,6 +44,7 @@ fn small_messages_come_back_from_their_bytes() {
         echo: 2,
         held_ms: 3,
         interval_ms: 500,
+        hlc: 7,
         root: [9; 16],
     };
     check(&wire::beat(&beat), &Frame::Beat(beat));

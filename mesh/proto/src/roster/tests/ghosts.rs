@@ -148,6 +148,7 @@ fn beat(bus: &mut Bus, links: &[(usize, LinkId)], seconds: u32) {
                 echo: 0,
                 held_ms: 0,
                 interval_ms: 1_000,
+                hlc: 0,
                 root: [7; 16],
             };
             let bytes = wire::beat(&beat);

@@ -1,5 +1,6 @@
 //! Who is held for alive, and how fast, and on whose word.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Bus, record, sign, told};
@@ -228,4 +229,16 @@ fn the_round_trip_is_measured() {
     let view = bus.states[0].view();
     let link = view.node(&bus.id(1)).and_then(|node| node.link.clone());
     assert_eq!(link.and_then(|link| link.rtt_ms), Some(0));
+}
+#[test]
+fn neighbours_are_told_the_hybrid_clock_and_nobody_is_told_none() {
+    let mut bus = Bus::new(2);
+    let zero = bus.id(0);
+    bus.states[0].set_hybrid(42);
+    bus.connect(0, 1);
+    bus.pass(Duration::from_secs(2));
+    bus.states[0].set_hybrid(43);
+    bus.pass(Duration::from_secs(2));
+    let told: BTreeSet<_> = bus.hybrids.iter().copied().collect();
+    assert_eq!(told, [(1, zero, 42), (1, zero, 43)].into());
 }
