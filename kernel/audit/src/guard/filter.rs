@@ -190,7 +190,48 @@ struct Shape {
     len: usize,
 }
 
+/// What a step from one class to the next counts as, in three counts of twenty bits each: a text is far shorter.
+const STEPS: [[u64; 5]; 5] = {
+    const ALL: [Class; 5] = [
+        Class::Gap,
+        Class::Lower,
+        Class::Upper,
+        Class::Digit,
+        Class::Join,
+    ];
+    let mut steps = [[0; 5]; 5];
+    let mut from = 0;
+    while from < ALL.len() {
+        let mut to = 0;
+        while to < ALL.len() {
+            let joins = matches!(ALL[to], Class::Join);
+            let turns = from != to && !joins && !matches!(ALL[from], Class::Join);
+            let digit = matches!(ALL[to], Class::Digit) || matches!(ALL[from], Class::Digit);
+            steps[from][to] = turns as u64
+                | ((turns && digit) as u64) << COUNT_BITS
+                | (joins as u64) << (2 * COUNT_BITS);
+            to += 1;
+        }
+        from += 1;
+    }
+    steps
+};
+const COUNT_BITS: u32 = 20;
+
 impl Shape {
+    fn of(counts: u64, len: usize) -> Self {
+        let count = |number: u32| {
+            let count = counts >> (number * COUNT_BITS) & ((1 << COUNT_BITS) - 1);
+            usize::try_from(count).unwrap_or(usize::MAX)
+        };
+        Self {
+            turns: count(0),
+            digit_turns: count(1),
+            joins: count(2),
+            len,
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.turns += other.turns;
         self.digit_turns += other.digit_turns;
@@ -244,22 +285,18 @@ fn scan(text: &[u8], found: &mut Vec<(Range<usize>, Kind)>) {
             continue;
         }
         let start = at;
-        let mut shape = Shape::default();
+        let mut counts = 0;
         let mut before = first;
         while let Some(byte) = text.get(at) {
             let class = class(*byte);
             if class == Class::Gap {
                 break;
             }
-            let turns = class != before && class != Class::Join && before != Class::Join;
-            let digit = class == Class::Digit || before == Class::Digit;
-            shape.turns += usize::from(turns);
-            shape.digit_turns += usize::from(turns && digit);
-            shape.joins += usize::from(class == Class::Join);
+            counts += STEPS[before as usize][class as usize];
             before = class;
             at += 1;
         }
-        shape.len = at - start;
+        let shape = Shape::of(counts, at - start);
         let end = judge(text, start..at, shape, found);
         slashed.take(text, start..at, shape, found);
         at = at.max(end);
@@ -380,6 +417,9 @@ fn names_a_secret(word: &[u8]) -> bool {
 
 /// Tells whether a word is one of the long forms that everybody may read.
 fn is_public(word: &[u8]) -> bool {
+    if word.len() < HASH_DIGITS[0] {
+        return false;
+    }
     let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if HASH_DIGITS.contains(&word.len()) && word.iter().all(is_hex) {
         return true;

@@ -1,3 +1,5 @@
+//! What passes into a line, and what is sealed or cut before.
+
 use super::*;
 use crate::vault::Revealed;
 use crate::{Line, Personal, Public, Secret};

@@ -1,3 +1,5 @@
+//! What the vault keeps through crashes and damage, and what it erases.
+
 use super::redaction::Plan;
 use super::*;
 use openfang_id::NodeSeed;

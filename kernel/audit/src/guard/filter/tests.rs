@@ -1,3 +1,5 @@
+//! What the filter finds, and what it leaves alone.
+
 use super::*;
 use crate::{Hash, Origin, rfc3339};
 use openfang_id::{AgentId, ApiKey, NodeSeed, SharedSecret};
