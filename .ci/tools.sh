@@ -71,6 +71,11 @@ need_tour() {
     need_apt curl curl
 }
 
+# What makes system calls fail.
+need_faults() {
+    need_apt strace strace
+}
+
 need_nextest() { need_cargo nextest 0.9.151 --no-default-features --features default-no-update; }
 need_deny() { need_cargo deny 0.20.2; }
 
