@@ -325,7 +325,8 @@ pub(super) fn open_audit(
         key: keys.log.clone(),
         boot: u64::from_be_bytes(clock::random()?),
         epoch,
-        held: asks,
+        // Where nobody can know anything of it, a floor that is missing is for the operator to judge.
+        held: asks && is_known,
     };
     let seed = Zeroizing::new(clock::random()?);
     let guard = |dir: &Path| redaction::guard(prepared, dir, seed);
