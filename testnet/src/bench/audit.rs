@@ -43,7 +43,7 @@ fn measure_blocking(rounds: usize) -> Result<Value, BenchError> {
         let samples = append_from(&log, callers, total)?;
         log.close()
             .map_err(|why| BenchError::Wrong(why.to_string()))?;
-        let bytes = std::fs::metadata(folder.path().join("audit.jsonl"))?.len();
+        let bytes = bytes_of(folder.path())?;
         let line = usize::try_from(bytes / total as u64).unwrap_or(usize::MAX);
         let flush = append_and_flush(folder.path(), 200, callers, line)?;
         figures[format!("append_{callers}")] = samples.to_json();
@@ -136,6 +136,18 @@ pub(super) fn event(number: usize) -> Event {
         cause: None,
         outcome: Outcome::Ok,
     })
+}
+
+/// How many bytes of lines there are, in sealed segments and in the file that is written to.
+fn bytes_of(folder: &Path) -> std::io::Result<u64> {
+    let mut bytes = std::fs::metadata(folder.join("audit.jsonl"))?.len();
+    let segments = folder.join("audit.d/seg");
+    if segments.try_exists()? {
+        for segment in std::fs::read_dir(segments)? {
+            bytes += segment?.metadata()?.len();
+        }
+    }
+    Ok(bytes)
 }
 
 fn verify(folder: &Path, keys: &Keys, bytes: u64) -> Result<Value, BenchError> {
