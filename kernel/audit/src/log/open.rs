@@ -72,6 +72,7 @@ pub(super) fn recover(
         closing: AtomicBool::new(false),
         held: AtomicBool::new(options.held),
         index: RwLock::new(survey.index),
+        blocks: Mutex::default(),
         head: Mutex::new(None),
         listeners: Mutex::new(Vec::new()),
         condition: Mutex::new(Condition::default()),
@@ -102,10 +103,9 @@ pub(super) fn recover(
     }
     let recovered = write_about_recovery(&shared, &mut writer, adopted)?;
     super::redact::finish(&shared, &mut writer)?;
-    let head = Some(floor).filter(|floor| floor.checkpoint.size > 0);
     let opened = Opened {
         size: shared.size.load(Ordering::Acquire),
-        head,
+        head: Some(floor).filter(|floor| floor.checkpoint.size > 0),
         recovered,
         hashes_rebuilt: !survey.hashes_fit && good > 0,
         floor_was_missing,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::index::Index;
-use super::nodes::{DiskNodes, NodeError};
+use super::nodes::{Blocks, DiskNodes, NodeError};
 use super::{AppendError, HeadListener, Health, Options, Poison, ProveError};
 use crate::forest::Grow as _;
 use crate::guard::Guard;
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     /// No head is signed or shown.
     pub(super) held: AtomicBool,
     pub(super) index: RwLock<Index>,
+    /// What proofs have asked for.
+    pub(super) blocks: Mutex<Blocks>,
     pub(super) head: Mutex<Option<SignedHead>>,
     pub(super) listeners: Mutex<Vec<HeadListener>>,
     pub(super) condition: Mutex<Condition>,
@@ -366,7 +368,7 @@ impl Shared {
         }
         let build = || {
             let index = self.index();
-            build(&DiskNodes::new(&index.forest, &*self.storage))
+            build(&DiskNodes::new(&index.forest, &*self.storage, &self.blocks))
         };
         match build() {
             Err(BuildError::Nodes(NodeError::Stale)) => {
@@ -438,7 +440,7 @@ impl Shared {
         let wanted = (n as u64).min(size);
         let text = self.tail(len, wanted).map_err(io_error)?;
         let index = self.index();
-        let nodes = DiskNodes::new(&index.forest, &*self.storage);
+        let nodes = DiskNodes::new(&index.forest, &*self.storage, &self.blocks);
         let mut lines = Vec::new();
         for (seq, bytes) in (size - wanted..size).zip(text.split(|byte| *byte == b'\n')) {
             let damaged = ReadError::Damaged { seq };

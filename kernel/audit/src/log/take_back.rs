@@ -289,7 +289,7 @@ fn place_of(
         return Err(TakeBackError::NotTheLog);
     }
     let index = shared.index();
-    let ours = DiskNodes::new(&index.forest, &*shared.storage);
+    let ours = DiskNodes::new(&index.forest, &*shared.storage, &shared.blocks);
     let mut tree = rest.signed.clone();
     // What is signed and stands before the restored lines was compared by the caller of restore; here
     // the root of the whole decides.

@@ -78,7 +78,11 @@ impl LogTiles {
     ) -> Result<T, ServeError> {
         let attempt = || {
             let index = self.shared.index();
-            work(&DiskNodes::new(&index.forest, &*self.shared.storage))
+            work(&DiskNodes::new(
+                &index.forest,
+                &*self.shared.storage,
+                &self.shared.blocks,
+            ))
         };
         let mut found = attempt();
         if let Err(NodeError::Stale) = found {
