@@ -38,8 +38,9 @@ const FAILURES_MAX: u32 = 3;
 pub enum Doubt {
     /// The log and its floor are there: who cannot be reached is not waited for for long.
     None,
-    /// Something is missing: enough witnesses must have shown what they know that none of the heads a
-    /// quorum has cosigned can be unknown to all of them; or everybody has answered.
+    /// Something is missing: everybody must have answered, those who are known and those who have witnessed
+    /// the log. A few are not enough: while others were away, fewer were a quorum, and a single head that
+    /// one node has seen convicts a log that does not lead to it.
     Reasonable,
 }
 
@@ -115,8 +116,6 @@ struct Peer {
     reachable: bool,
     asking: bool,
     answered: bool,
-    /// Whether it has shown a head of the log.
-    knows: bool,
     failures: u32,
     wait_until: Duration,
 }
@@ -197,11 +196,10 @@ impl Inquiry {
     /// Takes the notes that a node has cosigned of the log. Those that the log has not signed are nothing;
     /// who has none does not know.
     pub fn on_answer<'a>(&mut self, node: NodeId, notes: impl Iterator<Item = &'a str>) {
-        let knows = self.learn(node, notes);
+        self.learn(node, notes);
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.asking = false;
             peer.answered = true;
-            peer.knows |= knows;
         }
     }
 
@@ -277,7 +275,7 @@ impl Inquiry {
         let (answered, needed) = self.answered();
         match self.doubt {
             Doubt::None => answered >= needed || is_late,
-            Doubt::Reasonable => answered >= needed || self.have_all_answered(),
+            Doubt::Reasonable => self.have_all_answered(),
         }
     }
 
@@ -290,10 +288,16 @@ impl Inquiry {
         all && self.sworn.iter().all(is_known)
     }
 
-    /// Returns how many of those who would witness the log have answered, in doubt: have shown a head of
-    /// it; and how many must so that every quorum has one of them.
+    /// Returns how many have answered and how many must: in doubt everybody; otherwise of those who would
+    /// witness the log so many that every quorum has one of them.
     #[must_use]
     pub fn answered(&self) -> (usize, usize) {
+        let has_answered = |node: &&NodeId| self.peers.get(node).is_some_and(|peer| peer.answered);
+        if self.doubt == Doubt::Reasonable {
+            let all: BTreeSet<&NodeId> = self.peers.keys().chain(&self.sworn).collect();
+            let answered = all.iter().copied().filter(has_answered).count();
+            return (answered, all.len());
+        }
         let known: Vec<NodeId> = self.peers.keys().copied().collect();
         let origin = Origin::of(&self.node, self.epoch);
         let chosen = if self.sworn.is_empty() {
@@ -301,11 +305,6 @@ impl Inquiry {
         } else {
             self.sworn.iter().copied().collect()
         };
-        let counts = |peer: &Peer| match self.doubt {
-            Doubt::None => peer.answered,
-            Doubt::Reasonable => peer.knows,
-        };
-        let has_answered = |node: &&NodeId| self.peers.get(node).is_some_and(counts);
         let answered = chosen.iter().filter(has_answered).count();
         (answered, chosen.len() + 1 - quorum_for(chosen.len()).max(1))
     }
@@ -396,23 +395,43 @@ mod tests {
     }
 
     #[test]
-    fn in_doubt_every_quorum_must_have_a_node_that_answered() {
+    fn in_doubt_everybody_must_have_answered_and_otherwise_one_of_every_quorum() {
         for (nodes, needed) in [(1, 1), (2, 1), (3, 1), (4, 2), (9, 2)] {
-            let mut asked = inquiry(Doubt::Reasonable);
-            let all: Vec<(u8, bool)> = (2..2 + nodes).map(|seed| (seed, false)).collect();
-            asked.set_known(&known(&all));
-            assert_eq!(asked.answered(), (0, needed), "{nodes} nodes");
-            assert!(!asked.is_done(1_000 * SECOND));
-            let origin = Origin::of(&node(1), 1);
-            let ids: Vec<NodeId> = all.iter().map(|(seed, _)| node(*seed)).collect();
-            let chosen = assign(Role::Witness, &origin, &ids, 4);
+            let all: Vec<(u8, bool)> = (2..2 + nodes).map(|seed| (seed, true)).collect();
             let own = note(&TestLog::new(1, 5), 5);
-            for who in &chosen[..needed] {
-                assert!(!asked.is_done(1_000 * SECOND));
-                asked.on_answer(*who, [own.as_str()].into_iter());
+            let mut sure = inquiry(Doubt::None);
+            sure.set_known(&known(&all));
+            assert_eq!(sure.answered(), (0, needed), "{nodes} nodes");
+            let mut asked = inquiry(Doubt::Reasonable);
+            asked.set_known(&known(&all));
+            for (at, (seed, _)) in all.iter().enumerate() {
+                assert_eq!(asked.answered(), (at, all.len()), "{nodes} nodes");
+                assert!(!asked.is_done(1_000 * SECOND), "{nodes} nodes");
+                asked.on_answer(node(*seed), [own.as_str()].into_iter());
             }
             assert!(asked.is_done(SECOND), "{nodes} nodes");
         }
+    }
+
+    #[test]
+    fn in_doubt_a_quorum_that_was_one_while_others_were_away_is_not_enough() {
+        let old = note(&TestLog::new(1, 9), 5);
+        let mut asked = inquiry(Doubt::Reasonable);
+        asked.set_sworn([node(2), node(3), node(4), node(5)]);
+        // Two of four know what was there before; the other two cosigned more since, and are away.
+        asked.set_known(&known(&[(2, true), (3, true), (4, false), (5, false)]));
+        for seed in [2, 3] {
+            asked.on_answer(node(seed), [old.as_str()].into_iter());
+        }
+        assert_eq!(asked.answered(), (2, 4));
+        assert!(!asked.is_done(100_000 * SECOND));
+        let newer = note(&TestLog::new(1, 9), 9);
+        asked.set_known(&known(&[(2, true), (3, true), (4, true), (5, true)]));
+        for seed in [4, 5] {
+            asked.on_answer(node(seed), [newer.as_str()].into_iter());
+        }
+        assert!(asked.is_done(SECOND));
+        assert_eq!(asked.heads().next().map(|(head, _)| head.size), Some(9));
     }
 
     #[test]
@@ -421,7 +440,7 @@ mod tests {
         asked.set_known(&known(&[(2, true), (3, false)]));
         let other = note(&TestLog::new(2, 5), 5);
         asked.on_answer(node(2), [other.as_str(), "x"].into_iter());
-        assert_eq!(asked.answered(), (0, 1), "it does not know");
+        assert_eq!(asked.answered(), (1, 2), "it does not know");
         assert!(!asked.is_done(1_000 * SECOND), "the other one might");
         let mut without_doubt = inquiry(Doubt::None);
         without_doubt.set_known(&known(&[(2, true), (3, false)]));
@@ -449,11 +468,16 @@ mod tests {
             asked.on_answer(node(newcomer), [own.as_str()].into_iter());
         }
         asked.on_answer(node(2), [own.as_str()].into_iter());
-        assert_eq!(asked.answered(), (1, 2));
+        assert_eq!(asked.answered(), (4, 7));
         assert!(!asked.is_done(1_000 * SECOND));
         asked.set_known(&known(&[(6, true), (2, true), (3, true)]));
         asked.on_answer(node(3), [own.as_str()].into_iter());
-        assert!(asked.is_done(SECOND), "two of four");
+        assert!(!asked.is_done(1_000 * SECOND), "two of four");
+        asked.set_known(&known(&[(2, true), (3, true), (4, true), (5, true)]));
+        for seed in [4, 5] {
+            asked.on_answer(node(seed), [own.as_str()].into_iter());
+        }
+        assert!(asked.is_done(SECOND), "all of those who have witnessed it");
         // Nobody is there at all: without doubt they are waited for, in doubt for ever.
         for doubt in [Doubt::None, Doubt::Reasonable] {
             let mut asked = inquiry(doubt);
