@@ -114,6 +114,44 @@ fn what_is_signed_is_not_given_up() {
 }
 
 #[test]
+fn no_head_that_is_left_is_passed_over() {
+    // The witnesses have cosigned a head; nothing else is left of it, and a line was altered.
+    let mirrored = "audit.d/mirrored/12D3KooWFMRJk5pQnyvkFyf7J5q8rRHAEJkqU5gTifeJCjZaEicf";
+    for (kept, before) in [
+        ("audit.d/cosigned", ""),
+        (mirrored, "the key of the mirror\n"),
+    ] {
+        let home = logged();
+        std::fs::create_dir_all(home.file("audit.d/mirrored")).expect("made");
+        home.write(kept, &format!("{before}{}", home.read("audit.d/floor")));
+        remove(&home, &["audit.d/floor", "audit.d/checkpoint"]);
+        alter(&home);
+        let altered = home.read("audit.jsonl");
+        home.fails(
+            &["audit", "repair", "--accept"],
+            1,
+            &["not those of a head that it has signed"],
+        );
+        assert_eq!(home.read("audit.jsonl"), altered);
+        assert!(!home.file("audit.d/floor").exists(), "{kept}");
+    }
+}
+
+#[test]
+fn a_log_that_is_gone_is_not_taken_for_an_empty_one() {
+    let home = logged();
+    std::fs::remove_dir_all(home.file("audit.d")).expect("removed");
+    remove(&home, &["audit.jsonl"]);
+    home.fails(
+        &["audit", "repair", "--accept"],
+        1,
+        &["not taken as they stand"],
+    );
+    home.start().stop();
+    assert_eq!(home.read("audit.epoch").trim(), "2");
+}
+
+#[test]
 fn a_damaged_published_head_is_made_again_from_the_floor() {
     let home = logged();
     let floor = home.read("audit.d/floor");

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use openfang_audit::repair::{Difference, Patch};
-use openfang_audit::storage::{FsReader, FsStorage};
+use openfang_audit::storage::{FsReader, FsStorage, Reader};
 use openfang_audit::tile::Progress;
 use openfang_audit::tree::EMPTY_ROOT;
 use openfang_audit::verify::{Damage, Verdict, VerifyError, verify_files};
@@ -13,7 +13,7 @@ use openfang_id::VerifyingKey;
 
 use super::{Accepted, Cut, RepairError, Repaired, Replaced};
 use crate::audit_epoch::Shelf;
-use crate::mirror::{PeerTiles, PeerTilesError};
+use crate::mirror::{self, PeerTiles, PeerTilesError};
 use crate::run::Prepared;
 
 /// The files of the log.
@@ -179,29 +179,51 @@ impl Files {
     fn can_accept(&self) -> Result<bool, RepairError> {
         let reader = FsReader::open(&self.log_path, &self.dir)
             .map_err(|(path, source)| RepairError::Io { path, source })?;
-        let published = self.signed_head("checkpoint")?;
-        let known = published.as_ref().map(|head| &head.checkpoint);
-        let standing = repair::standing(&reader, known).map_err(self.io())?;
-        Ok(standing.is_some())
+        Ok(self.acceptable(&reader)?.is_some())
     }
 
-    /// Makes a signing floor for entries that have none: the published head, or that of the empty log.
+    /// Counts the entries, when every head of the log that is left here leads to them, whoever cosigned it,
+    /// and each of them is an entry. An empty log is not taken as it stands: one that was begun is gone.
+    fn acceptable<R: Reader>(&self, reader: &R) -> Result<Option<u64>, RepairError> {
+        let mut entries = repair::standing(reader, None).map_err(self.io())?;
+        for head in self.own_heads()? {
+            let standing = repair::standing(reader, Some(&head.checkpoint)).map_err(self.io())?;
+            entries = entries.and(standing);
+        }
+        Ok(entries.filter(|entries| *entries > 0))
+    }
+
+    /// Returns every head of the log that is left here.
+    fn own_heads(&self) -> Result<Vec<SignedHead>, RepairError> {
+        let mut heads = Vec::new();
+        for name in ["floor", "checkpoint", "cosigned"] {
+            heads.extend(self.signed_head(name)?);
+        }
+        let mirrored = mirror::saved_notes(&self.dir.join("mirrored")).map_err(self.io())?;
+        let signed = |note: String| SignedHead::open(&note, &self.origin, &self.key.0).ok();
+        heads.extend(mirrored.into_iter().filter_map(signed));
+        Ok(heads)
+    }
+
+    /// Makes a signing floor for entries that have none: the newest head that is left of them, or that of the
+    /// empty log.
     fn accept(&self, storage: &FsStorage) -> Result<Accepted, RepairError> {
-        let published = self.signed_head("checkpoint")?;
-        let known = published.as_ref().map(|head| &head.checkpoint);
-        let entries = repair::standing(storage, known).map_err(self.io())?;
-        let Some(entries) = entries else {
+        let Some(entries) = self.acceptable(storage)? else {
             return Err(RepairError::Alone {
-                what: "its entries are damaged, and not taken as they stand".to_owned(),
+                what: "its entries are gone, damaged, or not those of a head that it has signed, and not \
+                       taken as they stand"
+                    .to_owned(),
                 heads_gone: false,
             });
         };
+        let newest = self.own_heads()?;
+        let newest = newest.into_iter().max_by_key(|head| head.checkpoint.size);
         for name in ["floor", "checkpoint"] {
             if self.signed_head(name)?.is_none() {
                 self.put_head_aside(name)?;
             }
         }
-        let (floor, accepted) = match published {
+        let (floor, accepted) = match newest {
             Some(head) => {
                 let size = head.checkpoint.size;
                 (head, Accepted::Published { size })
@@ -283,13 +305,8 @@ impl Files {
     /// Tells whether no head is left here that is larger than that of the copies: a floor below it would
     /// let the log sign a second history.
     fn is_above_all_signed(&self, head: &Checkpoint) -> Result<bool, RepairError> {
-        for name in ["floor", "checkpoint", "cosigned"] {
-            let signed = self.signed_head(name)?;
-            if signed.is_some_and(|signed| signed.checkpoint.size > head.size) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let above = |signed: &SignedHead| signed.checkpoint.size <= head.size;
+        Ok(self.own_heads()?.iter().all(above))
     }
 
     /// Puts a head that cannot be read aside. Without a floor, the next start asks the peers.
