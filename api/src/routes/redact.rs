@@ -97,7 +97,9 @@ fn refused(why: &RedactError) -> ApiError {
         RedactError::NoSuchEntry { .. } => said(ErrorCode::Unprocessable, "no_such_entry"),
         RedactError::NothingPersonal { .. } => said(ErrorCode::Unprocessable, "nothing_personal"),
         RedactError::NothingKept => said(ErrorCode::Unprocessable, "nothing_kept"),
-        RedactError::NotLogged(_) => ApiError::new(ErrorCode::NotLogged, sentence(why)),
+        RedactError::NotLogged(_) | RedactError::InDoubt => {
+            ApiError::new(ErrorCode::NotLogged, sentence(why))
+        }
         RedactError::Read(_) => ApiError::internal("Reading the audit log", why),
         RedactError::Vault(_) | RedactError::Unfinished(_) => {
             ApiError::internal("Erasing from the vault of the audit log", why)

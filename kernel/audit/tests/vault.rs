@@ -344,6 +344,13 @@ fn what_cannot_be_erased_is_said_and_nothing_is_written() {
         fails(Erase::Entries(&[1].into())),
         RedactError::NothingKept
     ));
+    // Whatever is written while the log is held may have to make room for lost entries.
+    log.hold();
+    assert!(matches!(
+        fails(Erase::Subject("192.0.2.7")),
+        RedactError::InDoubt
+    ));
+    log.release();
     log.close().expect("closed");
     let bare = Log::open(common::options(root.path()), TestClock::fast())
         .expect("a log")

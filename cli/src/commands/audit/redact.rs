@@ -72,7 +72,8 @@ fn failure(why: &OfflineError) -> Failure {
         )
         | OfflineError::NoLog => Exit::NotFound,
         OfflineError::Redact(
-            RedactError::Read(_)
+            RedactError::InDoubt
+            | RedactError::Read(_)
             | RedactError::NotLogged(_)
             | RedactError::Vault(_)
             | RedactError::Unfinished(_),

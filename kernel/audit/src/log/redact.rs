@@ -45,6 +45,14 @@ pub enum RedactError {
     /// The log was opened without a vault.
     #[error("this audit log has no vault: it keeps nothing that could be erased")]
     NoVault,
+    /// The log may not be signed: what is written now may have to make room for entries that were lost, and
+    /// with it what tells of an erasure.
+    #[error(
+        "peers have not said yet what they know of this log, and until then an entry that tells of an erasure \
+         may not stay: start the node if it does not run, and try again when openfang audit witness status \
+         says that the log is signed"
+    )]
+    InDoubt,
     /// More entries than one request may name, or none.
     #[error("name 1 to {NAMED_MAX} entries, not {0}")]
     Count(usize),
@@ -106,6 +114,9 @@ impl Log {
         let shared = &self.inner.shared;
         let vault = shared.guard.vault().ok_or(RedactError::NoVault)?;
         let _one_at_a_time = vault.redacting();
+        if self.is_held() {
+            return Err(RedactError::InDoubt);
+        }
         if let Some(left) = vault.intended().map_err(RedactError::Vault)? {
             let mut log = |event: Event| self.append_durably(event);
             announce(shared, &left, &mut log).map_err(RedactError::NotLogged)?;
