@@ -58,6 +58,7 @@ fn failure(why: &RepairError) -> Failure {
         RepairError::NotAlone => Exit::Usage,
         RepairError::Alone { .. }
         | RepairError::NotNeeded { .. }
+        | RepairError::TwoHistories { .. }
         | RepairError::Mesh(_)
         | RepairError::Epoch(_)
         | RepairError::Lock { .. }
