@@ -120,6 +120,10 @@ impl Recorder {
             } => {
                 self.inconsistent(node, *why, evidence);
             }
+            roster::Event::Mended { node, head } => {
+                tracing::warn!(node.id = %node, size = head.checkpoint.size, "the audit log of a node is in order again");
+                self.evidence(node, Some(head.checkpoint.origin.clone()), "mended");
+            }
             roster::Event::Unanswered { node, evidence } => self.unanswered(node, evidence),
             roster::Event::Convicted {
                 node,
