@@ -671,8 +671,17 @@ fn what_is_left_of_a_log_that_ends_is_brought_back_first() {
             ..Knowledge::default()
         };
         let one = Peer::start(2, knows_most).await;
-        let other = Peer::start(3, knows_more).await;
+        let silent = Knowledge {
+            silent: true,
+            ..Knowledge::default()
+        };
+        let other = Peer::start(3, silent).await;
         let mut node = Node::start(old, Found::Whole, &[&one, &other]).await;
+        eventually("it knows how long the log was", || {
+            matches!(node.standing(), Signing::Behind { .. })
+        })
+        .await;
+        other.learn(knows_more);
         let last = Some(head.checkpoint);
         assert_eq!(node.anew().await, Anew::Next { last });
         let now = std::fs::read(node.home.audit_log()).expect("readable");
