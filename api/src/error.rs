@@ -140,6 +140,11 @@ impl ApiError {
         )
     }
 
+    /// A change that is not made any more, or was cut.
+    pub(crate) fn shutting_down() -> Self {
+        Self::new(ErrorCode::ShuttingDown, "The node is shutting down.")
+    }
+
     /// Something that needs an awake network.
     pub(crate) fn asleep() -> Self {
         Self::new(

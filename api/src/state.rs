@@ -14,7 +14,7 @@ use openfang_audit::feed::Mirroring;
 use openfang_audit::inquiry::Signing;
 use openfang_audit::{Event, Log, Public, Text};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
-use openfang_kernel::{Auditor, Kernel};
+use openfang_kernel::{Announced, Auditor, Kernel};
 use openfang_mesh::{Answer, Epoch, Mesh, Question};
 use openfang_schema::ws;
 use tokio::sync::watch;
@@ -256,14 +256,20 @@ impl App {
         ));
     }
 
-    /// Logs something that is about to be done, and waits until that is durable.
-    ///
-    /// Cancel safety: when this is dropped the entry may be written all the same.
-    pub(crate) async fn record(&self, event: Event) -> Result<(), ApiError> {
-        match self.auditor.record(event).await {
-            Ok(_seq) => Ok(()),
-            Err(error) => Err(not_logged(&error)),
-        }
+    /// Logs a change that is about to be made, and waits until the entry is what it must be. What this returns
+    /// is to be told that the change was made.
+    pub(crate) async fn announce(&self, event: Event) -> Result<Announced, ApiError> {
+        let announced = self.auditor.announce(event).await;
+        announced.map_err(|error| not_logged(&error))
+    }
+
+    /// Makes a change, to its end, whether its caller waits for it or goes away.
+    pub(crate) async fn carry_out<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let made = self.state.kernel.carry_out(change).await;
+        made.unwrap_or_else(|| Err(ApiError::shutting_down()))
     }
 
     /// Takes one of the connections a client may have; given back when the guard is dropped.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use openfang_audit::collect::{Cosigned, Witnessing};
 use openfang_audit::policy::Strength;
-use openfang_audit::{Ack, AppendError, Cause, Event, Flush, Kind, Log, Origin, Seq};
+use openfang_audit::{
+    Ack, AppendError, Cause, Event, Flush, Kind, Log, Origin, Outcome, Public, Seq,
+};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
@@ -142,7 +144,7 @@ impl Auditor {
     }
 
     /// Writes an entry and waits until it is what is demanded of its kind. `None` when the log is switched
-    /// off.
+    /// off. What is changed by somebody who asks for it is announced instead ([`Auditor::announce`]).
     ///
     /// Cancel safety: an entry that was queued may become durable although nobody waits for it; one that
     /// waits for witnesses is then followed by another, which says that it was not done.
@@ -153,23 +155,42 @@ impl Auditor {
         let Some(inner) = &self.0 else {
             return Ok(None);
         };
-        let demands = inner.demands.as_ref();
-        match demands.map_or(Durability::Durable, |demands| demands.of(event.kind())) {
+        match self.demanded(event.kind()) {
             Durability::Interval(time) => inner.append(event, Flush::Within(time)).await.map(Some),
             Durability::Durable => inner.append(event, Flush::AtOnce).await.map(Some),
-            Durability::Quorum => {
-                let seq = inner.append(event.clone(), Flush::AtOnce).await?;
-                let announced = Announced {
-                    auditor: self,
-                    not_done: Some((seq, event)),
-                };
-                if let Some(demands) = demands {
-                    cosigned(demands.witnessing.clone(), seq).await?;
-                }
-                announced.goes_on();
-                Ok(Some(seq))
-            }
+            Durability::Quorum => Ok(self.announce(event).await?.done()),
         }
+    }
+
+    /// Writes an entry about a change that is about to be made, and waits until it is what is demanded of its
+    /// kind. Only with what this returns may the change be made; unless that is told that it was, another
+    /// entry follows which says that it was not.
+    ///
+    /// Cancel safety: when this is dropped, an entry that was queued is followed by the other one.
+    ///
+    /// # Errors
+    /// When the entry is not known to be what it must be: the change must not be made.
+    pub async fn announce(&self, event: Event) -> Result<Announced, AuditError> {
+        let Some(inner) = &self.0 else {
+            return Ok(Announced::in_no_log());
+        };
+        let demanded = self.demanded(event.kind());
+        let mut announced = inner.announce(self, event, flush_of(demanded)).await?;
+        if demanded == Durability::Quorum
+            && let Some(demands) = &inner.demands
+            && let Some(seq) = announced.seq()
+            && let Err(why) = cosigned(demands.witnessing.clone(), seq).await
+        {
+            announced.why = Why::NotCosigned;
+            return Err(why);
+        }
+        Ok(announced)
+    }
+
+    /// Returns what an entry must be.
+    fn demanded(&self, kind: Kind) -> Durability {
+        let demands = self.0.as_ref().and_then(|inner| inner.demands.as_ref());
+        demands.map_or(Durability::Durable, |demands| demands.of(kind))
     }
 
     /// Writes an entry about something that has happened already and cannot be refused any more.
@@ -179,10 +200,7 @@ impl Auditor {
             return;
         };
         let kind = event.kind();
-        let flush = match inner.demands.as_ref().map(|demands| demands.of(kind)) {
-            Some(Durability::Interval(time)) => Flush::Within(time),
-            Some(Durability::Durable | Durability::Quorum) | None => Flush::AtOnce,
-        };
+        let flush = flush_of(self.demanded(kind));
         let ack: Ack = Box::new(move |durable| {
             if let Err(why) = durable {
                 tracing::error!(audit.ev = %kind, %why, "an entry is not in the audit log");
@@ -217,28 +235,100 @@ impl Inner {
         self.sink.append(event, flush, ack)?;
         Ok(result.await.map_err(|_lost| AuditError::Lost)??)
     }
-}
 
-/// An entry that announces something which is not done unless it goes on.
-struct Announced<'a> {
-    auditor: &'a Auditor,
-    not_done: Option<(Seq, Event)>,
-}
-
-impl Announced<'_> {
-    fn goes_on(mut self) {
-        self.not_done = None;
+    /// Writes an entry about a change. Whoever drops the answer, here, on its way, or later, has the log say that
+    /// the change was not made.
+    async fn announce(
+        &self,
+        auditor: &Auditor,
+        event: Event,
+        flush: Flush,
+    ) -> Result<Announced, AuditError> {
+        let place = self.places.acquire().await;
+        let _place = place.map_err(|_closed| AuditError::Lost)?;
+        let (answer, result) = oneshot::channel();
+        let (auditor, announced) = (auditor.clone(), event.clone());
+        let ack: Ack = Box::new(move |durable: Result<Seq, AppendError>| {
+            let answered = durable.map(|seq| Announced {
+                auditor,
+                entry: Some((seq, announced)),
+                why: Why::Interrupted,
+            });
+            ignore_gone(answer.send(answered));
+        });
+        self.sink.append(event, flush, ack)?;
+        Ok(result.await.map_err(|_lost| AuditError::Lost)??)
     }
 }
 
-impl Drop for Announced<'_> {
+/// A change that stands in the log, and is not made yet. Dropped before it was told that the change was made,
+/// it has the log say that it was not.
+#[must_use = "dropped, it says in the log that nothing was done"]
+#[derive(Debug)]
+pub struct Announced {
+    auditor: Auditor,
+    entry: Option<(Seq, Event)>,
+    why: Why,
+}
+
+/// Why what was announced was not done.
+#[derive(Debug)]
+enum Why {
+    /// Whoever was to do it was stopped before the end.
+    Interrupted,
+    /// Too few witnesses have cosigned the entry.
+    NotCosigned,
+    /// It was tried.
+    Failed(String),
+}
+
+impl Announced {
+    fn in_no_log() -> Self {
+        Self {
+            auditor: Auditor::disabled(),
+            entry: None,
+            why: Why::Interrupted,
+        }
+    }
+
+    /// Returns the number of the entry; `None` when the log is switched off.
+    #[must_use]
+    pub fn seq(&self) -> Option<Seq> {
+        self.entry.as_ref().map(|(seq, _)| *seq)
+    }
+
+    /// The change was made. Returns the number of the entry.
+    pub fn done(mut self) -> Option<Seq> {
+        self.entry.take().map(|(seq, _)| seq)
+    }
+
+    /// The change was tried, and not made: why, in words that anybody may read.
+    pub fn failed(mut self, why: &str) {
+        self.why = Why::Failed(why.to_owned());
+    }
+}
+
+impl Drop for Announced {
     fn drop(&mut self) {
-        let Some((seq, event)) = self.not_done.take() else {
+        let Some((seq, event)) = self.entry.take() else {
             return;
         };
         if let Some(cause) = self.auditor.cause(Some(seq)) {
-            self.auditor.note(event.not_done(&cause, "not cosigned"));
+            let outcome = match &self.why {
+                Why::Interrupted => Outcome::Failed("interrupted".into()),
+                Why::NotCosigned => Outcome::Denied("not cosigned".into()),
+                Why::Failed(why) => Outcome::Failed(Public::text(why)),
+            };
+            self.auditor.note(event.not_done(&cause, outcome));
         }
+    }
+}
+
+/// How an entry is written of which so much is demanded.
+fn flush_of(demanded: Durability) -> Flush {
+    match demanded {
+        Durability::Interval(time) => Flush::Within(time),
+        Durability::Durable | Durability::Quorum => Flush::AtOnce,
     }
 }
 

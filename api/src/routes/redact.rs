@@ -41,7 +41,9 @@ pub(crate) async fn redact(
         };
         log.redact(what, &reason, Public::text(&user))
     });
-    let done = done.await?.map_err(|why| refused(&why))?;
+    let done = app
+        .carry_out(async move { done.await?.map_err(|why| refused(&why)) })
+        .await?;
     ok(&RedactReply {
         entries: done.entries.into_iter().collect(),
         values: wire::count(done.openings),

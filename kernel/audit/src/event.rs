@@ -482,11 +482,12 @@ impl Event {
         )
     }
 
-    /// Returns the entry that what was announced by an earlier one, this, was not done: which one, why.
+    /// Returns the entry that what was announced by an earlier one, this, was not done: which one, and how that
+    /// came.
     #[must_use]
-    pub fn not_done(mut self, announced: &Cause, why: &str) -> Self {
+    pub fn not_done(mut self, announced: &Cause, outcome: Outcome<'_>) -> Self {
         self.cause = Some(announced.to_string().into());
-        self.outcome(Outcome::Denied(Public::text(why)))
+        self.outcome(outcome)
     }
 
     fn new(kind: Kind) -> Self {

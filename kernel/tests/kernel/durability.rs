@@ -103,7 +103,46 @@ async fn a_change_that_nobody_waits_for_any_more_is_not_left_announced() {
     assert!(left.is_err(), "the caller went away");
     let texts = log.text(Kind::ConfigChange);
     assert_eq!(texts.len(), 2, "{texts:?}");
-    assert!(texts[1].contains("denied"), "{texts:?}");
+    assert!(texts[1].contains("failed: interrupted"), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_change_that_is_left_before_its_entry_is_answered_is_told_not_to_be_made() {
+    for polled_again in [false, true] {
+        let (log, auditor, _witnesses) = auditor(USUAL, witnessing(0, 0, None));
+        log.keep_waiting();
+        let mut announcing = Box::pin(auditor.announce(change()));
+        assert!(poll!(&mut announcing).is_pending());
+        if polled_again {
+            // Answered, and nobody has looked at the answer.
+            log.answer();
+            drop(announcing);
+        } else {
+            drop(announcing);
+            log.answer();
+        }
+        let texts = log.text(Kind::ConfigChange);
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        for part in ["failed: interrupted", "audit/1#0"] {
+            assert!(texts[1].contains(part), "{texts:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_told_once_when_it_was_made_and_twice_when_it_failed() {
+    let (log, auditor, _witnesses) = auditor(USUAL, witnessing(0, 0, None));
+    let announced = auditor.announce(change()).await.expect("logged");
+    assert_eq!(announced.seq(), Some(Seq(0)));
+    assert_eq!(announced.done(), Some(Seq(0)));
+    assert_eq!(log.kinds().len(), 1);
+    let announced = auditor.announce(change()).await.expect("logged");
+    announced.failed("the disk is gone");
+    let texts = log.text(Kind::ConfigChange);
+    assert!(texts[2].contains("failed: the disk is gone"), "{texts:?}");
+    assert!(texts[2].contains("audit/1#1"), "{texts:?}");
+    let nowhere = Auditor::disabled().announce(change()).await;
+    assert_eq!(nowhere.expect("allowed").done(), None);
 }
 
 #[tokio::test(start_paused = true)]
