@@ -16,7 +16,7 @@ use openfang_schema::{ErrorBody, ErrorCode, NodeRef};
 
 use crate::auth::Denial;
 
-pub(crate) use kernel::{no_such_agent, not_logged};
+pub(crate) use kernel::{IN_DOUBT, no_such_agent, not_logged};
 
 /// The type of every body.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");

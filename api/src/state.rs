@@ -36,6 +36,8 @@ pub struct State {
     pub mesh: Mesh,
     /// The audit log; `None` when none is kept.
     pub audit: Option<Log>,
+    /// Writes into it, as is demanded of entries.
+    pub auditor: Auditor,
     /// How it stands with the witnesses of the audit log.
     pub witnessing: watch::Receiver<Witnessing>,
     /// Whether the audit log is signed, and what keeps it from that.
@@ -148,7 +150,6 @@ const USERS_MAX: usize = 1024;
 /// The state of the routes, and what the API counts.
 pub(crate) struct App {
     pub(crate) state: State,
-    auditor: Auditor,
     pub(crate) calls: Arc<Calls>,
     /// Held while the whole log is read: one verification at a time.
     pub(crate) verifying: tokio::sync::Mutex<()>,
@@ -165,13 +166,8 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(state: State) -> Self {
-        let auditor = state
-            .audit
-            .clone()
-            .map_or_else(Auditor::disabled, Auditor::new);
         Self {
             state,
-            auditor,
             calls: Arc::default(),
             verifying: tokio::sync::Mutex::new(()),
             failures: Failures::new(),
@@ -226,7 +222,7 @@ impl App {
                 1 => word.to_owned(),
                 count => format!("{word}, {count} times"),
             };
-            self.auditor.note(Event::auth_failed(
+            self.state.auditor.note(Event::auth_failed(
                 "api",
                 Text::place(&entry.from),
                 Public::text(&reason),
@@ -250,7 +246,7 @@ impl App {
             }
             users.insert(client, now);
         }
-        self.auditor.note(Event::api_key(
+        self.state.auditor.note(Event::api_key(
             Text::place(&client.to_string()),
             Public::text(&request()),
         ));
@@ -259,7 +255,13 @@ impl App {
     /// Logs a change that is about to be made, and waits until the entry is what it must be. What this returns
     /// is to be told that the change was made.
     pub(crate) async fn announce(&self, event: Event) -> Result<Announced, ApiError> {
-        let announced = self.auditor.announce(event).await;
+        let announced = self.state.auditor.announce(event).await;
+        announced.map_err(|error| not_logged(&error))
+    }
+
+    /// As [`App::announce`], for what must be possible while nothing is signed: it ends the doubt.
+    pub(crate) async fn announce_in_doubt(&self, event: Event) -> Result<Announced, ApiError> {
+        let announced = self.state.auditor.announce_in_doubt(event).await;
         announced.map_err(|error| not_logged(&error))
     }
 

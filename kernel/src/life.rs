@@ -37,7 +37,7 @@ impl Kernel {
         let (kernel, principal) = (self.clone(), principal.clone());
         let spawned = self.carry_out(async move {
             let file = file_of(&kernel.config().agents_dir, &manifest);
-            kernel.spawn_of(manifest, file, &principal).await
+            kernel.spawn_of(manifest, file, Some(&principal)).await
         });
         spawned.await.unwrap_or(Err(SpawnError::ShuttingDown))
     }
@@ -118,11 +118,12 @@ impl Kernel {
         found.ok_or(KillError::Unknown { id })
     }
 
+    /// Makes an agent, for whoever asks for it; without anybody it was found in the agents folder.
     async fn spawn_of(
         &self,
         manifest: Manifest,
         file: Option<String>,
-        principal: &Principal,
+        asked_by: Option<&Principal>,
     ) -> Result<AgentInfo, SpawnError> {
         if self.is_closing() {
             return Err(SpawnError::ShuttingDown);
@@ -140,9 +141,14 @@ impl Kernel {
         };
         let limits = &self.config().limits;
         let reserved = self.registry().reserve(&manifest.name, id, limits.agents)?;
+        let itself = Principal::node();
+        let principal = asked_by.unwrap_or(&itself);
         let user = principal.to_string();
         let entry = Event::agent_create(&id, &manifest.name, principal.in_log(&user));
-        let announced = self.audit().announce(entry).await;
+        let announced = match asked_by {
+            Some(_) => self.audit().announce(entry).await,
+            None => self.audit().announce_in_doubt(entry).await,
+        };
         let announced = announced.map_err(SpawnError::NotLogged)?;
         if let Err(why) = self.store().insert_agent(stored.clone()).await {
             announced.failed(DATABASE_FAILED);
@@ -199,10 +205,7 @@ pub(crate) async fn spawn_from_folder(kernel: &Kernel) -> Result<(), StoreError>
                 adopt(kernel, &stored, &manifest, file).await?;
             }
             None => {
-                if let Err(why) = kernel
-                    .spawn_of(manifest, Some(file), &Principal::node())
-                    .await
-                {
+                if let Err(why) = kernel.spawn_of(manifest, Some(file), None).await {
                     tracing::error!(path = %path.display(), "an agent was not spawned: {why}");
                 }
             }
@@ -248,7 +251,7 @@ async fn take_over(
     };
     let what = format!("the manifest of agent {} has changed", known.name);
     let entry = Event::config_change(Public::text(&what));
-    let announced = match kernel.audit().announce(entry).await {
+    let announced = match kernel.audit().announce_in_doubt(entry).await {
         Ok(announced) => announced,
         Err(why) => {
             tracing::error!(path = %path.display(), "not taken over, because it cannot be logged: {why}");

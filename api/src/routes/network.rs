@@ -66,7 +66,8 @@ async fn join_now(
     let user = principal.to_string();
     let what = "network.bootstrap_peers network.shared_secret: join";
     let event = Event::config_change_by(what, principal.in_log(&user));
-    let announced = app.announce(event).await?;
+    // A join is what a node does whose log waits for peers to be asked.
+    let announced = app.announce_in_doubt(event).await?;
     let Membership { peers, secret } = membership.clone();
     let joined = match app.state.mesh.join(peers, secret).await {
         Ok(joined) => joined,

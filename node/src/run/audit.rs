@@ -236,12 +236,9 @@ pub(super) async fn log_start(
     }
     if let Some(before) = before {
         let changes = config.fingerprint.changes(&before).join(" ");
-        auditor
-            .record(Event::config_change(Public::text(&format!(
-                "config.toml: {changes}"
-            ))))
-            .await
-            .map_err(RunError::NotLogged)?;
+        let event = Event::config_change(Public::text(&format!("config.toml: {changes}")));
+        let announced = auditor.announce_in_doubt(event).await;
+        announced.map_err(RunError::NotLogged)?.done();
     }
     config
         .fingerprint
@@ -343,12 +340,6 @@ pub(super) fn open_audit(
             "the end of the audit log was never finished: cut off and kept"
         );
     }
-    let demands = Demands {
-        ordinary: config.audit.durability,
-        changes: config.audit.change_durability,
-        witnessing,
-    };
-    let auditor = Auditor::with(log.clone(), demands);
     // A mesh that sleeps has nobody to ask: what is whole is signed, and held again before it wakes.
     let sleeps = asks && config.network.secret.is_none();
     parts.released = sleeps && own_log::is_certain(found, config.audit.require_peer_floor);
@@ -356,7 +347,15 @@ pub(super) fn open_audit(
         log.release();
     }
     let in_doubt = parts.found.filter(|_| !parts.released);
-    parts.doubts = Some(Doubts::new(log.clone(), signing_at_first(in_doubt)));
+    let doubts = Doubts::new(log.clone(), signing_at_first(in_doubt));
+    let demands = Demands {
+        ordinary: config.audit.durability,
+        changes: config.audit.change_durability,
+        witnessing,
+        signing: doubts.standing(),
+    };
+    let auditor = Auditor::with(log.clone(), demands);
+    parts.doubts = Some(doubts);
     parts.log = Some(log);
     parts.auditor = Some(auditor.clone());
     Ok(auditor)
