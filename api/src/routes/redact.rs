@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 
 use axum::extract::State;
 use openfang_audit::vault::Revealed;
-use openfang_audit::{Erase, Field, Line, Log, Public, RedactError};
+use openfang_audit::{Erase, Field, Kind, Line, Log, Public, RedactError, Redacted};
+use openfang_kernel::Auditor;
 use openfang_schema::{ErrorCode, RedactReply, RedactRequest};
+
+use tokio::runtime::Handle;
 
 use super::audit::{blocking, log};
 use super::{Answer, AppState, ok};
-use crate::error::ApiError;
+use crate::error::{ApiError, IN_DOUBT, not_logged};
 use crate::extract::{Body, Caller};
 use crate::state::State as Given;
 use crate::wire;
@@ -32,23 +35,43 @@ pub(crate) async fn redact(
     Body(request): Body<RedactRequest>,
 ) -> Answer {
     let log = log(&app.state)?;
-    let (wanted, reason) = wanted(request)?;
-    let user = principal.to_string();
-    let done = blocking(move || {
-        let what = match &wanted {
-            Wanted::Entries(seqs) => Erase::Entries(seqs),
-            Wanted::Subject(name) => Erase::Subject(name),
-        };
-        log.redact(what, &reason, Public::text(&user))
-    });
+    let wanted = wanted(request)?;
+    let auditor = app.state.auditor.clone();
     let done = app
-        .carry_out(async move { done.await?.map_err(|why| refused(&why)) })
+        .carry_out(erase((log, auditor), wanted, principal.to_string()))
         .await?;
     ok(&RedactReply {
         entries: done.entries.into_iter().collect(),
         values: wire::count(done.openings),
         told_in: done.told_in.into_iter().map(|seq| seq.0).collect(),
     })
+}
+
+/// Erases, once the entry about it is what is demanded of a change.
+async fn erase(
+    (log, auditor): (Log, Auditor),
+    (wanted, reason): (Wanted, String),
+    user: String,
+) -> Result<Redacted, ApiError> {
+    let runtime = Handle::current();
+    let done = blocking(move || {
+        let what = match &wanted {
+            Wanted::Entries(seqs) => Erase::Entries(seqs),
+            Wanted::Subject(name) => Erase::Subject(name),
+        };
+        let mut refused = None;
+        let may = |told| {
+            let settled = runtime.block_on(auditor.settled(Kind::Redact, told));
+            refused = settled.err();
+            refused.is_none()
+        };
+        let done = log.redact_when(what, &reason, Public::text(&user), may);
+        (done, refused)
+    });
+    match done.await? {
+        (Err(RedactError::NotAsDemanded), Some(why)) => Err(not_logged(&why)),
+        (done, _) => done.map_err(|why| refused(&why)),
+    }
 }
 
 /// Opens what lines commit to.
@@ -99,9 +122,10 @@ fn refused(why: &RedactError) -> ApiError {
         RedactError::NoSuchEntry { .. } => said(ErrorCode::Unprocessable, "no_such_entry"),
         RedactError::NothingPersonal { .. } => said(ErrorCode::Unprocessable, "nothing_personal"),
         RedactError::NothingKept => said(ErrorCode::Unprocessable, "nothing_kept"),
-        RedactError::NotLogged(_) | RedactError::InDoubt => {
+        RedactError::NotLogged(_) | RedactError::NotAsDemanded => {
             ApiError::new(ErrorCode::NotLogged, sentence(why))
         }
+        RedactError::InDoubt => said(ErrorCode::NotLogged, IN_DOUBT),
         RedactError::Read(_) => ApiError::internal("Reading the audit log", why),
         RedactError::Vault(_) | RedactError::Unfinished(_) => {
             ApiError::internal("Erasing from the vault of the audit log", why)

@@ -493,6 +493,34 @@ fn zero_first_opening(root: &Path) {
 }
 
 #[test]
+fn what_may_not_be_erased_stays_and_the_log_says_so() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    append(&log, from("192.0.2.7")).expect("durable");
+    let mut asked = None;
+    let may = |told| {
+        asked = Some(told);
+        false
+    };
+    let what = Erase::Subject("192.0.2.7");
+    let refused = log.redact_when(what, "too few witnesses", "api:key".into(), may);
+    assert!(matches!(refused, Err(RedactError::NotAsDemanded)));
+    assert_eq!(asked, Some(openfang_audit::Seq(1)));
+    assert_ne!(shown(root.path(), 0), erased());
+    let told = log.recent(2).expect("readable");
+    let outcomes = told.iter().map(|line| line.outcome.as_str());
+    assert_eq!(outcomes.collect::<Vec<_>>(), ["ok", "denied: not cosigned"]);
+    assert_eq!(told[1].target.as_deref(), Some("0"));
+    assert_eq!(told[1].cause, Some(format!("{}#1", origin())));
+    log.close().expect("closed");
+    // Nor does the next start take it for one that was interrupted.
+    let log = open(root.path(), 2);
+    assert_ne!(shown(root.path(), 0), erased());
+    assert_eq!(log.size(), 3);
+    log.close().expect("closed");
+}
+
+#[test]
 fn a_redaction_that_could_not_be_finished_is_finished_by_the_next_one() {
     let root = TempDir::new().expect("a folder");
     let log = open(root.path(), 1);

@@ -75,6 +75,7 @@ fn failure(why: &OfflineError) -> Failure {
             RedactError::InDoubt
             | RedactError::Read(_)
             | RedactError::NotLogged(_)
+            | RedactError::NotAsDemanded
             | RedactError::Vault(_)
             | RedactError::Unfinished(_),
         )

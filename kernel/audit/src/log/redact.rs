@@ -8,7 +8,7 @@ use super::open::{append, io_error};
 use super::shared::Shared;
 use super::writer::Writer;
 use super::{AppendError, Log, OpenError, ProveError};
-use crate::event::Event;
+use crate::event::{Cause, Event, Outcome};
 use crate::seqs::Seqs;
 use crate::value::{Field, Public};
 use crate::vault::{Intent, Plan, Revealed, Vault};
@@ -76,6 +76,12 @@ pub enum RedactError {
     /// The entries cannot be read.
     #[error("the entries cannot be read: {0}")]
     Read(#[source] ProveError),
+    /// What tells of it did not become what is demanded of such an entry. Another entry says that nothing was
+    /// erased.
+    #[error(
+        "the entry that tells of it did not become what is demanded of one, so that nothing is erased"
+    )]
+    NotAsDemanded,
     /// The entry about it cannot be written.
     #[error("nothing is erased that cannot be logged: {0}")]
     NotLogged(#[source] AppendError),
@@ -110,6 +116,21 @@ impl Log {
         what: Erase<'_>,
         reason: &str,
         user: Public<'_>,
+    ) -> Result<Redacted, RedactError> {
+        self.redact_when(what, reason, user, |_told| true)
+    }
+
+    /// As [`Log::redact`], once `may` says that the entries which tell of it are all that is demanded of them; it
+    /// is asked with the last of them, which is durable, and may block.
+    ///
+    /// # Errors
+    /// As [`Log::redact`].
+    pub fn redact_when(
+        &self,
+        what: Erase<'_>,
+        reason: &str,
+        user: Public<'_>,
+        may: impl FnOnce(Seq) -> bool,
     ) -> Result<Redacted, RedactError> {
         let shared = &self.inner.shared;
         let vault = shared.guard.vault().ok_or(RedactError::NoVault)?;
@@ -151,12 +172,34 @@ impl Log {
                 }
             }
         }
+        if told_in.last().is_some_and(|last| !may(*last)) {
+            // In this order: what the log says was not erased never is by a redaction that was left.
+            vault.done().map_err(RedactError::Vault)?;
+            self.take_word_back(&intent, &told_in)
+                .map_err(RedactError::NotLogged)?;
+            return Err(RedactError::NotAsDemanded);
+        }
         erase(vault, &intent.plan).map_err(RedactError::Unfinished)?;
         Ok(Redacted {
             entries,
             openings,
             told_in,
         })
+    }
+
+    /// Writes that what these entries tell of was not done.
+    fn take_word_back(&self, intent: &Intent, told_in: &[Seq]) -> Result<(), AppendError> {
+        for (numbers, seq) in intent.seqs.iter().zip(told_in) {
+            let announced = Cause {
+                origin: intent.origin.clone(),
+                seq: seq.0,
+            };
+            let reason = Public::text(&intent.reason);
+            let event = Event::redact_again(numbers, reason, Public::text(&intent.user));
+            let outcome = Outcome::Denied("not cosigned".into());
+            self.append_durably(event.not_done(&announced, outcome))?;
+        }
+        Ok(())
     }
 
     fn append_durably(&self, event: Event) -> Result<Seq, AppendError> {
