@@ -426,7 +426,9 @@ impl Drop for Announced {
 fn flush_of(demanded: Durability) -> Flush {
     match demanded {
         Durability::Interval(time) => Flush::Within(time),
-        Durability::Durable | Durability::Quorum => Flush::AtOnce,
+        Durability::Durable => Flush::AtOnce,
+        // Whose cosignatures are waited for is signed without delay.
+        Durability::Quorum => Flush::Signed,
     }
 }
 
