@@ -147,18 +147,22 @@ async fn a_change_is_told_once_when_it_was_made_and_twice_when_it_failed() {
     assert_eq!(nowhere.expect("allowed").done(), None);
 }
 
-/// Nobody witnesses; whether the log is signed is said by what comes with it.
-fn in_doubt(now: Signing) -> (Recorder, Auditor, watch::Sender<Signing>) {
+/// Who says how it stands with the witnesses, and with signing.
+type Around = (watch::Sender<Witnessing>, watch::Sender<Signing>);
+
+/// Four witnesses, none of which answers, and a log that is signed or not.
+fn in_doubt(now: Signing) -> (Recorder, Auditor, Around) {
     let log = Recorder::new();
     let (sender, signing) = watch::channel(now);
+    let (witnesses, witnessing) = watch::channel(witnessing(3, 4, None));
     let demands = Demands {
         ordinary: Durability::Durable,
         changes: Durability::Quorum,
-        witnessing: watch::channel(witnessing(3, 4, None)).1,
+        witnessing,
         signing,
     };
     let auditor = Auditor::with(log.clone(), demands);
-    (log, auditor, sender)
+    (log, auditor, (witnesses, sender))
 }
 
 const ASKING: Signing = Signing::Asking {
@@ -183,7 +187,7 @@ async fn nothing_is_changed_while_the_log_is_in_doubt_and_the_rest_goes_on() {
         ),
         (Signing::Contradicted { size: 9 }, AuditError::Contradicted),
     ] {
-        let (log, auditor, _signing) = in_doubt(now);
+        let (log, auditor, _around) = in_doubt(now);
         assert_eq!(auditor.announce(change()).await.map(drop), Err(why));
         assert!(log.kinds().is_empty(), "nor is it announced");
         auditor
@@ -199,7 +203,7 @@ async fn nothing_is_changed_while_the_log_is_in_doubt_and_the_rest_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_waits_a_moment_for_the_log_to_be_signed() {
-    let (log, auditor, signing) = in_doubt(ASKING);
+    let (log, auditor, (_witnesses, signing)) = in_doubt(ASKING);
     let mut announcing = pin!(auditor.announce(change()));
     assert!(poll!(&mut announcing).is_pending());
     assert!(log.kinds().is_empty());

@@ -90,12 +90,9 @@ impl Sink for Recorder {
         self.0.flushes.lock().expect("no panic").push(flush);
         let seq = Seq(events.len() as u64 - 1);
         drop(events);
-        match &mut *self.0.waiting.lock().expect("no panic") {
-            Some(waiting) => {
-                waiting.push((ack, seq));
-                return Ok(());
-            }
-            None => {}
+        if let Some(waiting) = &mut *self.0.waiting.lock().expect("no panic") {
+            waiting.push((ack, seq));
+            return Ok(());
         }
         ack(Ok(seq));
         Ok(())
