@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use axum::extract::State;
 use openfang_audit::vault::Revealed;
-use openfang_audit::{Erase, Field, Kind, Line, Log, Public, RedactError, Redacted};
+use openfang_audit::{
+    Erase, Field, Kind, Line, Log, Public, REASON_BYTES_MAX, RedactError, Redacted,
+};
 use openfang_kernel::Auditor;
 use openfang_schema::{ErrorCode, RedactReply, RedactRequest};
 
@@ -17,8 +19,6 @@ use crate::extract::{Body, Caller};
 use crate::state::State as Given;
 use crate::wire;
 
-/// The longest reason: it stands in one entry.
-const REASON_BYTES_MAX: usize = 200;
 /// The longest name of a subject.
 const SUBJECT_BYTES_MAX: usize = 256;
 
@@ -43,6 +43,7 @@ pub(crate) async fn redact(
     ok(&RedactReply {
         entries: done.entries.into_iter().collect(),
         values: wire::count(done.openings),
+        elsewhere: wire::count(done.elsewhere),
         told_in: done.told_in.into_iter().map(|seq| seq.0).collect(),
     })
 }
@@ -99,7 +100,8 @@ fn wanted(request: RedactRequest) -> Result<(Wanted, String), ApiError> {
     let refuse = |text: &str| ApiError::new(ErrorCode::InvalidBody, text);
     let reason = request.reason.trim();
     if reason.is_empty() || reason.len() > REASON_BYTES_MAX {
-        return Err(refuse("reason must have 1 to 200 bytes."));
+        let text = format!("reason must have 1 to {REASON_BYTES_MAX} bytes.");
+        return Err(refuse(&text));
     }
     let wanted = match (request.seqs, request.subject) {
         (Some(seqs), None) => Wanted::Entries(seqs.into_iter().collect()),
@@ -117,7 +119,9 @@ fn wanted(request: RedactRequest) -> Result<(Wanted, String), ApiError> {
 fn refused(why: &RedactError) -> ApiError {
     let said = |code, reason: &str| ApiError::new(code, sentence(why)).reason(reason);
     match why {
-        RedactError::Count(_) => ApiError::new(ErrorCode::InvalidBody, sentence(why)),
+        RedactError::Count(_) | RedactError::Reason(_) => {
+            ApiError::new(ErrorCode::InvalidBody, sentence(why))
+        }
         RedactError::NoVault => said(ErrorCode::Unprocessable, "no_vault"),
         RedactError::NoSuchEntry { .. } => said(ErrorCode::Unprocessable, "no_such_entry"),
         RedactError::NothingPersonal { .. } => said(ErrorCode::Unprocessable, "nothing_personal"),
@@ -126,6 +130,10 @@ fn refused(why: &RedactError) -> ApiError {
             ApiError::new(ErrorCode::NotLogged, sentence(why))
         }
         RedactError::InDoubt => said(ErrorCode::NotLogged, IN_DOUBT),
+        RedactError::Incomplete { .. } => {
+            tracing::error!(error = %why, "a redaction is not complete");
+            said(ErrorCode::Internal, "vault_damaged")
+        }
         RedactError::Read(_) => ApiError::internal("Reading the audit log", why),
         RedactError::Vault(_) | RedactError::Unfinished(_) => {
             ApiError::internal("Erasing from the vault of the audit log", why)

@@ -383,7 +383,7 @@ impl Event {
         Self::redact_again(&seqs.to_string(), reason.into(), user)
     }
 
-    /// As [`Event::redact`], with the numbers as they were written down before.
+    /// As [`Event::redact`], with the numbers as they were written down before, or with what stands in their place.
     pub(crate) fn redact_again<'a>(
         numbers: &str,
         reason: Public<'_>,

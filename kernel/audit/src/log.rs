@@ -30,7 +30,7 @@ use crate::verify::{Report, VerifyError};
 use crate::{Clock, Event, Hash, Hybrid, Line, Origin, ReadError, Seq, SignedHead};
 
 pub use error::{AppendError, CloseError, FloorProblem, OpenError, Poison, ProveError};
-pub use redact::{Erase, RedactError, Redacted};
+pub use redact::{Erase, REASON_BYTES_MAX, RedactError, Redacted};
 use shared::{Shared, lock};
 pub use take_back::{AgreeError, TakeBackError, TakenBack};
 pub use tiles::ServeError;
