@@ -213,11 +213,11 @@ impl App {
         for entry in entries {
             let word = entry.denial.word();
             tracing::warn!(
-                from = entry.from,
                 reason = word,
                 count = entry.count,
-                "requests refused"
+                "requests refused: openfang audit show --filter auth_failed --reveal tells from where"
             );
+            tracing::debug!(from = entry.from, reason = word, "requests refused");
             let reason = match entry.count {
                 1 => word.to_owned(),
                 count => format!("{word}, {count} times"),
