@@ -23,6 +23,9 @@ use crate::error::ApiError;
 use crate::failures::Client;
 use crate::state::App;
 
+/// What is said where a witness answers with a status alone.
+const NOT_NOW: &str = "this witness cannot answer now: it is asked too much at once, waits until its own log is \
+                       signed, cannot keep its state, or is stopping: try again\n";
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -112,6 +115,14 @@ fn unknown() -> ApiError {
 /// Hands on what a witness has answered, which has the statuses of HTTP already.
 fn relayed(answer: openfang_mesh::Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    if answer.body.is_empty() && !status.is_success() {
+        // A reason in words, as C2SP tlog-witness has it.
+        let body = match status {
+            StatusCode::SERVICE_UNAVAILABLE => NOT_NOW.to_owned(),
+            other => format!("{other}\n"),
+        };
+        return (status, [(CONTENT_TYPE, PLAIN)], body).into_response();
+    }
     let kind = HeaderValue::from_str(&answer.content_type).ok();
     let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or(PLAIN);
     (status, [(CONTENT_TYPE, kind)], answer.body).into_response()

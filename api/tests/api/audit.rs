@@ -148,3 +148,36 @@ async fn nothing_is_changed_by_a_node_whose_log_is_not_signed_any_more() {
     assert!(node.logged("config_change").is_empty());
     assert!(node.logged("agent_create").is_empty());
 }
+
+#[tokio::test]
+async fn a_log_that_is_deleted_under_the_node_is_not_valid() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    let whole = node.get("/api/audit/verify").send().await.is_ok();
+    assert_eq!(whole["valid"], true);
+    std::fs::remove_file(&node.log_path).expect("removed");
+    for _again in 0..2 {
+        let verdict = node.get("/api/audit/verify").send().await.is_ok();
+        assert_eq!(verdict["valid"], false, "{verdict}");
+        assert_eq!(verdict["kind"], "missing");
+        assert_eq!(verdict["first_bad_seq"], 0);
+    }
+}
+
+#[tokio::test]
+async fn a_proof_of_nothing_says_how_many_entries_there_are() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    node.signed().await;
+    let answer = node.get("/api/audit/proof/99999").send().await;
+    let body = answer.is_error(422, "unprocessable");
+    assert_eq!(body["reason"], "not_covered");
+    let size = node.log.as_ref().expect("a log").size();
+    let text = body["error"].as_str().expect("a text");
+    assert!(
+        text.contains("no entry 99999") && text.contains(&format!("has {size}")),
+        "{text}"
+    );
+    let hint = body["hint"].as_str().expect("a hint");
+    assert!(hint.contains(&format!("0 to {}", size - 1)), "{hint}");
+}
