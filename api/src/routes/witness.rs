@@ -127,3 +127,31 @@ fn relayed(answer: openfang_mesh::Answer) -> Response {
     let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or(PLAIN);
     (status, [(CONTENT_TYPE, kind)], answer.body).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+    use openfang_mesh::Answer;
+
+    #[tokio::test]
+    async fn every_refusal_has_a_reason_in_words() {
+        for (status, words) in [(503, "try again"), (404, "404 Not Found")] {
+            let response = relayed(Answer::status(status));
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers()[CONTENT_TYPE], PLAIN);
+            let body = to_bytes(response.into_body(), 1 << 16).await.expect("read");
+            let text = String::from_utf8_lossy(&body).into_owned();
+            assert!(text.contains(words) && text.ends_with('\n'), "{text}");
+        }
+        let size = Answer {
+            status: 409,
+            content_type: "text/x.tlog.size".to_owned(),
+            body: b"7\n".to_vec(),
+        };
+        let response = relayed(size);
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/x.tlog.size");
+        let body = to_bytes(response.into_body(), 1 << 16).await.expect("read");
+        assert_eq!(&body[..], b"7\n");
+    }
+}
