@@ -16,7 +16,7 @@ use openfang_schema::{ErrorBody, ErrorCode, NodeRef};
 
 use crate::auth::Denial;
 
-pub(crate) use kernel::{no_such_agent, not_logged};
+pub(crate) use kernel::{IN_DOUBT, no_such_agent, not_logged};
 
 /// The type of every body.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -138,6 +138,11 @@ impl ApiError {
             ErrorCode::MethodNotAllowed,
             "This route does not take that method; the header Allow lists those it takes.",
         )
+    }
+
+    /// A change that is not made any more, or was cut.
+    pub(crate) fn shutting_down() -> Self {
+        Self::new(ErrorCode::ShuttingDown, "The node is shutting down.")
     }
 
     /// Something that needs an awake network.

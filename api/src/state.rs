@@ -14,7 +14,7 @@ use openfang_audit::feed::Mirroring;
 use openfang_audit::inquiry::Signing;
 use openfang_audit::{Event, Log, Public, Text};
 use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
-use openfang_kernel::{Auditor, Kernel};
+use openfang_kernel::{Announced, Auditor, Kernel};
 use openfang_mesh::{Answer, Epoch, Mesh, Question};
 use openfang_schema::ws;
 use tokio::sync::watch;
@@ -36,6 +36,8 @@ pub struct State {
     pub mesh: Mesh,
     /// The audit log; `None` when none is kept.
     pub audit: Option<Log>,
+    /// Writes into it, as is demanded of entries.
+    pub auditor: Auditor,
     /// How it stands with the witnesses of the audit log.
     pub witnessing: watch::Receiver<Witnessing>,
     /// Whether the audit log is signed, and what keeps it from that.
@@ -148,7 +150,6 @@ const USERS_MAX: usize = 1024;
 /// The state of the routes, and what the API counts.
 pub(crate) struct App {
     pub(crate) state: State,
-    auditor: Auditor,
     pub(crate) calls: Arc<Calls>,
     /// Held while the whole log is read: one verification at a time.
     pub(crate) verifying: tokio::sync::Mutex<()>,
@@ -165,13 +166,8 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(state: State) -> Self {
-        let auditor = state
-            .audit
-            .clone()
-            .map_or_else(Auditor::disabled, Auditor::new);
         Self {
             state,
-            auditor,
             calls: Arc::default(),
             verifying: tokio::sync::Mutex::new(()),
             failures: Failures::new(),
@@ -217,16 +213,16 @@ impl App {
         for entry in entries {
             let word = entry.denial.word();
             tracing::warn!(
-                from = entry.from,
                 reason = word,
                 count = entry.count,
-                "requests refused"
+                "requests refused: openfang audit show --filter auth_failed --reveal tells from where"
             );
+            tracing::debug!(from = entry.from, reason = word, "requests refused");
             let reason = match entry.count {
                 1 => word.to_owned(),
                 count => format!("{word}, {count} times"),
             };
-            self.auditor.note(Event::auth_failed(
+            self.state.auditor.note(Event::auth_failed(
                 "api",
                 Text::place(&entry.from),
                 Public::text(&reason),
@@ -250,20 +246,32 @@ impl App {
             }
             users.insert(client, now);
         }
-        self.auditor.note(Event::api_key(
+        self.state.auditor.note(Event::api_key(
             Text::place(&client.to_string()),
             Public::text(&request()),
         ));
     }
 
-    /// Logs something that is about to be done, and waits until that is durable.
-    ///
-    /// Cancel safety: when this is dropped the entry may be written all the same.
-    pub(crate) async fn record(&self, event: Event) -> Result<(), ApiError> {
-        match self.auditor.record(event).await {
-            Ok(_seq) => Ok(()),
-            Err(error) => Err(not_logged(&error)),
-        }
+    /// Logs a change that is about to be made, and waits until the entry is what it must be. What this returns
+    /// is to be told that the change was made.
+    pub(crate) async fn announce(&self, event: Event) -> Result<Announced, ApiError> {
+        let announced = self.state.auditor.announce(event).await;
+        announced.map_err(|error| not_logged(&error))
+    }
+
+    /// As [`App::announce`], for what must be possible while nothing is signed: it ends the doubt.
+    pub(crate) async fn announce_in_doubt(&self, event: Event) -> Result<Announced, ApiError> {
+        let announced = self.state.auditor.announce_in_doubt(event).await;
+        announced.map_err(|error| not_logged(&error))
+    }
+
+    /// Makes a change, to its end, whether its caller waits for it or goes away.
+    pub(crate) async fn carry_out<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let made = self.state.kernel.carry_out(change).await;
+        made.unwrap_or_else(|| Err(ApiError::shutting_down()))
     }
 
     /// Takes one of the connections a client may have; given back when the guard is dropped.

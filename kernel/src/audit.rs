@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openfang_audit::collect::{Cosigned, Witnessing};
+use openfang_audit::inquiry::Signing;
 use openfang_audit::policy::Strength;
-use openfang_audit::{Ack, AppendError, Cause, Event, Flush, Kind, Log, Origin, Seq};
+use openfang_audit::{
+    Ack, AppendError, Cause, Event, Flush, Kind, Log, Origin, Outcome, Public, Seq,
+};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
@@ -20,6 +23,10 @@ const WAITING_MAX: usize = 2048;
 const COSIGNED_WITHIN: Duration = Duration::from_secs(10);
 /// How long where there are too few of them for one to be away: each of them could prevent everything.
 const COSIGNED_WITHIN_BY_FEW: Duration = Duration::from_secs(2);
+
+/// How long a change waits for the log to be signed. A log that nothing is wrong with is, ten seconds after the
+/// start at the latest, whoever is away.
+const SIGNED_WITHIN: Duration = Duration::from_secs(12);
 
 /// What an entry must be before what it is about is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +49,8 @@ pub struct Demands {
     pub changes: Durability,
     /// How it stands with the witnesses.
     pub witnessing: watch::Receiver<Witnessing>,
+    /// Whether the log is signed: as long as it is not, its last entries may have to make room.
+    pub signing: watch::Receiver<Signing>,
 }
 
 impl Demands {
@@ -66,6 +75,16 @@ pub enum AuditError {
     /// The log went away without an answer.
     #[error("the audit log gave no answer")]
     Lost,
+    /// The log is not signed, because peers may know more of it than there is: an entry about a change might
+    /// have to make room, and the change would stand in no log.
+    #[error(
+        "peers have not said yet what they know of the audit log of this node: an entry about a change might \
+         have to make room for others"
+    )]
+    InDoubt,
+    /// The log has two histories and is not signed any more: nobody could ever check an entry about a change.
+    #[error("the audit log of this node has signed two histories, and signs nothing more")]
+    Contradicted,
     /// It is in the log, and the witnesses have not cosigned it. One that says so comes after it.
     #[error(
         "entry {} was cosigned by too few witnesses in time: {needed} of {witnesses} have to",
@@ -142,7 +161,7 @@ impl Auditor {
     }
 
     /// Writes an entry and waits until it is what is demanded of its kind. `None` when the log is switched
-    /// off.
+    /// off. What is changed by somebody who asks for it is announced instead ([`Auditor::announce`]).
     ///
     /// Cancel safety: an entry that was queued may become durable although nobody waits for it; one that
     /// waits for witnesses is then followed by another, which says that it was not done.
@@ -153,23 +172,74 @@ impl Auditor {
         let Some(inner) = &self.0 else {
             return Ok(None);
         };
-        let demands = inner.demands.as_ref();
-        match demands.map_or(Durability::Durable, |demands| demands.of(event.kind())) {
+        match self.demanded(event.kind()) {
             Durability::Interval(time) => inner.append(event, Flush::Within(time)).await.map(Some),
             Durability::Durable => inner.append(event, Flush::AtOnce).await.map(Some),
-            Durability::Quorum => {
-                let seq = inner.append(event.clone(), Flush::AtOnce).await?;
-                let announced = Announced {
-                    auditor: self,
-                    not_done: Some((seq, event)),
-                };
-                if let Some(demands) = demands {
-                    cosigned(demands.witnessing.clone(), seq).await?;
-                }
-                announced.goes_on();
-                Ok(Some(seq))
+            quorum @ Durability::Quorum => {
+                let announced = inner.announce(self, event, quorum).await?;
+                Ok(announced.done())
             }
         }
+    }
+
+    /// Writes an entry about a change that somebody asks for, and waits until it is what is demanded of its
+    /// kind. Only with what this returns may the change be made; unless that is told that it was, another
+    /// entry follows which says that it was not. As long as the log is not signed nothing is changed; that is
+    /// waited for, for a moment.
+    ///
+    /// Cancel safety: when this is dropped, an entry that was queued is followed by the other one.
+    ///
+    /// # Errors
+    /// When the entry is not known to be what it must be: the change must not be made.
+    pub async fn announce(&self, event: Event) -> Result<Announced, AuditError> {
+        let Some(inner) = &self.0 else {
+            return Ok(Announced::in_no_log());
+        };
+        inner.signed().await?;
+        let demanded = self.demanded(event.kind());
+        let mut announced = inner.announce(self, event, demanded).await?;
+        // It may have come into doubt meanwhile.
+        if let Err(why) = inner.doubt() {
+            announced.why = Why::InDoubt;
+            return Err(why);
+        }
+        Ok(announced)
+    }
+
+    /// As [`Auditor::announce`], for what must be possible while the log is in doubt: what ends the doubt, and
+    /// what was changed while the node did not run, of which it only takes note. Nobody cosigns such a log,
+    /// and so nobody is waited for.
+    ///
+    /// Cancel safety: as [`Auditor::announce`].
+    ///
+    /// # Errors
+    /// As [`Auditor::announce`].
+    pub async fn announce_in_doubt(&self, event: Event) -> Result<Announced, AuditError> {
+        let Some(inner) = &self.0 else {
+            return Ok(Announced::in_no_log());
+        };
+        let demanded = match inner.doubt() {
+            Ok(()) => self.demanded(event.kind()),
+            Err(_in_doubt) => Durability::Durable,
+        };
+        inner.announce(self, event, demanded).await
+    }
+
+    /// Waits until an entry that is on the disk is what is demanded of its kind.
+    ///
+    /// # Errors
+    /// When it does not become that: what it is about must not be done.
+    pub async fn settled(&self, kind: Kind, seq: Seq) -> Result<(), AuditError> {
+        match &self.0 {
+            Some(inner) => inner.settled(self.demanded(kind), seq).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what an entry must be.
+    fn demanded(&self, kind: Kind) -> Durability {
+        let demands = self.0.as_ref().and_then(|inner| inner.demands.as_ref());
+        demands.map_or(Durability::Durable, |demands| demands.of(kind))
     }
 
     /// Writes an entry about something that has happened already and cannot be refused any more.
@@ -179,9 +249,10 @@ impl Auditor {
             return;
         };
         let kind = event.kind();
-        let flush = match inner.demands.as_ref().map(|demands| demands.of(kind)) {
-            Some(Durability::Interval(time)) => Flush::Within(time),
-            Some(Durability::Durable | Durability::Quorum) | None => Flush::AtOnce,
+        let flush = match self.demanded(kind) {
+            // Nobody waits for it: it is signed with the next head.
+            Durability::Quorum => Flush::AtOnce,
+            demanded @ (Durability::Interval(_) | Durability::Durable) => flush_of(demanded),
         };
         let ack: Ack = Box::new(move |durable| {
             if let Err(why) = durable {
@@ -217,28 +288,147 @@ impl Inner {
         self.sink.append(event, flush, ack)?;
         Ok(result.await.map_err(|_lost| AuditError::Lost)??)
     }
-}
 
-/// An entry that announces something which is not done unless it goes on.
-struct Announced<'a> {
-    auditor: &'a Auditor,
-    not_done: Option<(Seq, Event)>,
-}
+    /// Writes an entry about a change. Whoever drops the answer, here, on its way, or later, has the log say that
+    /// the change was not made.
+    async fn announce(
+        &self,
+        auditor: &Auditor,
+        event: Event,
+        demanded: Durability,
+    ) -> Result<Announced, AuditError> {
+        let place = self.places.acquire().await;
+        let _place = place.map_err(|_closed| AuditError::Lost)?;
+        let (answer, result) = oneshot::channel();
+        let flush = flush_of(demanded);
+        let (auditor, announced) = (auditor.clone(), event.clone());
+        let ack: Ack = Box::new(move |durable: Result<Seq, AppendError>| {
+            let answered = durable.map(|seq| Announced {
+                auditor,
+                entry: Some((seq, announced)),
+                why: Why::Interrupted,
+            });
+            ignore_gone(answer.send(answered));
+        });
+        self.sink.append(event, flush, ack)?;
+        let mut announced = result.await.map_err(|_lost| AuditError::Lost)??;
+        if let Some(seq) = announced.seq()
+            && let Err(why) = self.settled(demanded, seq).await
+        {
+            announced.why = Why::NotCosigned;
+            return Err(why);
+        }
+        Ok(announced)
+    }
 
-impl Announced<'_> {
-    fn goes_on(mut self) {
-        self.not_done = None;
+    /// Waits until an entry that is on the disk is what is demanded.
+    async fn settled(&self, demanded: Durability, seq: Seq) -> Result<(), AuditError> {
+        match (&self.demands, demanded) {
+            (Some(demands), Durability::Quorum) => cosigned(demands.witnessing.clone(), seq).await,
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// Waits for the log to be signed.
+    async fn signed(&self) -> Result<(), AuditError> {
+        let Some(demands) = &self.demands else {
+            return Ok(());
+        };
+        let mut signing = demands.signing.clone();
+        let decided = |now: &Signing| matches!(now, Signing::Free | Signing::Contradicted { .. });
+        // Whether it has come to that in time is looked at next.
+        drop(timeout(SIGNED_WITHIN, signing.wait_for(decided)).await);
+        self.doubt()
+    }
+
+    /// Tells whether the log is signed.
+    fn doubt(&self) -> Result<(), AuditError> {
+        let Some(demands) = &self.demands else {
+            return Ok(());
+        };
+        match &*demands.signing.borrow() {
+            Signing::Free => Ok(()),
+            Signing::Asking { .. } | Signing::Behind { .. } | Signing::Restoring { .. } => {
+                Err(AuditError::InDoubt)
+            }
+            Signing::Contradicted { .. } => Err(AuditError::Contradicted),
+        }
     }
 }
 
-impl Drop for Announced<'_> {
+/// A change that stands in the log, and is not made yet. Dropped before it was told that the change was made,
+/// it has the log say that it was not.
+#[must_use = "dropped, it says in the log that nothing was done"]
+#[derive(Debug)]
+pub struct Announced {
+    auditor: Auditor,
+    entry: Option<(Seq, Event)>,
+    why: Why,
+}
+
+/// Why what was announced was not done.
+#[derive(Debug)]
+enum Why {
+    /// Whoever was to do it was stopped before the end.
+    Interrupted,
+    /// Too few witnesses have cosigned the entry.
+    NotCosigned,
+    /// The log came into doubt.
+    InDoubt,
+    /// It was tried.
+    Failed(String),
+}
+
+impl Announced {
+    fn in_no_log() -> Self {
+        Self {
+            auditor: Auditor::disabled(),
+            entry: None,
+            why: Why::Interrupted,
+        }
+    }
+
+    /// Returns the number of the entry; `None` when the log is switched off.
+    #[must_use]
+    pub fn seq(&self) -> Option<Seq> {
+        self.entry.as_ref().map(|(seq, _)| *seq)
+    }
+
+    /// The change was made. Returns the number of the entry.
+    pub fn done(mut self) -> Option<Seq> {
+        self.entry.take().map(|(seq, _)| seq)
+    }
+
+    /// The change was tried, and not made: why, in words that anybody may read.
+    pub fn failed(mut self, why: &str) {
+        self.why = Why::Failed(why.to_owned());
+    }
+}
+
+impl Drop for Announced {
     fn drop(&mut self) {
-        let Some((seq, event)) = self.not_done.take() else {
+        let Some((seq, event)) = self.entry.take() else {
             return;
         };
         if let Some(cause) = self.auditor.cause(Some(seq)) {
-            self.auditor.note(event.not_done(&cause, "not cosigned"));
+            let outcome = match &self.why {
+                Why::Interrupted => Outcome::Failed("interrupted".into()),
+                Why::NotCosigned => Outcome::Denied("not cosigned".into()),
+                Why::InDoubt => Outcome::Denied("the log is in doubt".into()),
+                Why::Failed(why) => Outcome::Failed(Public::text(why)),
+            };
+            self.auditor.note(event.not_done(&cause, outcome));
         }
+    }
+}
+
+/// How an entry is written of which so much is demanded.
+fn flush_of(demanded: Durability) -> Flush {
+    match demanded {
+        Durability::Interval(time) => Flush::Within(time),
+        Durability::Durable => Flush::AtOnce,
+        // Whose cosignatures are waited for is signed without delay.
+        Durability::Quorum => Flush::Signed,
     }
 }
 

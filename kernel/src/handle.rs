@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     client: Client,
     registry: Registry,
     tasks: Tasks,
+    /// What is being changed: it outlives its callers.
+    changes: Tasks,
     turns: Arc<tokio::sync::Semaphore>,
     opened: Instant,
     /// Takes no more messages.
@@ -83,6 +85,7 @@ impl Kernel {
             client,
             registry: Registry::default(),
             tasks: Tasks::new(),
+            changes: Tasks::new(),
             opened: Instant::now(),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -361,6 +364,10 @@ impl Kernel {
         &self.0.registry
     }
 
+    pub(crate) fn changes(&self) -> &Tasks {
+        &self.0.changes
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.0.closing.is_cancelled()
     }
@@ -382,13 +389,23 @@ impl fmt::Debug for Kernel {
 }
 
 impl Owner {
-    /// Takes no more messages, lets turns that run or wait end within the grace period, cuts the
-    /// rest, and closes the database.
+    /// Takes no more messages and changes, lets those that run or wait end within the grace period, cuts
+    /// the rest, and closes the database.
     pub async fn shutdown(mut self, grace: Duration) {
         let inner = Arc::clone(&self.kernel.0);
         inner.closing.cancel();
         let mut turns = inner.tasks.close();
-        if !drain(&mut turns, grace).await {
+        let mut changes = inner.changes.close();
+        let (turns_ended, changes_ended) =
+            tokio::join!(drain(&mut turns, grace), drain(&mut changes, grace));
+        if !changes_ended {
+            tracing::warn!(
+                changes = changes.len(),
+                "changes are cut, and the audit log says so: the grace period is over"
+            );
+            changes.shutdown().await;
+        }
+        if !turns_ended {
             tracing::info!(
                 turns = turns.len(),
                 "turns are cut: the grace period is over"
@@ -419,6 +436,7 @@ impl Drop for Owner {
         inner.closing.cancel();
         inner.cut.cancel();
         drop(inner.tasks.close());
+        drop(inner.changes.close());
     }
 }
 

@@ -8,6 +8,7 @@
 mod agent;
 mod audit;
 mod away;
+mod change;
 mod clock;
 mod config;
 mod delivery;
@@ -32,7 +33,7 @@ mod tool;
 mod turn;
 
 pub use agent::{AgentInfo, AgentState, AgentStateError, Listed, Restarted};
-pub use audit::{AuditError, Auditor, Demands, Durability, Sink};
+pub use audit::{Announced, AuditError, Auditor, Demands, Durability, Sink};
 pub use config::{Config, Limits, ModelConfig, ModelKeys, ModelLimits};
 pub use delivery::{DEPTH_MAX, Delivery, MAIN_SESSION, MESSAGE_BYTES_MAX, Outgoing};
 pub use error::{KillError, Looked, OpenError, SendError, SpawnError, StoreError, TurnError};

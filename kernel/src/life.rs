@@ -18,10 +18,14 @@ use crate::{
 
 /// The file of an agent in its folder.
 const MANIFEST_FILE: &str = "agent.toml";
+/// Why a change that was announced was not made.
+const DATABASE_FAILED: &str = "the database failed";
 
 impl Kernel {
     /// Makes an agent of a manifest. Its creation is in the audit log before it takes effect. When the
     /// same manifest stands in the agents folder, under the agent's name, it is the agent of that file.
+    ///
+    /// Cancel safety: when this is dropped, the agent is made all the same.
     ///
     /// # Errors
     /// When the name is taken, the module unknown, or it can be neither logged nor stored.
@@ -30,36 +34,48 @@ impl Kernel {
         manifest: Manifest,
         principal: &Principal,
     ) -> Result<AgentInfo, SpawnError> {
-        let file = file_of(&self.config().agents_dir, &manifest);
-        self.spawn_of(manifest, file, principal).await
+        let (kernel, principal) = (self.clone(), principal.clone());
+        let spawned = self.carry_out(async move {
+            let file = file_of(&kernel.config().agents_dir, &manifest);
+            kernel.spawn_of(manifest, file, Some(&principal)).await
+        });
+        spawned.await.unwrap_or(Err(SpawnError::ShuttingDown))
     }
 
     /// Ends an agent for good, with its sessions and its memory. That is in the audit log before it
     /// takes effect. An agent that came from the agents folder does not come back from there.
     ///
+    /// Cancel safety: when this is dropped, the agent ends all the same.
+    ///
     /// # Errors
     /// When it is unknown, or it can be neither logged nor stored.
     pub async fn kill(&self, id: AgentId, principal: &Principal) -> Result<(), KillError> {
+        let (kernel, principal) = (self.clone(), principal.clone());
+        let killed = self.carry_out(async move { kernel.kill_now(id, &principal).await });
+        killed.await.unwrap_or(Err(KillError::ShuttingDown))
+    }
+
+    async fn kill_now(&self, id: AgentId, principal: &Principal) -> Result<(), KillError> {
         let agent = self.living(id)?;
         let user = principal.to_string();
         let entry = Event::agent_delete(&id, &agent.name, principal.in_log(&user));
-        self.audit()
-            .record(entry)
-            .await
-            .map_err(KillError::NotLogged)?;
+        let announced = self.audit().announce(entry).await;
+        let announced = announced.map_err(KillError::NotLogged)?;
         if let Err(why) = self.store().delete_agent(id).await {
-            let what = format!("agent {} was not deleted: the database failed", agent.name);
-            self.audit().note(Event::config_change(Public::text(&what)));
+            announced.failed(DATABASE_FAILED);
             return Err(why.into());
         }
         self.registry().remove(id);
         agent.cut(true);
+        announced.done();
         tracing::info!(agent.id = %id, agent.name = %agent.name, "an agent was killed");
         self.publish();
         Ok(())
     }
 
     /// Cuts the turns of an agent that run or wait; its sessions and its memory stay.
+    ///
+    /// Cancel safety: when this is dropped, they are cut all the same.
     ///
     /// # Errors
     /// When it is unknown, or it cannot be logged.
@@ -68,15 +84,24 @@ impl Kernel {
         id: AgentId,
         principal: &Principal,
     ) -> Result<Restarted, KillError> {
+        let (kernel, principal) = (self.clone(), principal.clone());
+        let restarted = self.carry_out(async move { kernel.restart_now(id, &principal).await });
+        restarted.await.unwrap_or(Err(KillError::ShuttingDown))
+    }
+
+    async fn restart_now(
+        &self,
+        id: AgentId,
+        principal: &Principal,
+    ) -> Result<Restarted, KillError> {
         let agent = self.living(id)?;
         let what = format!("agent {} ({id}) is restarted", agent.name);
         let user = principal.to_string();
         let entry = Event::config_change_by(Public::text(&what), principal.in_log(&user));
-        self.audit()
-            .record(entry)
-            .await
-            .map_err(KillError::NotLogged)?;
+        let announced = self.audit().announce(entry).await;
+        let announced = announced.map_err(KillError::NotLogged)?;
         let task_cancelled = agent.cut(false);
+        announced.done();
         tracing::info!(agent.id = %id, agent.name = %agent.name, "an agent was restarted");
         self.publish();
         Ok(Restarted {
@@ -93,11 +118,12 @@ impl Kernel {
         found.ok_or(KillError::Unknown { id })
     }
 
+    /// Makes an agent, for whoever asks for it; without anybody it was found in the agents folder.
     async fn spawn_of(
         &self,
         manifest: Manifest,
         file: Option<String>,
-        principal: &Principal,
+        asked_by: Option<&Principal>,
     ) -> Result<AgentInfo, SpawnError> {
         if self.is_closing() {
             return Err(SpawnError::ShuttingDown);
@@ -115,23 +141,23 @@ impl Kernel {
         };
         let limits = &self.config().limits;
         let reserved = self.registry().reserve(&manifest.name, id, limits.agents)?;
+        let itself = Principal::node();
+        let principal = asked_by.unwrap_or(&itself);
         let user = principal.to_string();
         let entry = Event::agent_create(&id, &manifest.name, principal.in_log(&user));
-        self.audit()
-            .record(entry)
-            .await
-            .map_err(SpawnError::NotLogged)?;
+        let announced = match asked_by {
+            Some(_) => self.audit().announce(entry).await,
+            None => self.audit().announce_in_doubt(entry).await,
+        };
+        let announced = announced.map_err(SpawnError::NotLogged)?;
         if let Err(why) = self.store().insert_agent(stored.clone()).await {
-            self.audit().note(Event::agent_delete(
-                &id,
-                &manifest.name,
-                principal.in_log(&user),
-            ));
+            announced.failed(DATABASE_FAILED);
             return Err(why.into());
         }
         let agent = Arc::new(Agent::new(&stored, Ok(Body { manifest, module }), limits));
         self.registry().insert(Arc::clone(&agent));
         drop(reserved);
+        announced.done();
         tracing::info!(agent.id = %id, agent.name = %agent.name, "an agent was spawned");
         self.publish();
         Ok(agent.info(&self.config().default_model))
@@ -179,10 +205,7 @@ pub(crate) async fn spawn_from_folder(kernel: &Kernel) -> Result<(), StoreError>
                 adopt(kernel, &stored, &manifest, file).await?;
             }
             None => {
-                if let Err(why) = kernel
-                    .spawn_of(manifest, Some(file), &Principal::node())
-                    .await
-                {
+                if let Err(why) = kernel.spawn_of(manifest, Some(file), None).await {
                     tracing::error!(path = %path.display(), "an agent was not spawned: {why}");
                 }
             }
@@ -228,14 +251,19 @@ async fn take_over(
     };
     let what = format!("the manifest of agent {} has changed", known.name);
     let entry = Event::config_change(Public::text(&what));
-    if let Err(why) = kernel.audit().record(entry).await {
-        tracing::error!(path = %path.display(), "not taken over, because it cannot be logged: {why}");
-        return Ok(());
+    let announced = match kernel.audit().announce_in_doubt(entry).await {
+        Ok(announced) => announced,
+        Err(why) => {
+            tracing::error!(path = %path.display(), "not taken over, because it cannot be logged: {why}");
+            return Ok(());
+        }
+    };
+    let text = manifest.text().to_owned();
+    if let Err(why) = kernel.store().update_manifest(known.id, text).await {
+        announced.failed(DATABASE_FAILED);
+        return Err(why);
     }
-    kernel
-        .store()
-        .update_manifest(known.id, manifest.text().to_owned())
-        .await?;
+    announced.done();
     let agent = Agent::new(
         known,
         Ok(Body { manifest, module }),

@@ -1,4 +1,4 @@
-//! The turns that run: one set owns them all.
+//! The turns and changes that run: one set owns all of a kind.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -55,6 +55,6 @@ fn report(ended: Result<(), JoinError>) {
     if let Err(why) = ended
         && why.is_panic()
     {
-        tracing::error!(%why, "a turn panicked");
+        tracing::error!(%why, "a turn or a change panicked");
     }
 }

@@ -221,6 +221,7 @@ async fn start(prepared: &Prepared, parts: &mut Parts) -> Result<Ready, RunError
             kernel,
             mesh: mesh.clone(),
             log: parts.log.clone(),
+            auditor: auditor.clone(),
             listen_addr,
             witnessing: shown.witnessing.subscribe(),
             mirroring: shown.mirroring.subscribe(),

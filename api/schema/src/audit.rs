@@ -79,6 +79,10 @@ pub struct RedactReply {
     pub entries: Vec<u64>,
     /// How many values were erased.
     pub values: u64,
+    /// How many of them are of no entry of this log: of an earlier epoch, of an entry that was set aside, or never
+    /// written.
+    #[serde(default)]
+    pub elsewhere: u64,
     /// The entries that tell of it.
     pub told_in: Vec<u64>,
 }

@@ -175,29 +175,48 @@ fn convicted(text: String, node: NodeId, name: Option<NodeName>) -> ApiError {
         ))
 }
 
+/// The word for a log that is not signed.
+pub(crate) const IN_DOUBT: &str = "in_doubt";
+
 /// What cannot be logged is not done; why is a matter of this node's log.
 pub(crate) fn not_logged(cause: &AuditError) -> ApiError {
     tracing::error!(error = %cause, "an action was refused because it cannot be logged");
-    if let AuditError::NotCosigned {
-        seq,
-        needed,
-        witnesses,
-    } = cause
-    {
-        let text = format!(
-            "This was not done: entry {seq} says what was to be done, {needed} of {witnesses} witnesses have to \
-             cosign it first, and fewer did. The entry after it says that it was not done."
-        );
-        return ApiError::new(ErrorCode::NotLogged, text).hint(
-            "openfang audit witness status tells who has not cosigned and why. It can be tried again; \
-             audit.change_durability = \"durable\" waits for no witness.",
-        );
+    let refused = |text: &str| ApiError::new(ErrorCode::NotLogged, text);
+    match cause {
+        AuditError::NotCosigned {
+            seq,
+            needed,
+            witnesses,
+        } => {
+            let text = format!(
+                "This was not done: entry {seq} says what was to be done, {needed} of {witnesses} witnesses have \
+                 to cosign it first, and fewer did. The entry after it says that it was not done."
+            );
+            refused(&text).hint(
+                "openfang audit witness status tells who has not cosigned and why. It can be tried again; \
+                 audit.change_durability = \"durable\" waits for no witness.",
+            )
+        }
+        AuditError::InDoubt => refused(
+            "This was not done: peers have not said yet what they know of the audit log of this node. It may be \
+             older than they know it, and then the entry for this would have to make room.",
+        )
+        .reason(IN_DOUBT)
+        .hint(
+            "openfang audit witness status tells whom it waits for. Try again when it says that the log is \
+             signed; messages are answered meanwhile.",
+        ),
+        AuditError::Contradicted => refused(
+            "This was not done: the audit log of this node has signed two histories and signs nothing more, so \
+             that nobody could check the entry for this.",
+        )
+        .reason("contradicted")
+        .hint("docs/AUDIT.md, \"Lost or old\", tells how the log goes on as the peers have it."),
+        AuditError::Append(_) | AuditError::Lost => {
+            refused("This was not done, because the audit log cannot take the entry for it.")
+                .hint("openfang audit verify and the log of the node tell why.")
+        }
     }
-    ApiError::new(
-        ErrorCode::NotLogged,
-        "This was not done, because the audit log cannot take the entry for it.",
-    )
-    .hint("openfang audit verify and the log of the node tell why.")
 }
 
 fn from_model(error: &ModelError, text: String) -> ApiError {

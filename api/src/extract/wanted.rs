@@ -33,6 +33,17 @@ impl Form {
         }
     }
 
+    /// Returns the first element of an array that does not fit, and its place, from 0 on.
+    fn misfit(self, value: &Value) -> Option<(usize, &Value)> {
+        match self {
+            Self::Text => None,
+            Self::Numbers => {
+                let mut elements = value.as_array()?.iter().enumerate();
+                elements.find(|(_, element)| !element.is_u64())
+            }
+        }
+    }
+
     fn fits(self, value: &Value) -> bool {
         match self {
             Self::Text => value.is_string(),
@@ -125,10 +136,11 @@ pub(super) fn wrong_field(body: &[u8], fields: &[Field]) -> Option<ApiError> {
             None | Some(Value::Null) => {}
             Some(value) if form.fits(value) => {}
             Some(other) => {
-                let what = format!(
-                    "The field {name:?} must be {wanted}, not {}.",
-                    kind_of(other)
-                );
+                let found = match form.misfit(other) {
+                    Some((at, element)) => format!("and element {at} is {}", kind_of(element)),
+                    None => format!("not {}", kind_of(other)),
+                };
+                let what = format!("The field {name:?} must be {wanted}, {found}.");
                 return Some(refuse(what).looked_for(name));
             }
         }

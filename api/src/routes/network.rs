@@ -7,6 +7,7 @@ use axum::extract::State;
 use openfang_audit::Event;
 use openfang_audit::inquiry::Signing;
 use openfang_id::{NodeId, PeerAddr, SharedSecret};
+use openfang_kernel::Principal;
 use openfang_mesh::{Epoch, Mesh, Ticket};
 use openfang_schema::{ErrorCode, JoinReply, JoinRequest, PeersReply, SecretText, TicketReply};
 
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use super::{Answer, AppState, ok};
 use crate::error::ApiError;
 use crate::extract::{Body, Caller};
-use crate::state::{JoinStore, KeepError, Membership, State as Given};
+use crate::state::{App, JoinStore, KeepError, Membership, State as Given};
 use crate::{peers, wire};
 
 /// The number of a secret that comes without one, as in a configuration.
@@ -35,7 +36,8 @@ pub(crate) async fn status(State(app): AppState) -> Answer {
     ok(&peers::status(&app.state))
 }
 
-/// `POST /api/network/join`: logged before it is tried, stored once it has worked.
+/// `POST /api/network/join`: logged before it is tried, stored once it has worked, whether the caller waits for
+/// that or not.
 pub(crate) async fn join(
     State(app): AppState,
     Caller(principal): Caller,
@@ -44,20 +46,42 @@ pub(crate) async fn join(
     check_enabled(&app.state)?;
     let membership = membership(&request)?;
     at_store(&app.state.persist, &membership, |store, it| store.check(it)).await?;
-    let user = principal.to_string();
-    let what = "network.bootstrap_peers network.shared_secret: join";
-    app.record(Event::config_change_by(what, principal.in_log(&user)))
+    let node = app
+        .carry_out(join_now(Arc::clone(&app), principal, membership))
         .await?;
-    let Membership { peers, secret } = membership.clone();
-    let joined = app.state.mesh.join(peers, secret).await?;
-    at_store(&app.state.persist, &membership, |store, it| store.keep(it)).await?;
-    introduced(&app.state.mesh, joined.node).await;
+    introduced(&app.state.mesh, node).await;
     asked(app.state.signing.clone()).await;
     ok(&JoinReply {
         status: "joined".to_owned(),
-        node: peers::named(&app.state, joined.node),
+        node: peers::named(&app.state, node),
         connected_peers: peers::connected(&app.state),
     })
+}
+
+async fn join_now(
+    app: Arc<App>,
+    principal: Principal,
+    membership: Membership,
+) -> Result<NodeId, ApiError> {
+    let user = principal.to_string();
+    let what = "network.bootstrap_peers network.shared_secret: join";
+    let event = Event::config_change_by(what, principal.in_log(&user));
+    // A join is what a node does whose log waits for peers to be asked.
+    let announced = app.announce_in_doubt(event).await?;
+    let Membership { peers, secret } = membership.clone();
+    let joined = match app.state.mesh.join(peers, secret).await {
+        Ok(joined) => joined,
+        Err(why) => {
+            announced.failed("nobody was joined");
+            return Err(why.into());
+        }
+    };
+    if let Err(why) = at_store(&app.state.persist, &membership, |store, it| store.keep(it)).await {
+        announced.failed("joined until the next start: it could not be stored");
+        return Err(why);
+    }
+    announced.done();
+    Ok(joined.node)
 }
 
 /// `GET /api/network/ticket`: gives the shared secret away, which is why it is logged.
@@ -66,13 +90,15 @@ pub(crate) async fn ticket(State(app): AppState, Caller(principal): Caller) -> A
     let ticket = app.state.mesh.ticket()?;
     let user = principal.to_string();
     let what = "network.shared_secret: ticket made";
-    app.record(Event::config_change_by(what, principal.in_log(&user)))
-        .await?;
-    ok(&TicketReply {
+    let event = Event::config_change_by(what, principal.in_log(&user));
+    let announced = app.announce(event).await?;
+    let answer = ok(&TicketReply {
         ticket: SecretText::new(ticket.expose().to_string()),
         node: wire::here(&app.state),
         addresses: ticket.peers().iter().map(ToString::to_string).collect(),
-    })
+    });
+    announced.done();
+    answer
 }
 
 /// What is switched off is not asleep: no secret wakes it.

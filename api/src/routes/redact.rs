@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 
 use axum::extract::State;
 use openfang_audit::vault::Revealed;
-use openfang_audit::{Erase, Field, Line, Log, Public, RedactError};
+use openfang_audit::{
+    Erase, Field, Kind, Line, Log, Public, REASON_BYTES_MAX, RedactError, Redacted,
+};
+use openfang_kernel::Auditor;
 use openfang_schema::{ErrorCode, RedactReply, RedactRequest};
+
+use tokio::runtime::Handle;
 
 use super::audit::{blocking, log};
 use super::{Answer, AppState, ok};
-use crate::error::ApiError;
+use crate::error::{ApiError, IN_DOUBT, not_logged};
 use crate::extract::{Body, Caller};
 use crate::state::State as Given;
 use crate::wire;
 
-/// The longest reason: it stands in one entry.
-const REASON_BYTES_MAX: usize = 200;
 /// The longest name of a subject.
 const SUBJECT_BYTES_MAX: usize = 256;
 
@@ -32,21 +35,44 @@ pub(crate) async fn redact(
     Body(request): Body<RedactRequest>,
 ) -> Answer {
     let log = log(&app.state)?;
-    let (wanted, reason) = wanted(request)?;
-    let user = principal.to_string();
+    let wanted = wanted(request)?;
+    let auditor = app.state.auditor.clone();
+    let done = app
+        .carry_out(erase((log, auditor), wanted, principal.to_string()))
+        .await?;
+    ok(&RedactReply {
+        entries: done.entries.into_iter().collect(),
+        values: wire::count(done.openings),
+        elsewhere: wire::count(done.elsewhere),
+        told_in: done.told_in.into_iter().map(|seq| seq.0).collect(),
+    })
+}
+
+/// Erases, once the entry about it is what is demanded of a change.
+async fn erase(
+    (log, auditor): (Log, Auditor),
+    (wanted, reason): (Wanted, String),
+    user: String,
+) -> Result<Redacted, ApiError> {
+    let runtime = Handle::current();
     let done = blocking(move || {
         let what = match &wanted {
             Wanted::Entries(seqs) => Erase::Entries(seqs),
             Wanted::Subject(name) => Erase::Subject(name),
         };
-        log.redact(what, &reason, Public::text(&user))
+        let mut refused = None;
+        let may = |told| {
+            let settled = runtime.block_on(auditor.settled(Kind::Redact, told));
+            refused = settled.err();
+            refused.is_none()
+        };
+        let done = log.redact_when(what, &reason, Public::text(&user), may);
+        (done, refused)
     });
-    let done = done.await?.map_err(|why| refused(&why))?;
-    ok(&RedactReply {
-        entries: done.entries.into_iter().collect(),
-        values: wire::count(done.openings),
-        told_in: done.told_in.into_iter().map(|seq| seq.0).collect(),
-    })
+    match done.await? {
+        (Err(RedactError::NotAsDemanded), Some(why)) => Err(not_logged(&why)),
+        (done, _) => done.map_err(|why| refused(&why)),
+    }
 }
 
 /// Opens what lines commit to.
@@ -74,7 +100,8 @@ fn wanted(request: RedactRequest) -> Result<(Wanted, String), ApiError> {
     let refuse = |text: &str| ApiError::new(ErrorCode::InvalidBody, text);
     let reason = request.reason.trim();
     if reason.is_empty() || reason.len() > REASON_BYTES_MAX {
-        return Err(refuse("reason must have 1 to 200 bytes."));
+        let text = format!("reason must have 1 to {REASON_BYTES_MAX} bytes.");
+        return Err(refuse(&text));
     }
     let wanted = match (request.seqs, request.subject) {
         (Some(seqs), None) => Wanted::Entries(seqs.into_iter().collect()),
@@ -92,13 +119,20 @@ fn wanted(request: RedactRequest) -> Result<(Wanted, String), ApiError> {
 fn refused(why: &RedactError) -> ApiError {
     let said = |code, reason: &str| ApiError::new(code, sentence(why)).reason(reason);
     match why {
-        RedactError::Count(_) => ApiError::new(ErrorCode::InvalidBody, sentence(why)),
+        RedactError::Count(_) | RedactError::Reason(_) => {
+            ApiError::new(ErrorCode::InvalidBody, sentence(why))
+        }
         RedactError::NoVault => said(ErrorCode::Unprocessable, "no_vault"),
         RedactError::NoSuchEntry { .. } => said(ErrorCode::Unprocessable, "no_such_entry"),
         RedactError::NothingPersonal { .. } => said(ErrorCode::Unprocessable, "nothing_personal"),
         RedactError::NothingKept => said(ErrorCode::Unprocessable, "nothing_kept"),
-        RedactError::NotLogged(_) | RedactError::InDoubt => {
+        RedactError::NotLogged(_) | RedactError::NotAsDemanded => {
             ApiError::new(ErrorCode::NotLogged, sentence(why))
+        }
+        RedactError::InDoubt => said(ErrorCode::NotLogged, IN_DOUBT),
+        RedactError::Incomplete { .. } => {
+            tracing::error!(error = %why, "a redaction is not complete");
+            said(ErrorCode::Internal, "vault_damaged")
         }
         RedactError::Read(_) => ApiError::internal("Reading the audit log", why),
         RedactError::Vault(_) | RedactError::Unfinished(_) => {

@@ -51,7 +51,7 @@ pub(crate) async fn proof(State(app): AppState, Path(seq): Path<String>) -> Answ
             "The number of an entry is a decimal number.",
         )
     })?;
-    let note = covering(&app.state, &log, seq).ok_or_else(|| not_covered(seq))?;
+    let note = covering(&app.state, &log, seq).ok_or_else(|| not_covered(seq, log.size()))?;
     let made = blocking(move || prove(&log, seq, note)).await?;
     let text = made?.to_string();
     Ok(([(CONTENT_TYPE, PLAIN)], text).into_response())
@@ -132,13 +132,25 @@ fn no_tile() -> ApiError {
     )
 }
 
-fn not_covered(seq: u64) -> ApiError {
-    ApiError::new(
-        ErrorCode::Unprocessable,
-        format!("Entry {seq} is under no signed head of the audit log."),
+/// An entry that is not there yet, or too new to be proved.
+fn not_covered(seq: u64, size: u64) -> ApiError {
+    let refuse = |text| ApiError::new(ErrorCode::Unprocessable, text).reason("not_covered");
+    if seq >= size {
+        let last = size.saturating_sub(1);
+        return refuse(format!(
+            "There is no entry {seq}: the audit log has {size}."
+        ))
+        .hint(format!(
+            "Ask for one of 0 to {last}; GET /api/audit/recent shows the latest."
+        ));
+    }
+    refuse(format!(
+        "Entry {seq} of {size} is under no signed head of the audit log yet."
+    ))
+    .hint(
+        "Ask again: a new entry is covered within a second, once the log is signed; GET /api/audit/witnesses tells \
+         whether it is.",
     )
-    .reason("not_covered")
-    .hint("A new entry is covered within a second; GET /api/audit/checkpoint has the number of entries.")
 }
 
 fn unserved(error: &ServeError) -> ApiError {

@@ -23,6 +23,9 @@ use crate::error::ApiError;
 use crate::failures::Client;
 use crate::state::App;
 
+/// What is said where a witness answers with a status alone.
+const NOT_NOW: &str = "this witness cannot answer now: it is asked too much at once, waits until its own log is \
+                       signed, cannot keep its state, or is stopping: try again\n";
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -112,7 +115,43 @@ fn unknown() -> ApiError {
 /// Hands on what a witness has answered, which has the statuses of HTTP already.
 fn relayed(answer: openfang_mesh::Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    if answer.body.is_empty() && !status.is_success() {
+        // A reason in words, as C2SP tlog-witness has it.
+        let body = match status {
+            StatusCode::SERVICE_UNAVAILABLE => NOT_NOW.to_owned(),
+            other => format!("{other}\n"),
+        };
+        return (status, [(CONTENT_TYPE, PLAIN)], body).into_response();
+    }
     let kind = HeaderValue::from_str(&answer.content_type).ok();
     let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or(PLAIN);
     (status, [(CONTENT_TYPE, kind)], answer.body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+    use openfang_mesh::Answer;
+
+    #[tokio::test]
+    async fn every_refusal_has_a_reason_in_words() {
+        for (status, words) in [(503, "try again"), (404, "404 Not Found")] {
+            let response = relayed(Answer::status(status));
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers()[CONTENT_TYPE], PLAIN);
+            let body = to_bytes(response.into_body(), 1 << 16).await.expect("read");
+            let text = String::from_utf8_lossy(&body).into_owned();
+            assert!(text.contains(words) && text.ends_with('\n'), "{text}");
+        }
+        let size = Answer {
+            status: 409,
+            content_type: "text/x.tlog.size".to_owned(),
+            body: b"7\n".to_vec(),
+        };
+        let response = relayed(size);
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/x.tlog.size");
+        let body = to_bytes(response.into_body(), 1 << 16).await.expect("read");
+        assert_eq!(&body[..], b"7\n");
+    }
 }

@@ -1,8 +1,9 @@
 //! The audit routes.
 
+use openfang_audit::inquiry::Signing;
 use serde_json::json;
 
-use crate::node::{KEYED, start};
+use crate::node::{KEYED, Setup, start};
 
 #[tokio::test]
 async fn the_latest_entries_are_given_with_the_lines_that_were_hashed() {
@@ -74,4 +75,109 @@ async fn an_altered_log_is_told_with_the_entry() {
         health.is_ok(),
         json!({"status": "degraded", "version": "0.0.0-test"})
     );
+}
+
+#[tokio::test]
+async fn every_change_waits_for_its_witnesses() {
+    let node = start(Setup {
+        unwitnessed: true,
+        awake: true,
+        listen: true,
+        seed: 8,
+        ..KEYED
+    })
+    .await;
+    let answer = node
+        .get("/api/status")
+        .from(crate::node::ELSEWHERE)
+        .send()
+        .await;
+    answer.is_error(401, "key_required");
+    while node.logged("auth_failed").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let seq = node.logged("auth_failed")[0].seq.0;
+    let redact = json!({"seqs": [seq], "reason": "asked by the subject"});
+    let spawn = json!({"manifest_toml": "name = \"echo\"\nmodule = \"builtin:echo\"\n"});
+    let (ticket, erased, spawned) = futures::join!(
+        node.get("/api/network/ticket").key().send(),
+        node.post("/api/audit/redact", &redact).key().send(),
+        node.post("/api/agents", &spawn).key().send(),
+    );
+    for refused in [&ticket, &erased, &spawned] {
+        let body = refused.is_error(503, "not_logged");
+        let text = body["error"].as_str().expect("a text");
+        assert!(text.contains("3 of 0 witnesses have to cosign"), "{text}");
+    }
+    let revealed = node
+        .get("/api/audit/recent?n=1000&reveal=true")
+        .key()
+        .send()
+        .await;
+    assert!(revealed.text().contains("203.0.113.9"), "it is not erased");
+    for kind in ["config_change", "redact", "agent_create"] {
+        let told = node.logged(kind);
+        let outcomes: Vec<&str> = told.iter().map(|line| line.outcome.as_str()).collect();
+        assert_eq!(outcomes, ["ok", "denied: not cosigned"], "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_changed_by_a_node_whose_log_is_not_signed_any_more() {
+    let node = start(Setup {
+        signing: || Signing::Contradicted { size: 9 },
+        awake: true,
+        listen: true,
+        seed: 9,
+        ..KEYED
+    })
+    .await;
+    let spawn = json!({"manifest_toml": "name = \"echo\"\nmodule = \"builtin:echo\"\n"});
+    for answer in [
+        node.get("/api/network/ticket").key().send().await,
+        node.post("/api/agents", &spawn).key().send().await,
+    ] {
+        let body = answer.is_error(503, "not_logged");
+        assert_eq!(body["reason"], "contradicted");
+        assert!(
+            body["hint"]
+                .as_str()
+                .is_some_and(|it| it.contains("AUDIT.md"))
+        );
+    }
+    assert!(node.logged("config_change").is_empty());
+    assert!(node.logged("agent_create").is_empty());
+}
+
+#[tokio::test]
+async fn a_log_that_is_deleted_under_the_node_is_not_valid() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    let whole = node.get("/api/audit/verify").send().await.is_ok();
+    assert_eq!(whole["valid"], true);
+    std::fs::remove_file(&node.log_path).expect("removed");
+    for _again in 0..2 {
+        let verdict = node.get("/api/audit/verify").send().await.is_ok();
+        assert_eq!(verdict["valid"], false, "{verdict}");
+        assert_eq!(verdict["kind"], "missing");
+        assert_eq!(verdict["first_bad_seq"], 0);
+    }
+}
+
+#[tokio::test]
+async fn a_proof_of_nothing_says_how_many_entries_there_are() {
+    let node = start(KEYED).await;
+    node.echo("echo").await;
+    node.signed().await;
+    let answer = node.get("/api/audit/proof/99999").send().await;
+    let body = answer.is_error(422, "unprocessable");
+    assert_eq!(body["reason"], "not_covered");
+    let size = node.log.as_ref().expect("a log").size();
+    let text = body["error"].as_str().expect("a text");
+    assert!(
+        text.contains("no entry 99999") && text.contains(&format!("has {size}")),
+        "{text}"
+    );
+    let hint = body["hint"].as_str().expect("a hint");
+    assert!(hint.contains(&format!("0 to {}", size - 1)), "{hint}");
 }

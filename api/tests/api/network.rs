@@ -169,6 +169,50 @@ async fn a_wrong_secret_is_told_from_an_address_where_nobody_is() {
     drop(closed);
     let nobody = json!({"addr": format!("/ip4/127.0.0.1/tcp/{port}"), "secret": other.expose()});
     join(&second, &nobody).await.is_error(502, "unreachable");
+    second.settle_log().await;
+    let told = second.logged("config_change");
+    let outcomes: Vec<&str> = told.iter().map(|line| line.outcome.as_str()).collect();
+    let failed = "failed: nobody was joined";
+    assert_eq!(
+        outcomes,
+        ["ok", failed, "ok", failed, "ok"],
+        "each of the joins, and that it failed; the last is the test's"
+    );
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_join_goes_on_when_its_caller_hangs_up() {
+    let first = start(Setup {
+        awake: true,
+        seed: 6,
+        ..LISTENING
+    })
+    .await;
+    let second = start(Setup {
+        seed: 7,
+        ..LISTENING
+    })
+    .await;
+    let ticket = first.get("/api/network/ticket").key().send().await.is_ok();
+    let body = json!({"ticket": ticket["ticket"]});
+    let mut joining = Box::pin(join(&second, &body));
+    // Whoever asked goes away when the entry is there, or a little before.
+    while second.logged("config_change").is_empty() {
+        assert!(futures::poll!(&mut joining).is_pending());
+        tokio::task::yield_now().await;
+    }
+    drop(joining);
+    connected_peer(&second).await;
+    let kept = async {
+        while second.kept.0.lock().expect("not poisoned").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), kept)
+        .await
+        .expect("it is stored as well");
     second.stop().await;
     first.stop().await;
 }

@@ -15,11 +15,15 @@ use openfang_api::{AuthConfig, JoinStore, KeepError, Membership, NodeInfo, State
 use openfang_audit::collect::Collector;
 use openfang_audit::feed::Mirroring;
 use openfang_audit::guard::{Guard, Known};
+use openfang_audit::inquiry::Signing;
+use openfang_audit::policy::Strength;
 use openfang_audit::vault::{Revealed, Vault};
 use openfang_audit::{Clock, Field, Hash, Line, Log, Options};
 use openfang_id::{ApiKey, Keys, NodeId, NodeSeed, SharedSecret, Transport};
 use openfang_kernel::ports::Alone;
-use openfang_kernel::{Auditor, Config, Kernel, Limits, ModelConfig, ModelKeys};
+use openfang_kernel::{
+    Auditor, Config, Demands, Durability, Kernel, Limits, ModelConfig, ModelKeys,
+};
 use openfang_mesh::{CannotProve, Epoch, Host, Listen, Mesh, MeshEvent, call};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -43,6 +47,9 @@ pub(crate) struct Setup {
     /// Whether the mesh has a secret, and is awake.
     pub(crate) awake: bool,
     pub(crate) network: bool,
+    /// Whether changes have four witnesses, none of which answers.
+    pub(crate) unwitnessed: bool,
+    pub(crate) signing: fn() -> Signing,
     pub(crate) seed: u8,
 }
 
@@ -53,6 +60,8 @@ pub(crate) const KEYED: Setup = Setup {
     listen: false,
     awake: false,
     network: true,
+    unwitnessed: false,
+    signing: || Signing::Free,
     seed: 1,
 };
 pub(crate) const KEYLESS: Setup = Setup {
@@ -132,11 +141,14 @@ pub(crate) async fn start(setup: Setup) -> Node {
     let id = keys.node_id();
     let log_path = dir.path().join("audit.jsonl");
     let log = setup.audit.then(|| open_log(&dir, &seed));
-    let auditor = log.clone().map_or_else(Auditor::disabled, Auditor::new);
-    let (kernel, kernel_owner) =
-        Kernel::open(kernel_config(&dir), auditor, Arc::new(Alone::new(id, name)))
-            .await
-            .expect("a kernel");
+    let auditor = auditor(&log, setup);
+    let (kernel, kernel_owner) = Kernel::open(
+        kernel_config(&dir),
+        auditor.clone(),
+        Arc::new(Alone::new(id, name)),
+    )
+    .await
+    .expect("a kernel");
     let (mesh, mesh_owner) = Mesh::start(mesh_config(&dir, keys, setup), Arc::new(NoHost))
         .await
         .expect("a mesh");
@@ -146,8 +158,9 @@ pub(crate) async fn start(setup: Setup) -> Node {
         kernel,
         mesh: mesh.clone(),
         audit: log.clone(),
+        auditor,
         witnessing: tokio::sync::watch::channel(Collector::new().status()).1,
-        signing: tokio::sync::watch::channel(openfang_audit::inquiry::Signing::Free).1,
+        signing: tokio::sync::watch::channel((setup.signing)()).1,
         mirroring: tokio::sync::watch::channel(Mirroring::none()).1,
         witness: None,
         evidence: dir.path().join("audit.d/evidence"),
@@ -171,6 +184,24 @@ pub(crate) async fn start(setup: Setup) -> Node {
         owners: Some((kernel_owner, mesh_owner)),
         _dir: dir,
     }
+}
+
+fn auditor(log: &Option<Log>, setup: Setup) -> Auditor {
+    let Some(log) = log.clone() else {
+        return Auditor::disabled();
+    };
+    let mut witnessing = Collector::new().status();
+    if setup.unwitnessed {
+        witnessing.needed = 3;
+        witnessing.strength = Strength::of(3, 4);
+    }
+    let demands = Demands {
+        ordinary: Durability::Durable,
+        changes: Durability::Quorum,
+        witnessing: tokio::sync::watch::channel(witnessing).1,
+        signing: tokio::sync::watch::channel((setup.signing)()).1,
+    };
+    Auditor::with(log, demands)
 }
 
 fn open_log(dir: &TempDir, seed: &NodeSeed) -> Log {

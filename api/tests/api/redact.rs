@@ -61,7 +61,7 @@ async fn what_is_erased_is_told_in_the_log_and_not_shown_any_more() {
     let told = node.logged("redact");
     assert_eq!(
         done,
-        json!({"entries": [seq], "values": 1, "told_in": [told[0].seq.0]})
+        json!({"entries": [seq], "values": 1, "elsewhere": 0, "told_in": [told[0].seq.0]})
     );
     assert_eq!(told[0].act.as_deref(), Some("asked by the subject"));
     assert_eq!(told[0].target, Some(seq.to_string()));
@@ -145,4 +145,21 @@ async fn a_redaction_that_makes_no_sense_is_refused_and_not_logged() {
     assert!(node.logged("redact").is_empty());
     let value = json!({"target": {"state": "value", "value": "203.0.113.9"}});
     assert_eq!(shown(&node, seq).await, value);
+}
+
+#[tokio::test]
+async fn the_element_that_is_no_number_is_named() {
+    let node = start(KEYED).await;
+    let check = async |seqs: Value, part: &str| {
+        let request = json!({"seqs": seqs, "reason": "asked"});
+        let answer = node.post("/api/audit/redact", &request).key().send().await;
+        let body = answer.is_error(400, "invalid_body");
+        let text = body["error"].as_str().expect("a text");
+        assert!(text.contains(part), "{text}");
+    };
+    let wanted = "must be an array of whole numbers, ";
+    check(json!(["8"]), &format!("{wanted}and element 0 is a text")).await;
+    check(json!([1, 2, null]), "and element 2 is null").await;
+    check(json!([1, -2]), "and element 1 is ").await;
+    check(json!("8"), &format!("{wanted}not a text")).await;
 }

@@ -383,7 +383,7 @@ impl Event {
         Self::redact_again(&seqs.to_string(), reason.into(), user)
     }
 
-    /// As [`Event::redact`], with the numbers as they were written down before.
+    /// As [`Event::redact`], with the numbers as they were written down before, or with what stands in their place.
     pub(crate) fn redact_again<'a>(
         numbers: &str,
         reason: Public<'_>,
@@ -482,11 +482,12 @@ impl Event {
         )
     }
 
-    /// Returns the entry that what was announced by an earlier one, this, was not done: which one, why.
+    /// Returns the entry that what was announced by an earlier one, this, was not done: which one, and how that
+    /// came.
     #[must_use]
-    pub fn not_done(mut self, announced: &Cause, why: &str) -> Self {
+    pub fn not_done(mut self, announced: &Cause, outcome: Outcome<'_>) -> Self {
         self.cause = Some(announced.to_string().into());
-        self.outcome(Outcome::Denied(Public::text(why)))
+        self.outcome(outcome)
     }
 
     fn new(kind: Kind) -> Self {

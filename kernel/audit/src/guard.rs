@@ -6,6 +6,7 @@
 
 mod filter;
 mod known;
+mod plain;
 
 use std::borrow::Cow;
 

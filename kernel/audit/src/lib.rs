@@ -66,8 +66,8 @@ pub use hash::{Hash, HashAlgorithm, HashTextError, UnknownAlgorithm};
 pub use line::{Commitments, LINE_BYTES_MAX, Line, LineError};
 pub use log::{
     Ack, AgreeError, AppendError, CloseError, Erase, FloorProblem, Flush, HeadListener, Health,
-    Log, LogTiles, OpenError, Opened, Options, Poison, ProveError, Recovered, RedactError,
-    Redacted, ServeError, TakeBackError, TakenBack,
+    Log, LogTiles, OpenError, Opened, Options, Poison, ProveError, REASON_BYTES_MAX, Recovered,
+    RedactError, Redacted, ServeError, TakeBackError, TakenBack,
 };
 pub use read::ReadError;
 pub use seqs::{SEQS_BYTES_MAX, Seqs};

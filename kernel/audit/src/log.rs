@@ -30,7 +30,7 @@ use crate::verify::{Report, VerifyError};
 use crate::{Clock, Event, Hash, Hybrid, Line, Origin, ReadError, Seq, SignedHead};
 
 pub use error::{AppendError, CloseError, FloorProblem, OpenError, Poison, ProveError};
-pub use redact::{Erase, RedactError, Redacted};
+pub use redact::{Erase, REASON_BYTES_MAX, RedactError, Redacted};
 use shared::{Shared, lock};
 pub use take_back::{AgreeError, TakeBackError, TakenBack};
 pub use tiles::ServeError;
@@ -111,6 +111,8 @@ pub enum Health {
 pub enum Flush {
     /// When it is on the disk.
     AtOnce,
+    /// As [`Flush::AtOnce`]; and a head over it is signed at once, because somebody waits for that.
+    Signed,
     /// When the operating system has it; it is on the disk this much later at most, and before any head
     /// over it is signed. A machine that loses its power in between loses it.
     Within(Duration),

@@ -493,6 +493,134 @@ fn zero_first_opening(root: &Path) {
 }
 
 #[test]
+fn values_of_entries_that_are_gone_are_erased_and_told() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    for address in ["192.0.2.7", "192.0.2.8", "192.0.2.7"] {
+        append(&log, from(address)).expect("durable");
+    }
+    log.close().expect("closed");
+    let before = root.path().join("earlier.jsonl");
+    std::fs::rename(root.path().join("audit.jsonl"), &before).expect("moved");
+    let dir = root.path().join("audit.d");
+    for entry in std::fs::read_dir(&dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            std::fs::remove_file(path).expect("removed");
+        }
+    }
+    // Another log: its entries have the numbers of those that are gone.
+    let log = open(root.path(), 2);
+    for address in ["192.0.2.9", "192.0.2.7"] {
+        append(&log, from(address)).expect("durable");
+    }
+    let subject = Erase::Subject("192.0.2.7");
+    let done = log.redact(subject, "asked by the subject", "cli".into());
+    let done = done.expect("erased");
+    assert_eq!(done.entries, BTreeSet::from([1]));
+    assert_eq!((done.openings, done.elsewhere), (3, 2));
+    let told = log.recent(2).expect("readable");
+    let targets: Vec<_> = told.iter().map(|line| line.target.as_deref()).collect();
+    assert_eq!(targets, [Some("1"), Some("of no entry: 2")]);
+    assert_eq!(done.told_in.len(), 2);
+    let earlier = std::fs::read_to_string(&before).expect("readable");
+    let lines: Vec<Line> = earlier
+        .lines()
+        .map(|line| Line::parse(line.as_bytes()).expect("an entry"))
+        .collect();
+    let left = reader(root.path()).reveal(&lines).expect("readable");
+    assert_eq!(left, [erased(), value("192.0.2.8:4200"), erased()]);
+    // Where nothing else is left of a subject, that alone is told.
+    let alone = erase(&log, Erase::Subject("192.0.2.8"));
+    assert_eq!(alone.expect("erased"), [4]);
+    log.close().expect("closed");
+}
+
+#[test]
+fn a_vault_that_cannot_be_read_whole_is_never_called_erased() {
+    use openfang_audit::vault::record::Records;
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    for address in ["192.0.2.7", "192.0.2.8", "192.0.2.7"] {
+        append(&log, from(address)).expect("durable");
+    }
+    log.close().expect("closed");
+    let path = root.path().join("audit.d/vault/00000001.vault");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    let (last, _) = Records::of(&bytes).last().expect("a record");
+    bytes[last.start - 3] = 9;
+    std::fs::write(&path, &bytes).expect("written");
+    let log = open(root.path(), 2);
+    let refused = erase(&log, Erase::Subject("192.0.2.7")).expect_err("not all of it");
+    let RedactError::Incomplete { values, files } = &refused else {
+        panic!("{refused}");
+    };
+    assert_eq!((*values, files), (1, &vec![path.clone()]));
+    assert!(refused.to_string().contains("00000001.vault"), "{refused}");
+    assert_eq!(
+        shown(root.path(), 0),
+        erased(),
+        "what could be found is gone"
+    );
+    // Nor is it said that there is nothing.
+    for what in [
+        Erase::Subject("192.0.2.7"),
+        Erase::Subject("198.51.100.1"),
+        Erase::Entries(&[2].into()),
+    ] {
+        let refused = erase(&log, what).expect_err("not all of it");
+        assert!(
+            matches!(refused, RedactError::Incomplete { values: 0, .. }),
+            "{refused}"
+        );
+    }
+    let whole = erase(&log, Erase::Entries(&[1].into()));
+    assert_eq!(whole.expect("all of it"), [4]);
+    log.close().expect("closed");
+}
+
+#[test]
+fn a_reason_that_would_be_cut_is_refused() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    append(&log, from("192.0.2.7")).expect("durable");
+    for len in [0, openfang_audit::REASON_BYTES_MAX + 1] {
+        let what = Erase::Entries(&[0].into());
+        let refused = log.redact(what, &"x".repeat(len), "cli".into());
+        assert!(matches!(refused, Err(RedactError::Reason(found)) if found == len));
+    }
+    log.close().expect("closed");
+}
+
+#[test]
+fn what_may_not_be_erased_stays_and_the_log_says_so() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    append(&log, from("192.0.2.7")).expect("durable");
+    let mut asked = None;
+    let may = |told| {
+        asked = Some(told);
+        false
+    };
+    let what = Erase::Subject("192.0.2.7");
+    let refused = log.redact_when(what, "too few witnesses", "api:key".into(), may);
+    assert!(matches!(refused, Err(RedactError::NotAsDemanded)));
+    assert_eq!(asked, Some(openfang_audit::Seq(1)));
+    assert_ne!(shown(root.path(), 0), erased());
+    let told = log.recent(2).expect("readable");
+    let outcomes = told.iter().map(|line| line.outcome.as_str());
+    assert_eq!(outcomes.collect::<Vec<_>>(), ["ok", "denied: not cosigned"]);
+    assert_eq!(told[1].target.as_deref(), Some("0"));
+    assert_eq!(told[1].cause, Some(format!("{}#1", origin())));
+    log.close().expect("closed");
+    // Nor does the next start take it for one that was interrupted.
+    let log = open(root.path(), 2);
+    assert_ne!(shown(root.path(), 0), erased());
+    assert_eq!(log.size(), 3);
+    log.close().expect("closed");
+}
+
+#[test]
 fn a_redaction_that_could_not_be_finished_is_finished_by_the_next_one() {
     let root = TempDir::new().expect("a folder");
     let log = open(root.path(), 1);

@@ -166,6 +166,68 @@ async fn what_cannot_be_logged_is_not_done() {
 }
 
 #[tokio::test]
+async fn a_change_is_made_although_its_caller_went_away() {
+    let model = Fake::script(|_, _| Reply::Stream(says("hi"))).await;
+    let node = node(&model).await;
+    let left = async |change: futures::future::BoxFuture<'_, ()>, settled: &dyn Fn() -> bool| {
+        node.log.keep_waiting();
+        let mut change = change;
+        let written = node.log.kinds().len();
+        while node.log.kinds().len() == written {
+            assert!(futures::poll!(&mut change).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop(change);
+        node.log.answer();
+        let done = async {
+            while !settled() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), done)
+            .await
+            .expect("the change is made");
+    };
+    let cli = Principal::cli();
+    let spawn = node.kernel.spawn(manifest(&echo("parrot")), &cli);
+    let is_there = || node.kernel.list().len() == 1;
+    left(Box::pin(async { drop(spawn.await) }), &is_there).await;
+    let id = node.kernel.list()[0].id;
+    let kill = node.kernel.kill(id, &cli);
+    let is_gone = || node.kernel.list().is_empty();
+    left(Box::pin(async { drop(kill.await) }), &is_gone).await;
+    assert_eq!(
+        node.log.kinds(),
+        [Kind::AgentCreate, Kind::AgentDelete],
+        "and the log says that it was"
+    );
+}
+
+#[tokio::test]
+async fn a_change_that_is_cut_with_the_node_is_told_not_to_be_made() {
+    let model = Fake::script(|_, _| Reply::Stream(says("hi"))).await;
+    let node = node(&model).await;
+    let log = node.log.clone();
+    log.keep_waiting();
+    let kernel = node.kernel.clone();
+    let cli = Principal::cli();
+    let mut spawn = Box::pin(kernel.spawn(manifest(&echo("parrot")), &cli));
+    while log.kinds().is_empty() {
+        assert!(futures::poll!(&mut spawn).is_pending());
+        tokio::task::yield_now().await;
+    }
+    node.owner.shutdown(Duration::ZERO).await;
+    assert_eq!(spawn.await.map(drop), Err(SpawnError::ShuttingDown));
+    log.answer();
+    let texts = log.text(Kind::AgentCreate);
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(texts[1].contains("failed: interrupted"), "{texts:?}");
+    let late = kernel.spawn(manifest(&echo("late")), &cli).await;
+    assert_eq!(late.map(drop), Err(SpawnError::ShuttingDown));
+    assert_eq!(log.kinds().len(), 2, "nothing is announced any more");
+}
+
+#[tokio::test]
 async fn a_denial_that_cannot_be_logged_ends_the_turn() {
     let model = caller("memory_store", json!({ "key": "k", "value": "v" })).await;
     let node = node(&model).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::poll;
 use openfang_audit::collect::{Collector, Cosigned, Witnessing};
+use openfang_audit::inquiry::Signing;
 use openfang_audit::policy::Strength;
 use openfang_audit::{Event, Flush, Hash, Kind, Origin, Seq, SignedHead};
 use openfang_id::NodeSeed;
@@ -50,6 +51,7 @@ fn auditor(
         ordinary,
         changes,
         witnessing,
+        signing: watch::channel(Signing::Free).1,
     };
     let auditor = Auditor::with(log.clone(), demands);
     (log, auditor, sender)
@@ -103,7 +105,143 @@ async fn a_change_that_nobody_waits_for_any_more_is_not_left_announced() {
     assert!(left.is_err(), "the caller went away");
     let texts = log.text(Kind::ConfigChange);
     assert_eq!(texts.len(), 2, "{texts:?}");
-    assert!(texts[1].contains("denied"), "{texts:?}");
+    assert!(texts[1].contains("failed: interrupted"), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_change_that_is_left_before_its_entry_is_answered_is_told_not_to_be_made() {
+    for polled_again in [false, true] {
+        let (log, auditor, _witnesses) = auditor(USUAL, witnessing(0, 0, None));
+        log.keep_waiting();
+        let mut announcing = Box::pin(auditor.announce(change()));
+        assert!(poll!(&mut announcing).is_pending());
+        if polled_again {
+            // Answered, and nobody has looked at the answer.
+            log.answer();
+            drop(announcing);
+        } else {
+            drop(announcing);
+            log.answer();
+        }
+        let texts = log.text(Kind::ConfigChange);
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        for part in ["failed: interrupted", "audit/1#0"] {
+            assert!(texts[1].contains(part), "{texts:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_told_once_when_it_was_made_and_twice_when_it_failed() {
+    let (log, auditor, _witnesses) = auditor(USUAL, witnessing(0, 0, None));
+    let announced = auditor.announce(change()).await.expect("logged");
+    assert_eq!(announced.seq(), Some(Seq(0)));
+    assert_eq!(announced.done(), Some(Seq(0)));
+    assert_eq!(log.kinds().len(), 1);
+    let announced = auditor.announce(change()).await.expect("logged");
+    announced.failed("the disk is gone");
+    let texts = log.text(Kind::ConfigChange);
+    assert!(texts[2].contains("failed: the disk is gone"), "{texts:?}");
+    assert!(texts[2].contains("audit/1#1"), "{texts:?}");
+    let nowhere = Auditor::disabled().announce(change()).await;
+    assert_eq!(nowhere.expect("allowed").done(), None);
+}
+
+/// Who says how it stands with the witnesses, and with signing.
+type Around = (watch::Sender<Witnessing>, watch::Sender<Signing>);
+
+/// Four witnesses, none of which answers, and a log that is signed or not.
+fn in_doubt(now: Signing) -> (Recorder, Auditor, Around) {
+    let log = Recorder::new();
+    let (sender, signing) = watch::channel(now);
+    let (witnesses, witnessing) = watch::channel(witnessing(3, 4, None));
+    let demands = Demands {
+        ordinary: Durability::Durable,
+        changes: Durability::Quorum,
+        witnessing,
+        signing,
+    };
+    let auditor = Auditor::with(log.clone(), demands);
+    (log, auditor, (witnesses, sender))
+}
+
+const ASKING: Signing = Signing::Asking {
+    answered: 0,
+    needed: 1,
+};
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_changed_while_the_log_is_in_doubt_and_the_rest_goes_on() {
+    for (now, why) in [
+        (ASKING, AuditError::InDoubt),
+        (
+            Signing::Behind {
+                size: 9,
+                silent: Vec::new(),
+            },
+            AuditError::InDoubt,
+        ),
+        (
+            Signing::Restoring { done: 1, total: 9 },
+            AuditError::InDoubt,
+        ),
+        (Signing::Contradicted { size: 9 }, AuditError::Contradicted),
+    ] {
+        let (log, auditor, _around) = in_doubt(now);
+        assert_eq!(auditor.announce(change()).await.map(drop), Err(why));
+        assert!(log.kinds().is_empty(), "nor is it announced");
+        auditor
+            .record(Event::cap_denied(&agent(), "shell"))
+            .await
+            .expect("what is no change is logged");
+        auditor.note(Event::auth_failed("api", "192.0.2.7", "no key"));
+        let found = auditor.announce_in_doubt(change()).await;
+        let seq = found.expect("what ends the doubt waits for nobody").done();
+        assert_eq!(seq, Some(Seq(2)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_waits_a_moment_for_the_log_to_be_signed() {
+    let (log, auditor, (_witnesses, signing)) = in_doubt(ASKING);
+    let mut announcing = pin!(auditor.announce(change()));
+    assert!(poll!(&mut announcing).is_pending());
+    assert!(log.kinds().is_empty());
+    signing.send_replace(Signing::Free);
+    // Now it waits for its witnesses, until they leave it alone.
+    assert!(poll!(&mut announcing).is_pending());
+    assert_eq!(log.kinds().len(), 1);
+    // The log comes into doubt meanwhile: nobody will cosign the entry, and it may have to go.
+    signing.send_replace(ASKING);
+    assert!(announcing.await.is_err());
+    let texts = log.text(Kind::ConfigChange);
+    assert!(texts[1].contains("denied: not cosigned"), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_change_whose_log_comes_into_doubt_before_it_is_made_is_taken_back() {
+    let log = Recorder::new();
+    let (sender, signing) = watch::channel(Signing::Free);
+    let demands = Demands {
+        ordinary: Durability::Durable,
+        changes: Durability::Durable,
+        witnessing: watch::channel(witnessing(0, 0, None)).1,
+        signing,
+    };
+    let auditor = Auditor::with(log.clone(), demands);
+    log.keep_waiting();
+    let mut announcing = pin!(auditor.announce(change()));
+    assert!(poll!(&mut announcing).is_pending());
+    sender.send_replace(ASKING);
+    log.answer();
+    let refused = announcing.await.map(drop);
+    assert_eq!(refused, Err(AuditError::InDoubt));
+    let texts = log.text(Kind::ConfigChange);
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(
+        texts[1].contains("denied: the log is in doubt"),
+        "{texts:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,6 +301,26 @@ async fn with_quorum_for_all_only_the_start_and_the_end_of_the_node_go_without()
     assert_eq!(
         auditor.record(Event::node_stop("SIGTERM")).await,
         Ok(Some(Seq(2)))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_witnesses_does_not_wait_for_the_next_head_as_well() {
+    let modes = (Durability::Quorum, Durability::Quorum);
+    let (log, auditor, _witnesses) = auditor(modes, witnessing(0, 0, None));
+    auditor
+        .record(Event::cap_denied(&agent(), "shell"))
+        .await
+        .expect("nobody witnesses");
+    auditor.note(Event::rate_limit("api", "127.0.0.1"));
+    auditor
+        .record(Event::node_stop("SIGTERM"))
+        .await
+        .expect("on the disk");
+    assert_eq!(
+        log.flushes(),
+        [Flush::Signed, Flush::AtOnce, Flush::AtOnce],
+        "the others are signed with what comes"
     );
 }
 

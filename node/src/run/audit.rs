@@ -236,12 +236,9 @@ pub(super) async fn log_start(
     }
     if let Some(before) = before {
         let changes = config.fingerprint.changes(&before).join(" ");
-        auditor
-            .record(Event::config_change(Public::text(&format!(
-                "config.toml: {changes}"
-            ))))
-            .await
-            .map_err(RunError::NotLogged)?;
+        let event = Event::config_change(Public::text(&format!("config.toml: {changes}")));
+        let announced = auditor.announce_in_doubt(event).await;
+        announced.map_err(RunError::NotLogged)?.done();
     }
     config
         .fingerprint
@@ -384,12 +381,6 @@ fn hand_out(
     parts: &mut Parts,
     (log, witnessing): (Log, watch::Receiver<Witnessing>),
 ) -> Auditor {
-    let demands = Demands {
-        ordinary: config.audit.durability,
-        changes: config.audit.change_durability,
-        witnessing,
-    };
-    let auditor = Auditor::with(log.clone(), demands);
     // A mesh that sleeps has nobody to ask: what is whole is signed, and held again before it wakes.
     let sleeps = config.network.enabled && config.network.secret.is_none();
     let strict = config.audit.require_peer_floor;
@@ -399,7 +390,15 @@ fn hand_out(
         log.release();
     }
     let in_doubt = parts.found.filter(|_| !parts.released);
-    parts.doubts = Some(Doubts::new(log.clone(), signing_at_first(in_doubt)));
+    let doubts = Doubts::new(log.clone(), signing_at_first(in_doubt));
+    let demands = Demands {
+        ordinary: config.audit.durability,
+        changes: config.audit.change_durability,
+        witnessing,
+        signing: doubts.standing(),
+    };
+    let auditor = Auditor::with(log.clone(), demands);
+    parts.doubts = Some(doubts);
     parts.log = Some(log);
     parts.auditor = Some(auditor.clone());
     auditor

@@ -9,7 +9,7 @@ use openfang_audit::collect::Witnessing;
 use openfang_audit::feed::Mirroring;
 use openfang_audit::inquiry::Signing;
 use openfang_id::{Keys, Transport};
-use openfang_kernel::{Kernel, Limits, ModelConfig, ModelKeys};
+use openfang_kernel::{Auditor, Kernel, Limits, ModelConfig, ModelKeys};
 use openfang_mesh::{Cosigners, Listen, Mesh};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,8 @@ pub(crate) struct Handles {
     pub(crate) kernel: Kernel,
     pub(crate) mesh: Mesh,
     pub(crate) log: Option<Log>,
+    /// Writes into it.
+    pub(crate) auditor: Auditor,
     /// Where the API really listens.
     pub(crate) listen_addr: SocketAddr,
     /// How it stands with the witnesses of the log.
@@ -102,6 +104,7 @@ pub(crate) fn api_state(prepared: &Prepared, handles: Handles) -> State {
         kernel: handles.kernel,
         mesh: handles.mesh,
         audit: handles.log,
+        auditor: handles.auditor,
         witnessing: handles.witnessing,
         signing: handles.signing,
         mirroring: handles.mirroring,

@@ -275,7 +275,9 @@ impl Recorder {
             };
             // The first of a kind says exactly where it came from, later ones stand for many.
             let from = if count == 0 { from } else { &key };
-            tracing::warn!(kind, from, reason = text, "written down");
+            // Whoever wants to know from where asks the audit log, which can forget it.
+            tracing::warn!(kind, reason = text, "written down");
+            tracing::debug!(kind, from, reason = text, "written down");
             self.record(event(from, &text));
         }
     }

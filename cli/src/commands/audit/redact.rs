@@ -57,13 +57,14 @@ fn reply(done: &Redacted) -> RedactReply {
     RedactReply {
         entries: done.entries.iter().copied().collect(),
         values: u64::try_from(done.openings).unwrap_or(u64::MAX),
+        elsewhere: u64::try_from(done.elsewhere).unwrap_or(u64::MAX),
         told_in: done.told_in.iter().map(|seq| seq.0).collect(),
     }
 }
 
 fn failure(why: &OfflineError) -> Failure {
     let exit = match why {
-        OfflineError::Redact(RedactError::Count(_)) => Exit::Usage,
+        OfflineError::Redact(RedactError::Count(_) | RedactError::Reason(_)) => Exit::Usage,
         OfflineError::Redact(
             RedactError::NoVault
             | RedactError::NoSuchEntry { .. }
@@ -75,6 +76,8 @@ fn failure(why: &OfflineError) -> Failure {
             RedactError::InDoubt
             | RedactError::Read(_)
             | RedactError::NotLogged(_)
+            | RedactError::NotAsDemanded
+            | RedactError::Incomplete { .. }
             | RedactError::Vault(_)
             | RedactError::Unfinished(_),
         )
@@ -96,13 +99,16 @@ fn text(reply: &RedactReply) -> String {
             .collect::<Vec<_>>()
             .join(",")
     };
-    if reply.told_in.is_empty() {
-        return format!("erased {} values that no entry commits to", reply.values);
-    }
-    format!(
-        "erased {} values of entries {}; told in entry {}",
-        reply.values,
-        numbers(&reply.entries),
-        numbers(&reply.told_in),
-    )
+    let here = reply.values.saturating_sub(reply.elsewhere);
+    let of_entries = format!("{here} values of entries {}", numbers(&reply.entries));
+    let others = format!(
+        "{} of no entry of this log (of an earlier epoch, set aside, or never written)",
+        reply.elsewhere
+    );
+    let what = match (here, reply.elsewhere) {
+        (_, 0) => of_entries,
+        (0, _) => others,
+        (_, _) => format!("{of_entries}, and {others}"),
+    };
+    format!("erased {what}; told in entry {}", numbers(&reply.told_in))
 }

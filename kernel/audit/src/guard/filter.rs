@@ -1,17 +1,22 @@
 //! Finds in a text what looks like a secret: known ones, tokens by their form, and what is too random
-//! to be anything else. One pass over the text, whatever it holds.
+//! to be anything else. A few passes over the text, whatever it holds: one over it as it stands, one over what
+//! it says with its encodings undone ([`Plain`]), one for known secrets that are written in groups.
 //!
 //! What entries are made of stays: node ids, UUIDs, hashes of 40, 64 or 128 hexadecimal digits, names of
 //! logs and entries, times, versions, addresses, names of models.
+
+mod named;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::known::Known;
+use super::plain::{Plain, fold};
 use crate::value::is_node_id;
+use named::{end_of_value, value_of};
 
 /// The shortest text that can hold a secret.
-const TEXT_BYTES_MIN: usize = 8;
+const TEXT_BYTES_MIN: usize = 5;
 /// The shortest piece that is looked at for being random: 20 random letters and digits have 119 bits.
 const RANDOM_BYTES_MIN: usize = 20;
 /// The shortest piece with slashes in it: base64 has some, and paths have more.
@@ -64,18 +69,6 @@ const TOKENS: [&str; 36] = [
     "xapp-",
     "xox",
 ];
-/// Names in front of `=` whose value is a secret.
-const NAMES: [&str; 9] = [
-    "api_key",
-    "apikey",
-    "api-key",
-    "password",
-    "passwd",
-    "pwd",
-    "secret",
-    "signature",
-    "token",
-];
 const PEM_BEGIN: &[u8] = b"-----BEGIN";
 const PEM_END: &[u8] = b"-----END";
 const JWT_BEGIN: &[u8] = b"eyJ";
@@ -123,8 +116,13 @@ pub(crate) fn clean<'t>(known: &Known, text: &'t str) -> Cow<'t, str> {
         return Cow::Borrowed(text);
     }
     let mut found = Vec::new();
-    known.find(text.as_bytes(), &mut found);
-    scan(text.as_bytes(), &mut found);
+    look_at(known, text.as_bytes(), &mut found);
+    if let Some(plain) = Plain::decode(text.as_bytes()) {
+        let mut encoded = Vec::new();
+        look_at(known, &plain.bytes, &mut encoded);
+        let origins = encoded.into_iter();
+        found.extend(origins.map(|(range, kind)| (plain.origin(&range), kind)));
+    }
     if found.is_empty() {
         return Cow::Borrowed(text);
     }
@@ -145,6 +143,15 @@ pub(crate) fn clean<'t>(known: &Known, text: &'t str) -> Cow<'t, str> {
     }
     out.push_str(&text[done..]);
     Cow::Owned(out)
+}
+
+fn look_at(known: &Known, text: &[u8], found: &mut Vec<(Range<usize>, Kind)>) {
+    known.find(text, found);
+    if known.may_be_folded(text) {
+        let (folded, places) = fold(text);
+        known.find_folded(&folded, &places, found);
+    }
+    scan(text, found);
 }
 
 /// What a byte can be part of.
@@ -349,12 +356,10 @@ fn judge(
         found.push((piece.start..end, Kind::Pem));
         return end;
     }
-    if next == Some(b'=') && names_a_secret(word) {
-        let end = end_of_value(text, piece.end + 1);
-        if end > piece.end + 1 {
-            found.push((piece.end + 1..end, Kind::Value));
-            return end;
-        }
+    if let Some(value) = value_of(text, &piece) {
+        let end = value.end;
+        found.push((value, Kind::Value));
+        return end;
     }
     if next == Some(b' ')
         && (word.eq_ignore_ascii_case(b"bearer") || word.eq_ignore_ascii_case(b"basic"))
@@ -408,13 +413,6 @@ fn begins(word: &[u8], start: &str) -> bool {
     }
 }
 
-fn names_a_secret(word: &[u8]) -> bool {
-    NAMES.iter().any(|name| {
-        let at = word.len().checked_sub(name.len());
-        at.is_some_and(|at| word[at..].eq_ignore_ascii_case(name.as_bytes()))
-    })
-}
-
 /// Tells whether a word is one of the long forms that everybody may read.
 fn is_public(word: &[u8]) -> bool {
     if word.len() < HASH_DIGITS[0] {
@@ -425,13 +423,6 @@ fn is_public(word: &[u8]) -> bool {
         return true;
     }
     std::str::from_utf8(word).is_ok_and(is_node_id)
-}
-
-/// A value ends at white space, or at what separates it from the next.
-fn end_of_value(text: &[u8], start: usize) -> usize {
-    let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\"'`&;,<>()[]{}".contains(byte);
-    let len = text[start..].iter().position(ends);
-    len.map_or(text.len(), |len| start + len)
 }
 
 fn end_of_dotted(text: &[u8], start: usize) -> usize {

@@ -7,11 +7,14 @@ use data_encoding::{BASE64_NOPAD, HEXLOWER};
 use zeroize::Zeroizing;
 
 use super::filter::Kind;
+use super::plain::{fold, folded};
 
 /// The shortest secret that is looked for: shorter ones are words.
 pub const KNOWN_BYTES_MIN: usize = 8;
 /// How much of a longer one gives it away.
 const PART_BYTES: usize = 16;
+/// The shortest secret that is looked for by its letters and digits alone.
+const FOLDED_BYTES_MIN: usize = 12;
 /// What is looked up at each place of a text.
 const WINDOW_BYTES: usize = 8;
 /// The bits of the first look: with ten secrets of 64 bytes, one place in fifty is looked at twice.
@@ -19,10 +22,18 @@ const SIEVE_BITS: usize = 1 << 15;
 /// Odd, with its ones spread: multiplying by it mixes a window into the upper bits.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Secrets that must not reach a line, whole or in part, also when written in hexadecimal or base64. The
-/// values are wiped when this is dropped, and never shown.
+/// Secrets that must not reach a line, whole or in part, also when written in hexadecimal or base64, in groups, or
+/// in other case. The values are wiped when this is dropped, and never shown.
 #[derive(Clone, Default)]
 pub struct Known {
+    exact: Values,
+    /// Their letters and digits alone, in lower case.
+    folded: Values,
+}
+
+/// Values, found by their windows.
+#[derive(Clone, Default)]
+struct Values {
     values: Vec<Zeroizing<Vec<u8>>>,
     /// Which windows there are, by their upper bits.
     sieve: Zeroizing<Vec<u64>>,
@@ -41,13 +52,57 @@ impl Known {
             let hex = HEXLOWER.encode(secret).into_bytes();
             let base64 = BASE64_NOPAD.encode(secret).into_bytes();
             for value in [secret.to_vec(), hex, base64] {
-                self.add(Zeroizing::new(value));
+                let value = Zeroizing::new(value);
+                let folded = Zeroizing::new(fold(&value).0);
+                // What is left of others is too little to tell them from words.
+                if folded.len() >= FOLDED_BYTES_MIN {
+                    self.folded.add(folded);
+                }
+                self.exact.add(value);
             }
         }
-        self.windows.sort_unstable();
+        self.exact.windows.sort_unstable();
+        self.folded.windows.sort_unstable();
         self
     }
 
+    /// Finds every part of a secret: the whole of a short one, 16 bytes of a longer one.
+    pub(crate) fn find(&self, text: &[u8], found: &mut Vec<(Range<usize>, Kind)>) {
+        self.exact
+            .find(text, |range| found.push((range, Kind::Known)));
+    }
+
+    /// Tells whether [`Known::find_folded`] may find anything, without the places of a text.
+    pub(crate) fn may_be_folded(&self, text: &[u8]) -> bool {
+        if self.folded.values.is_empty() {
+            return false;
+        }
+        let mut last = 0_u64;
+        let mut seen = 0_usize;
+        text.iter().filter_map(|byte| folded(*byte)).any(|byte| {
+            last = last >> 8 | u64::from(byte) << 56;
+            seen += 1;
+            seen >= WINDOW_BYTES && self.folded.has_window(last.wrapping_mul(MIX))
+        })
+    }
+
+    /// As [`Known::find`], in the letters and digits of a text that stand at these places.
+    pub(crate) fn find_folded(
+        &self,
+        folded: &[u8],
+        places: &[usize],
+        found: &mut Vec<(Range<usize>, Kind)>,
+    ) {
+        self.folded.find(folded, |range| {
+            if let (Some(first), Some(last)) = (places.get(range.start), places.get(range.end - 1))
+            {
+                found.push((*first..last + 1, Kind::Known));
+            }
+        });
+    }
+}
+
+impl Values {
     fn add(&mut self, value: Zeroizing<Vec<u8>>) {
         self.sieve.resize(SIEVE_BITS / 64, 0);
         let number = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
@@ -60,8 +115,16 @@ impl Known {
         self.values.push(value);
     }
 
-    /// Finds every part of a secret: the whole of a short one, 16 bytes of a longer one.
-    pub(crate) fn find(&self, text: &[u8], found: &mut Vec<(Range<usize>, Kind)>) {
+    fn has_window(&self, mixed: u64) -> bool {
+        let (word, bit) = place(mixed);
+        let before = |window: &(u64, u32, u32)| window.0 < mixed;
+        self.sieve[word] & bit != 0 && {
+            let first = self.windows.partition_point(before);
+            matches!(self.windows.get(first), Some((same, _, _)) if *same == mixed)
+        }
+    }
+
+    fn find(&self, text: &[u8], mut found: impl FnMut(Range<usize>)) {
         if self.values.is_empty() {
             return;
         }
@@ -76,7 +139,7 @@ impl Known {
             if let Some(end) = self.longest(text, at, mixed)
                 && end > behind
             {
-                found.push((at..end, Kind::Known));
+                found(at..end);
                 behind = end;
             }
         }

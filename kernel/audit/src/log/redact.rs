@@ -2,20 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 
 use super::open::{append, io_error};
 use super::shared::Shared;
 use super::writer::Writer;
 use super::{AppendError, Log, OpenError, ProveError};
-use crate::event::Event;
+use crate::event::{Cause, Event, Outcome};
 use crate::seqs::Seqs;
 use crate::value::{Field, Public};
 use crate::vault::{Intent, Plan, Revealed, Vault};
 use crate::{Hash, Line, Seq};
 
+/// The longest reason, in bytes: it stands in one entry, whole.
+pub const REASON_BYTES_MAX: usize = 200;
 /// The most entries that are named in one request.
 const NAMED_MAX: usize = 4096;
+/// What stands before the number of values that are of no entry of the log, where numbers of entries stand.
+const OF_NO_ENTRY: &str = "of no entry: ";
 /// How many entries are read at a time.
 const READ_AT_ONCE: u64 = 256;
 
@@ -35,6 +40,9 @@ pub struct Redacted {
     pub entries: BTreeSet<u64>,
     /// How many openings there were.
     pub openings: usize,
+    /// How many of them are of no entry of this log: of an earlier epoch, of an entry that was set aside, or
+    /// never written.
+    pub elsewhere: usize,
     /// The entries that tell of it.
     pub told_in: Vec<Seq>,
 }
@@ -53,6 +61,9 @@ pub enum RedactError {
          says that the log is signed"
     )]
     InDoubt,
+    /// The reason is empty, or would not stand in the entry whole.
+    #[error("a reason must have 1 to {REASON_BYTES_MAX} bytes, not {0}")]
+    Reason(usize),
     /// More entries than one request may name, or none.
     #[error("name 1 to {NAMED_MAX} entries, not {0}")]
     Count(usize),
@@ -73,9 +84,28 @@ pub enum RedactError {
     /// It was erased before, or never kept here.
     #[error("nothing of it is kept here (any more)")]
     NothingKept,
+    /// What could be found was erased, and told. Parts of the vault cannot be read.
+    #[error(
+        "{values} values were erased, but these files of the vault are damaged, and what stands in them behind the \
+         damage was not looked at: {}; put a whole copy of them back and redact again, or remove them, and \
+         all that is left in them is gone",
+        shown_paths(files)
+    )]
+    Incomplete {
+        /// How many were erased.
+        values: usize,
+        /// The files.
+        files: Vec<PathBuf>,
+    },
     /// The entries cannot be read.
     #[error("the entries cannot be read: {0}")]
     Read(#[source] ProveError),
+    /// What tells of it did not become what is demanded of such an entry. Another entry says that nothing was
+    /// erased.
+    #[error(
+        "the entry that tells of it did not become what is demanded of one, so that nothing is erased"
+    )]
+    NotAsDemanded,
     /// The entry about it cannot be written.
     #[error("nothing is erased that cannot be logged: {0}")]
     NotLogged(#[source] AppendError),
@@ -111,8 +141,26 @@ impl Log {
         reason: &str,
         user: Public<'_>,
     ) -> Result<Redacted, RedactError> {
+        self.redact_when(what, reason, user, |_told| true)
+    }
+
+    /// As [`Log::redact`], once `may` says that the entries which tell of it are all that is demanded of them; it
+    /// is asked with the last of them, which is durable, and may block.
+    ///
+    /// # Errors
+    /// As [`Log::redact`].
+    pub fn redact_when(
+        &self,
+        what: Erase<'_>,
+        reason: &str,
+        user: Public<'_>,
+        may: impl FnOnce(Seq) -> bool,
+    ) -> Result<Redacted, RedactError> {
         let shared = &self.inner.shared;
         let vault = shared.guard.vault().ok_or(RedactError::NoVault)?;
+        if reason.is_empty() || reason.len() > REASON_BYTES_MAX {
+            return Err(RedactError::Reason(reason.len()));
+        }
         let _one_at_a_time = vault.redacting();
         if self.is_held() {
             return Err(RedactError::InDoubt);
@@ -122,25 +170,61 @@ impl Log {
             announce(shared, &left, &mut log).map_err(RedactError::NotLogged)?;
             erase(vault, &left.plan).map_err(RedactError::Unfinished)?;
         }
-        let (entries, openings, plan) = match what {
-            Erase::Entries(seqs) => plan_of_entries(shared, vault, seqs)?,
-            Erase::Subject(name) => plan_of_subject(shared, vault, name)?,
+        let unread = vault.reader().unread().map_err(RedactError::Vault)?;
+        let planned = match what {
+            Erase::Entries(seqs) => plan_of_entries(shared, vault, seqs),
+            Erase::Subject(name) => plan_of_subject(shared, vault, name),
         };
-        let numbers = Seqs::split(&entries);
+        let Planned {
+            entries,
+            openings,
+            elsewhere,
+            is_all,
+            plan,
+        } = match planned {
+            // It may be in what cannot be read.
+            Err(RedactError::NothingKept) => {
+                return complete(unread, 0).and(Err(RedactError::NothingKept));
+            }
+            planned => planned?,
+        };
+        let seqs = numbers_of(&entries, elsewhere);
         let intent = Intent {
             origin: shared.origin.clone(),
             from: self.size(),
             // As the line will have it: it is looked for.
             reason: shown(shared, reason),
             user: shown(shared, user.as_str()),
-            seqs: numbers.iter().map(ToString::to_string).collect(),
+            seqs,
             plan,
         };
-        vault.intend(&intent).map_err(RedactError::Vault)?;
+        let told_in = self.tell(vault, &intent)?;
+        if told_in.last().is_some_and(|last| !may(*last)) {
+            // In this order: what the log says was not erased never is by a redaction that was left.
+            vault.done().map_err(RedactError::Vault)?;
+            self.take_word_back(&intent, &told_in)
+                .map_err(RedactError::NotLogged)?;
+            return Err(RedactError::NotAsDemanded);
+        }
+        erase(vault, &intent.plan).map_err(RedactError::Unfinished)?;
+        if !is_all {
+            complete(unread, openings)?;
+        }
+        Ok(Redacted {
+            entries,
+            openings,
+            elsewhere,
+            told_in,
+        })
+    }
+
+    /// Writes down what is about to be erased, then the entries that tell of it.
+    fn tell(&self, vault: &Vault, intent: &Intent) -> Result<Vec<Seq>, RedactError> {
+        vault.intend(intent).map_err(RedactError::Vault)?;
         let mut told_in = Vec::new();
-        for seqs in &numbers {
+        for numbers in &intent.seqs {
             let reason = Public::text(&intent.reason);
-            let event = Event::redact(seqs, reason, Public::text(&intent.user));
+            let event = Event::redact_again(numbers, reason, Public::text(&intent.user));
             match self.append_durably(event) {
                 Ok(seq) => told_in.push(seq),
                 Err(why) => {
@@ -151,12 +235,22 @@ impl Log {
                 }
             }
         }
-        erase(vault, &intent.plan).map_err(RedactError::Unfinished)?;
-        Ok(Redacted {
-            entries,
-            openings,
-            told_in,
-        })
+        Ok(told_in)
+    }
+
+    /// Writes that what these entries tell of was not done.
+    fn take_word_back(&self, intent: &Intent, told_in: &[Seq]) -> Result<(), AppendError> {
+        for (numbers, seq) in intent.seqs.iter().zip(told_in) {
+            let announced = Cause {
+                origin: intent.origin.clone(),
+                seq: seq.0,
+            };
+            let reason = Public::text(&intent.reason);
+            let event = Event::redact_again(numbers, reason, Public::text(&intent.user));
+            let outcome = Outcome::Denied("not cosigned".into());
+            self.append_durably(event.not_done(&announced, outcome))?;
+        }
+        Ok(())
     }
 
     fn append_durably(&self, event: Event) -> Result<Seq, AppendError> {
@@ -184,6 +278,30 @@ pub(super) fn finish(shared: &Shared, writer: &mut Writer) -> Result<(), OpenErr
     erase(vault, &left.plan).map_err(failed)?;
     tracing::warn!(log.origin = %shared.origin, entries = left.seqs.join(","), "a redaction that was interrupted is finished");
     Ok(())
+}
+
+/// Returns what stands in the entries that tell of it: the numbers of others, and how many values are of none.
+fn numbers_of(entries: &BTreeSet<u64>, elsewhere: usize) -> Vec<String> {
+    let numbers = Seqs::split(entries);
+    let others = (elsewhere > 0).then(|| format!("{OF_NO_ENTRY}{elsewhere}"));
+    let numbers = numbers.iter().map(ToString::to_string);
+    numbers.chain(others).collect()
+}
+
+/// Fails when not all of the vault was looked at.
+fn complete(files: Vec<PathBuf>, values: usize) -> Result<(), RedactError> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    Err(RedactError::Incomplete { values, files })
+}
+
+fn shown_paths(files: &[PathBuf]) -> String {
+    let shown: Vec<String> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    shown.join(", ")
 }
 
 /// Overwrites, then forgets that it had to be done.
@@ -231,11 +349,23 @@ fn told_since(shared: &Shared, intent: &Intent) -> BTreeSet<String> {
     told
 }
 
+/// What will be erased.
+struct Planned {
+    /// Of which entries of this log.
+    entries: BTreeSet<u64>,
+    openings: usize,
+    /// How many of the openings are of no entry of this log.
+    elsewhere: usize,
+    /// Whether that is all there ever was of it, so that nothing can stand where the vault cannot be read.
+    is_all: bool,
+    plan: Plan,
+}
+
 fn plan_of_entries(
     shared: &Shared,
     vault: &Vault,
     seqs: &BTreeSet<u64>,
-) -> Result<(BTreeSet<u64>, usize, Plan), RedactError> {
+) -> Result<Planned, RedactError> {
     if seqs.is_empty() || seqs.len() > NAMED_MAX {
         return Err(RedactError::Count(seqs.len()));
     }
@@ -256,38 +386,45 @@ fn plan_of_entries(
     if wanted.is_empty() {
         return Err(RedactError::NothingKept);
     }
-    let entries = wanted.iter().map(|(seq, _)| *seq).collect();
-    let plan = Plan {
-        openings: kept,
-        keys: BTreeSet::new(),
-    };
-    Ok((entries, wanted.len(), plan))
+    Ok(Planned {
+        is_all: kept.len() == all.len(),
+        entries: wanted.iter().map(|(seq, _)| *seq).collect(),
+        openings: wanted.len(),
+        elsewhere: 0,
+        plan: Plan {
+            openings: kept,
+            keys: BTreeSet::new(),
+        },
+    })
 }
 
-fn plan_of_subject(
-    shared: &Shared,
-    vault: &Vault,
-    name: &str,
-) -> Result<(BTreeSet<u64>, usize, Plan), RedactError> {
+fn plan_of_subject(shared: &Shared, vault: &Vault, name: &str) -> Result<Planned, RedactError> {
     let (plan, found) = vault.reader().kept_of(name).map_err(RedactError::Vault)?;
     // What comes from now on is another matter.
     vault.forget(&plan.keys);
     let mut entries = BTreeSet::new();
     let openings = found.len();
+    let mut elsewhere = 0;
     for (seq, commitment) in found {
-        // Where the entry was lost or never written, no line commits to it.
+        // Where the entry was lost, never written, or is of an earlier epoch, no line of this log commits to it.
         match read(shared, seq) {
             Ok(line) if openable(&line).contains(&commitment) => {
                 entries.insert(seq);
             }
-            Ok(_) | Err(RedactError::NoSuchEntry { .. }) => {}
+            Ok(_) | Err(RedactError::NoSuchEntry { .. }) => elsewhere += 1,
             Err(why) => return Err(why),
         }
     }
     if openings == 0 {
         return Err(RedactError::NothingKept);
     }
-    Ok((entries, openings, plan))
+    Ok(Planned {
+        entries,
+        openings,
+        elsewhere,
+        is_all: false,
+        plan,
+    })
 }
 
 fn read(shared: &Shared, seq: u64) -> Result<Line, RedactError> {

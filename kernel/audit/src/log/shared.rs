@@ -319,7 +319,23 @@ impl Shared {
                 kind,
             }));
         }
-        Ok(report)
+        Ok(self.with_what_is_missing(report))
+    }
+
+    /// What was read may be a file that has no name any more, and is gone when this process ends.
+    fn with_what_is_missing(&self, report: Report) -> Report {
+        let damage = lock(&self.condition).damage;
+        let missing = damage.filter(|damage| damage.kind == DamageKind::Missing);
+        match (&report.verdict, missing) {
+            (Verdict::Empty | Verdict::Intact { .. }, Some(missing)) => Report {
+                verdict: Verdict::Tampered {
+                    first_bad_seq: missing.first_bad_seq,
+                    kind: missing.kind,
+                },
+                ..report
+            },
+            (Verdict::Tampered { .. }, _) | (_, None) => report,
+        }
     }
 
     pub(super) fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ProveError> {

@@ -57,7 +57,7 @@ pub(super) struct Writer {
     /// What may stand in the floor: the last one written, and any whose writing failed half-way.
     floors: Vec<Option<Vec<u8>>>,
     head_micros: u64,
-    /// Whether a change of the node waits for a head.
+    /// Whether a change of the node, or somebody, waits for a head.
     urgent: bool,
     /// By when lines that were answered already must be on the disk, by the clock that never steps.
     flush_by: Option<u64>,
@@ -251,7 +251,7 @@ impl Writer {
         let mut within: Option<Duration> = None;
         for entry in &self.batch {
             match entry.flush {
-                Flush::AtOnce => return self.flush(),
+                Flush::AtOnce | Flush::Signed => return self.flush(),
                 Flush::Within(time) => within = Some(within.map_or(time, |least| least.min(time))),
             }
         }
@@ -289,7 +289,7 @@ impl Writer {
     /// closed.
     fn gather(&mut self, receiver: &Receiver<Command>) -> bool {
         let wanted = self.gather.expected.min(BATCH_ENTRIES_MAX);
-        let flushed = |entry: &Entry| entry.flush == Flush::AtOnce;
+        let flushed = |entry: &Entry| matches!(entry.flush, Flush::AtOnce | Flush::Signed);
         if !self.waiting.iter().any(flushed) || self.waiting.len() >= wanted {
             return true;
         }
@@ -435,10 +435,7 @@ impl Writer {
             return Err(AppendError::Disk { kind: error.kind() });
         }
         self.flush_batch()?;
-        self.urgent |= self
-            .batch
-            .iter()
-            .any(|entry| entry.event.kind().is_change());
+        self.urgent |= self.batch.iter().any(Entry::is_urgent);
         let start = rest.len;
         rest.doubt = true;
         rest.len += self.text.len() as u64;

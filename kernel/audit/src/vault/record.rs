@@ -83,6 +83,23 @@ impl<'a> Records<'a> {
     }
 }
 
+impl Records<'_> {
+    /// Tells, behind the last record, whether the rest cannot be read: anything but nothing, or the beginning of
+    /// a record, as an interrupted write leaves it.
+    pub(super) fn is_damaged(&self) -> bool {
+        if !self.bytes.starts_with(MARK) {
+            return !MARK.starts_with(self.bytes);
+        }
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let Some((head, body)) = rest.split_first_chunk::<HEAD_BYTES>() else {
+            return false;
+        };
+        let [tag, high, low] = *head;
+        let is_known = matches!(tag, ERASED | KEY | OPENING);
+        !is_known || body.len() >= usize::from(u16::from_be_bytes([high, low]))
+    }
+}
+
 impl<'a> Iterator for Records<'a> {
     type Item = (Range<usize>, Record<'a>);
 
@@ -239,6 +256,25 @@ mod tests {
             );
         }
         assert!(all(b"openfang/vault/2").is_empty());
+    }
+
+    #[test]
+    fn what_an_interrupted_write_leaves_is_told_from_damage() {
+        let damaged = |bytes: &[u8]| {
+            let mut records = Records::of(bytes);
+            while records.next().is_some() {}
+            records.is_damaged()
+        };
+        let bytes = file();
+        for len in 0..=bytes.len() {
+            assert!(!damaged(&bytes[..len]), "{len}");
+        }
+        let first = MARK.len();
+        for (at, byte) in [(0, b'x'), (first, 7), (first + 2, 1)] {
+            let mut bytes = bytes.clone();
+            bytes[at] = byte;
+            assert!(damaged(&bytes), "{at}");
+        }
     }
 
     #[test]

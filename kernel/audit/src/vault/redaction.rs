@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use data_encoding::HEXLOWER;
 
 use super::record::{KeyId, Record, Records, erased};
-use super::{Vault, VaultReader, lock, read, sync_dir};
+use super::{READ_BYTES_MAX, Vault, VaultReader, lock, read, sync_dir};
 use crate::checkpoint::parse_decimal;
 use crate::{Hash, Origin};
 
@@ -173,6 +173,22 @@ impl VaultReader {
             })?;
         }
         Ok((plan, found))
+    }
+
+    /// Returns the files that cannot be read to their end: what they hold behind that belongs to nobody that could
+    /// be named.
+    pub(crate) fn unread(&self) -> io::Result<Vec<PathBuf>> {
+        let mut unread = Vec::new();
+        for (_, path) in self.files()? {
+            let bytes = read(&path)?;
+            let mut records = Records::of(&bytes);
+            while records.next().is_some() {}
+            let too_long = bytes.len() as u64 >= READ_BYTES_MAX;
+            if records.is_damaged() || too_long {
+                unread.push(path);
+            }
+        }
+        Ok(unread)
     }
 
     fn intent_path(&self) -> PathBuf {

@@ -15,6 +15,8 @@ struct RecorderInner {
     events: Mutex<Vec<Event>>,
     flushes: Mutex<Vec<Flush>>,
     refused: Mutex<Vec<Kind>>,
+    /// Answers that wait, once they are to.
+    waiting: Mutex<Option<Vec<(Ack, Seq)>>>,
 }
 
 impl Recorder {
@@ -25,11 +27,25 @@ impl Recorder {
             events: Mutex::default(),
             flushes: Mutex::default(),
             refused: Mutex::default(),
+            waiting: Mutex::default(),
         }))
     }
 
     pub(crate) fn refuse(&self, kind: Kind) {
         self.0.refused.lock().expect("no panic").push(kind);
+    }
+
+    /// From now on entries are written and not answered, up to [`Recorder::answer`].
+    pub(crate) fn keep_waiting(&self) {
+        *self.0.waiting.lock().expect("no panic") = Some(Vec::new());
+    }
+
+    /// Answers what waits, and from now on everything at once.
+    pub(crate) fn answer(&self) {
+        let waiting = self.0.waiting.lock().expect("no panic").take();
+        for (ack, seq) in waiting.into_iter().flatten() {
+            ack(Ok(seq));
+        }
     }
 
     /// How each entry was to be flushed.
@@ -74,6 +90,10 @@ impl Sink for Recorder {
         self.0.flushes.lock().expect("no panic").push(flush);
         let seq = Seq(events.len() as u64 - 1);
         drop(events);
+        if let Some(waiting) = &mut *self.0.waiting.lock().expect("no panic") {
+            waiting.push((ack, seq));
+            return Ok(());
+        }
         ack(Ok(seq));
         Ok(())
     }

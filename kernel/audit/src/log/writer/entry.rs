@@ -42,6 +42,11 @@ impl Entry {
         }
     }
 
+    /// Tells whether a head over it is signed at once.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.flush == Flush::Signed || self.event.kind().is_change()
+    }
+
     /// Drops the entry without an answer.
     pub(in crate::log) fn forget(mut self) {
         self.ack = None;
