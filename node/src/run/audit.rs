@@ -291,6 +291,14 @@ fn remember(home: &Home, found: Found) -> Result<(), RunError> {
     }
 }
 
+/// Removes what a refused start has made: an empty file where there was none is no log.
+fn remove_if_empty(path: &Path) {
+    let is_empty = std::fs::metadata(path).is_ok_and(|found| found.len() == 0);
+    if is_empty && let Err(why) = crate::files::remove(path) {
+        tracing::warn!(path = %path.display(), error = %why, "an empty audit log is left behind");
+    }
+}
+
 pub(super) fn open_audit(
     prepared: &Prepared,
     parts: &mut Parts,
@@ -330,7 +338,13 @@ pub(super) fn open_audit(
     };
     let seed = Zeroizing::new(clock::random()?);
     let guard = |dir: &Path| redaction::guard(prepared, dir, seed);
-    let (log, opened) = Log::open_guarded(options, Arc::new(MachineClock), guard)?;
+    let was_there = config.audit.log_path.exists();
+    let opened = Log::open_guarded(options, Arc::new(MachineClock), guard);
+    let (log, opened) = opened.inspect_err(|_why| {
+        if !was_there {
+            remove_if_empty(&config.audit.log_path);
+        }
+    })?;
     tracing::info!(audit.entries = opened.size, "audit log opened");
     if opened.floor_was_missing {
         found = Found::NoFloor;
