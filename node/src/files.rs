@@ -81,8 +81,24 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// When it cannot be written; then the old one is untouched.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, |_file| Ok(bytes.to_vec()))
+}
+
+/// The same with bytes that tell of the file they are written to.
+///
+/// # Errors
+/// When it cannot be written; then the old one is untouched.
+pub(crate) fn replace_with(
+    path: &Path,
+    bytes: impl FnOnce(&File) -> io::Result<Vec<u8>>,
+) -> io::Result<()> {
     let beside = clear_beside(path)?;
-    create(&beside, bytes)?;
+    let mut file = create_new(&beside)?;
+    let written = bytes(&file).and_then(|bytes| file.write_all(&bytes));
+    if let Err(why) = written.and_then(|()| file.sync_all()) {
+        fs::remove_file(&beside)?;
+        return Err(why);
+    }
     fs::rename(&beside, path)?;
     sync_folder(path)
 }

@@ -13,10 +13,12 @@
 mod asking;
 mod doubts;
 mod mark;
+pub(crate) mod place;
 mod round;
 mod written;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,6 +110,8 @@ pub(crate) enum Found {
     Gone,
     /// Its lines without the floor, as a backup has them.
     NoFloor,
+    /// Its lines and its floor, in files that this node did not write there: it was moved, or put back.
+    Moved,
     /// All of it, just now, from peers.
     Back,
 }
@@ -171,9 +175,12 @@ impl Cause {
     fn of(found: Found, strict: bool) -> Self {
         let doubt = match found {
             Found::Whole | Found::New if !strict => Doubt::None,
-            Found::Whole | Found::New | Found::Gone | Found::NoFloor | Found::Back => {
-                Doubt::Reasonable
-            }
+            Found::Whole
+            | Found::New
+            | Found::Gone
+            | Found::NoFloor
+            | Found::Moved
+            | Found::Back => Doubt::Reasonable,
         };
         Self {
             found,
@@ -250,10 +257,16 @@ impl OwnLog {
     /// Lets the log be signed.
     async fn free(&self, seen: u64) -> Ended {
         let home = self.home.clone();
-        let cleared = tokio::task::spawn_blocking(move || Mark::clear(&home)).await;
-        if !matches!(cleared, Ok(Ok(()))) {
-            let path = self.home.audit_doubt();
-            tracing::warn!(path = %path.display(), "the audit log is in order, and the next start will ask about it as if it were not: the file cannot be removed");
+        let settled = tokio::task::spawn_blocking(move || {
+            // In this order: what is not claimed is in doubt.
+            place::claim(&home).and_then(|()| Mark::clear(&home))
+        });
+        if let Err(why) = settled
+            .await
+            .unwrap_or_else(|why| Err(io::Error::other(why)))
+        {
+            let (doubt, place) = (self.home.audit_doubt(), self.home.audit_place());
+            tracing::warn!(error = %why, doubt = %doubt.display(), place = %place.display(), "the audit log is in order, and the next start will ask about it as if it were not: a file cannot be removed or written");
         }
         if self.doubts.release(seen) {
             Ended::Free(seen)

@@ -1,6 +1,7 @@
 //! The real program, in homes of its own, on free ports.
 
 mod audit;
+mod backups;
 mod daemon;
 mod exports;
 mod files;

@@ -18,6 +18,8 @@ pub(crate) enum Mark {
     Gone,
     /// Its floor was.
     NoFloor,
+    /// Its files are not those that this node wrote.
+    Moved,
     /// Entries that are missing here are about to come back: the log was put back to an earlier state,
     /// and with it what this node has cosigned. The keys it cosigns with are still to be retired.
     RolledBack,
@@ -25,9 +27,10 @@ pub(crate) enum Mark {
     Retired,
 }
 
-const WORDS: [(Mark, &str); 4] = [
+const WORDS: [(Mark, &str); 5] = [
     (Mark::Gone, "gone"),
     (Mark::NoFloor, "no floor"),
+    (Mark::Moved, "moved"),
     (Mark::RolledBack, "rolled back"),
     (Mark::Retired, "retired"),
 ];
@@ -71,8 +74,17 @@ impl Mark {
         match (now, mark) {
             (Found::Whole, Some(Self::Gone)) => Found::Gone,
             (Found::Whole, Some(Self::NoFloor)) => Found::NoFloor,
+            (Found::Whole, Some(Self::Moved)) => Found::Moved,
             (Found::Whole, Some(Self::RolledBack | Self::Retired)) => Found::Back,
-            (Found::Whole | Found::New | Found::Gone | Found::NoFloor | Found::Back, _) => now,
+            (
+                Found::Whole
+                | Found::New
+                | Found::Gone
+                | Found::NoFloor
+                | Found::Moved
+                | Found::Back,
+                _,
+            ) => now,
         }
     }
 
@@ -81,6 +93,7 @@ impl Mark {
         match found {
             Found::Gone => Some(Self::Gone),
             Found::NoFloor => Some(Self::NoFloor),
+            Found::Moved => Some(Self::Moved),
             Found::Back => Some(Self::Retired),
             Found::Whole | Found::New => None,
         }
@@ -111,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_log_that_looks_whole_is_as_doubtful_as_it_was() {
-        for found in [Found::Gone, Found::NoFloor, Found::Back] {
+        for found in [Found::Gone, Found::NoFloor, Found::Moved, Found::Back] {
             let mark = Mark::of(found);
             assert!(mark.is_some());
             assert_eq!(Mark::found(mark, Found::Whole), found);

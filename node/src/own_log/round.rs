@@ -339,7 +339,7 @@ impl<'a> Round<'a> {
 
     /// Whether a log that misses entries was put back to an earlier state with all that is beside it.
     fn is_rolled_back(&self) -> bool {
-        matches!(self.found, Found::Whole | Found::NoFloor)
+        matches!(self.found, Found::Whole | Found::NoFloor | Found::Moved)
     }
 
     /// Says that nothing is signed any more: peers hold a head of this size that does not fit.

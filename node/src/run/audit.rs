@@ -22,7 +22,7 @@ use crate::cosigner::RoleKey;
 use crate::evidence::Around;
 use crate::home::Home;
 use crate::mirror::{self, Desk, Feeding};
-use crate::own_log::{Anew, Doubts, Found, Mark, OwnLog};
+use crate::own_log::{Anew, Doubts, Found, Mark, OwnLog, place};
 use crate::tasks::Tasks;
 use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Rules, Window};
 use crate::{VERSION, audit_epoch, entangle, evidence, own_log, redaction, wire};
@@ -282,6 +282,33 @@ fn never_mind(config: &Config, mark: Option<Mark>) -> Result<Option<Mark>, RunEr
     Ok(None)
 }
 
+/// Tells whether the node has been in a mesh, and others in it.
+fn has_met_peers(home: &Home) -> io::Result<bool> {
+    Ok(home.audit_policy().try_exists()? || home.network_state().try_exists()?)
+}
+
+/// Looks whether what seems whole is where this node wrote it. A new log begins there.
+fn in_its_place(home: &Home, found: Found) -> Result<Found, RunError> {
+    let unwritten = |why| RunError::Write {
+        path: home.audit_place(),
+        why,
+    };
+    match found {
+        Found::Whole if has_met_peers(home).map_err(unwritten)? && !place::is_claimed(home) => {
+            tracing::warn!(
+                "the files of the audit log are not those that this node wrote, as when a backup is put \
+                 back or a home is moved: nothing is signed before everybody has shown what they know of it"
+            );
+            Ok(Found::Moved)
+        }
+        Found::New => {
+            place::claim(home).map_err(unwritten)?;
+            Ok(Found::New)
+        }
+        Found::Whole | Found::Gone | Found::NoFloor | Found::Moved | Found::Back => Ok(found),
+    }
+}
+
 /// Remembers what was found before anything is done about it: the next start may find a log that looks
 /// whole.
 fn remember(home: &Home, found: Found) -> Result<(), RunError> {
@@ -322,7 +349,12 @@ pub(super) fn open_audit(
     let is_known = mark.is_some() || may_be_known(prepared).map_err(epoch)?;
     let start = audit_epoch::of_start(config, asks && is_known).map_err(epoch)?;
     let found = Mark::found(mark, start.found);
-    let (epoch, mut found) = (start.epoch, prepared.found_before.unwrap_or(found));
+    let found = match prepared.found_before {
+        Some(before) => before,
+        None if asks && is_known => in_its_place(home, found)?,
+        None => found,
+    };
+    let (epoch, mut found) = (start.epoch, found);
     if asks {
         remember(home, found)?;
     }

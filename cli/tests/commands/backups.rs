@@ -1,0 +1,73 @@
+//! A home that is put back from a backup, among peers that know what came after it.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::{Home, eventually};
+use crate::mesh::node;
+
+/// Copies a home as an operator does it: files with new numbers.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(from.join("."))
+        .arg(to)
+        .status()
+        .expect("cp");
+    assert!(status.success());
+}
+
+/// Returns how many entries of the log witnesses have cosigned.
+fn cosigned(home: &Home) -> usize {
+    let note = std::fs::read_to_string(home.file("audit.d/cosigned")).unwrap_or_default();
+    let size = note.lines().nth(1).and_then(|size| size.parse().ok());
+    size.unwrap_or_default()
+}
+
+#[test]
+fn a_whole_backup_is_signed_no_further_before_those_who_saw_more_have_spoken() {
+    let (a, b) = (node("a", true), node("b", false));
+    let (daemon_a, daemon_b) = (a.start(), b.start());
+    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
+    eventually("a head is cosigned", || cosigned(&a) > 0);
+    daemon_a.stop();
+    let backup = tempfile::tempdir().expect("a folder");
+    copy(a.path(), backup.path());
+
+    let daemon_a = a.start();
+    assert!(!a.file("audit.doubt").exists(), "it is the same home");
+    let before = cosigned(&a);
+    a.ok(&["message", "of-a", "more"]);
+    eventually("what came after the backup is cosigned", || {
+        cosigned(&a) > before
+    });
+    daemon_a.stop();
+    daemon_b.stop();
+    let late = cosigned(&a);
+
+    // Nothing of it is missing, and it agrees with itself. Written over, as the numbers of files stay.
+    copy(backup.path(), a.path());
+    let daemon_a = a.start();
+    assert_eq!(a.read("audit.doubt"), "moved\n");
+    a.ok(&["message", "of-a", "what nobody has seen"]);
+    let status = a.ok(&["audit", "witness", "status"]);
+    assert!(status.contains("asked what they know"), "{status}");
+    let verdict = a.run(&["audit", "verify"]);
+    let unsigned = "not under a signed head yet";
+    assert!(verdict.stdout.contains(unsigned), "{verdict:?}");
+    daemon_a.stop();
+
+    // The doubt outlives a restart.
+    let daemon_a = a.start();
+    assert_eq!(a.read("audit.doubt"), "moved\n");
+    let daemon_b = b.start();
+    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
+    eventually("the log is whole, and goes on", || cosigned(&a) > late);
+    eventually("it is in order", || !a.file("audit.doubt").exists());
+    for home in [&a, &b] {
+        let out = home.run(&["audit", "evidence"]);
+        assert_eq!(out.code, Some(0), "{out:?}");
+    }
+    daemon_a.stop();
+    daemon_b.stop();
+}
