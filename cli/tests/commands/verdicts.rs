@@ -252,6 +252,7 @@ fn a_log_that_was_put_back_contradicts_its_witnesses() {
         ],
     );
     check_without_the_witnesses(&a, late.path());
+    check_two_histories(&a, late.path());
     daemon_b.stop();
 }
 
@@ -343,7 +344,7 @@ fn what_the_last_run_found_to_be_doubtful_is_not_intact() {
         ("rubbish", "put back to an earlier state"),
     ] {
         home.write("audit.doubt", &format!("{word}\n"));
-        let out = verify(&home, 2, &["IN DOUBT: ", said, "mend: openfang start"]);
+        let out = verify(&home, 2, &["IN DOUBT: ", said, "mend: openfang join"]);
         assert!(!out.stdout.contains("intact"), "{out:?}");
         assert_eq!(json()["verdict"], "in_doubt");
     }
@@ -360,6 +361,9 @@ fn a_home_that_was_wiped_never_had_an_empty_log() {
     }
     std::fs::remove_dir_all(home.file("audit.d")).expect("removed");
     verify(&home, 1, &["TAMPERED", "mend: "]);
+    let out = home.run(&["audit", "repair"]);
+    assert_eq!(out.code, Some(1), "{out:?}");
+    assert!(out.stdout.contains("the log is gone"), "{out:?}");
     let new = Home::init();
     verify(&new, 0, &["empty: "]);
 }
@@ -419,4 +423,67 @@ fn a_node_that_keeps_no_log_says_so() {
     let out = before.run(&["audit", "verify"]);
     assert_eq!(out.code, Some(0), "{out:?}");
     assert!(out.stderr.contains("the one it kept before"), "{out:?}");
+}
+
+/// A log that ran on without its mesh and meets it again: whoever asks is told, and what to do.
+fn check_two_histories(home: &Home, whole: &Path) {
+    let daemon = home.start();
+    home.ok(&["message", "of-a", "in the mesh"]);
+    let size = |path: &str| {
+        let head = home.read(path);
+        head.lines()
+            .nth(1)
+            .and_then(|size| size.parse::<u64>().ok())
+    };
+    eventually("it is cosigned", || {
+        size("audit.d/cosigned") == size("audit.d/floor")
+    });
+    daemon.stop();
+    put_back(home, whole);
+    std::fs::remove_dir_all(home.file("audit.d/mirrored")).expect("removed");
+    std::fs::remove_file(home.file("audit.d/cosigned")).expect("removed");
+    let config = home.read("config.toml");
+    home.write(
+        "config.toml",
+        &config.replace("[network]\n", "[network]\nenabled = false\n"),
+    );
+    let daemon = home.start();
+    for _ in 0..9 {
+        home.ok(&["message", "of-a", "alone"]);
+    }
+    daemon.stop();
+    home.write("config.toml", &config);
+    let daemon = home.start();
+    eventually("its peer contradicts it", || {
+        home.json(&["status", "--json"])["audit"]["state"] == "contradicted"
+    });
+    let said = [
+        "TAMPERED",
+        "two histories",
+        "mend: is another machine running",
+    ];
+    let out = verify(home, 1, &said);
+    assert!(!out.stdout.contains("restart"), "{out:?}");
+    let out = home.run(&["status"]);
+    assert!(
+        out.stderr.contains("mend: is another machine running"),
+        "{out:?}"
+    );
+    let status = home.ok(&["audit", "witness", "status"]);
+    assert!(status.contains("not now: CONTRADICTED"), "{status}");
+    let (_, health) = daemon.http("GET", "/api/health", "");
+    assert!(health.contains("degraded"), "{health}");
+    let out = home.run(&["audit", "verify", "--peers"]);
+    assert_eq!(out.code, Some(1), "{out:?}");
+    assert!(
+        out.stdout.contains("has another root for the first"),
+        "{out:?}"
+    );
+    daemon.stop();
+    // And when the node is stopped.
+    verify(
+        home,
+        1,
+        &["TAMPERED", "the last run of the node found", said[2]],
+    );
 }

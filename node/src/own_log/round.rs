@@ -248,7 +248,7 @@ impl<'a> Round<'a> {
                 Comparison::Missing(head) => return self.bring_back(head).await,
                 Comparison::Unknown => return None,
                 Comparison::Contradicts(size) => {
-                    self.contradicted(size);
+                    self.contradicted(size).await;
                     return None;
                 }
             }
@@ -332,7 +332,7 @@ impl<'a> Round<'a> {
                 }
             }
             Restoring::Later => {}
-            Restoring::Contradicted => self.contradicted(head.size),
+            Restoring::Contradicted => self.contradicted(head.size).await,
         }
         None
     }
@@ -342,10 +342,17 @@ impl<'a> Round<'a> {
         matches!(self.found, Found::Whole | Found::NoFloor | Found::Moved)
     }
 
-    /// Says that nothing is signed any more: peers hold a head of this size that does not fit.
-    fn contradicted(&self, size: u64) {
+    /// Says that nothing is signed any more, and remembers it: peers hold a head of this size that does not
+    /// fit.
+    async fn contradicted(&self, size: u64) {
         let now = Signing::Contradicted { size };
         if self.shown.send_replace(now.clone()) != now {
+            let home = self.own.home.clone();
+            let stored = tokio::task::spawn_blocking(move || Mark::Contradicted.store(&home)).await;
+            if !matches!(stored, Ok(Ok(()))) {
+                let path = self.own.home.audit_doubt();
+                tracing::warn!(path = %path.display(), "it cannot be remembered that this audit log is contradicted");
+            }
             tracing::error!(
                 size,
                 "peers hold a head that this audit log has signed and does not lead to: it has two \

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openfang_audit::repair::NoPart;
-use openfang_audit::verify::{Report, verify_files};
+use openfang_audit::verify::{DamageKind, Report, Verdict, verify_files};
 use openfang_node::config::{LogLevel, process_environment};
 use openfang_node::repair::{
     Accepted, Cut, LINKS, RepairError, Repaired, Replaced, Wanted, repair_log,
@@ -136,10 +136,22 @@ fn text(repaired: &Repaired, report: &Report) -> String {
         && !repaired.floor;
     if nothing && verify::exit_of(report) == Exit::Ok {
         lines.push("nothing is damaged: nothing was changed".to_owned());
+    } else if nothing && is_gone(report) {
+        lines.push("the log is gone, so that there is nothing to repair: nothing was changed\n    next: openfang start begins a new one, in the next epoch; or put it back from a backup first".to_owned());
     } else if nothing {
         lines.push("none of these entries is damaged: nothing was changed".to_owned());
     }
     lines.join("\n")
+}
+
+fn is_gone(report: &Report) -> bool {
+    match report.verdict {
+        Verdict::Tampered {
+            first_bad_seq,
+            kind,
+        } => first_bad_seq.is_none() && kind == DamageKind::Missing,
+        Verdict::Empty | Verdict::Intact { .. } => false,
+    }
 }
 
 fn replaced_text(replaced: &Replaced) -> String {

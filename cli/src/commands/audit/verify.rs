@@ -11,7 +11,7 @@ mod witnessed;
 
 use openfang_audit::Checkpoint;
 use openfang_audit::evidence::Listed;
-use openfang_audit::survey::survey;
+use openfang_audit::survey::{Survey, survey};
 use openfang_audit::verify::{DamageKind, Report, Verdict};
 use openfang_node::clock::MachineClock;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use crate::error::{Exit, Failure};
 use crate::render;
 use crate::render::progress::Bar;
 
-use advice::{Copy, Standing, contradiction, is_second_history};
+use advice::{Copy, Standing, contradiction, is_good_there, is_second_history};
 use own::{Known, Own};
 use peers::{Held, Peers};
 use witnessed::{Lack, Witnessed};
@@ -123,18 +123,14 @@ fn look(
     bar.finish();
     let surveyed = surveyed.map_err(|why| files.unreadable(&why))?;
     let report = files.judge(surveyed.report.clone());
-    let pairs = held.iter().zip(&surveyed.compared);
-    let contradictions = pairs.filter_map(|((holder, head), compared)| {
-        contradiction(holder, head, compared.fit, &surveyed.report)
-    });
+    let contradictions = contradictions(&held, &surveyed);
     let fits = surveyed.compared.iter().map(|compared| compared.fit);
     let differs = is_second_history(fits, &surveyed.report);
-    let heard = own.own.heard();
-    let heard = heard.map(|what| format!("the running node says: {what}"));
+    let heard = own.own.heard().map(str::to_owned);
     let of_own = witnessed.head().and_then(|_| surveyed.compared.first());
     let now = own.runs.then(|| MachineClock.now_micros());
     Ok(Findings {
-        contradictions: contradictions.chain(heard).collect(),
+        contradictions: contradictions.into_iter().chain(heard).collect(),
         two_histories: differs || matches!(own.own, Own::Contradicted(_)),
         lacks: witnessed.lacks(&surveyed, of_own, now),
         copies: copies(peers.as_ref()),
@@ -179,6 +175,27 @@ fn held(
         }));
     }
     held
+}
+
+/// What speaks against the log. Who has the good entries in the place of bad ones is told in one sentence.
+fn contradictions(held: &[(String, Checkpoint)], surveyed: &Survey) -> Vec<String> {
+    let pairs = held.iter().zip(&surveyed.compared);
+    let (good_there, others): (Vec<_>, Vec<_>) = pairs
+        .partition(|((_, head), compared)| is_good_there(head, compared.fit, &surveyed.report));
+    let others = others.into_iter().filter_map(|((holder, head), compared)| {
+        contradiction(holder, head, compared.fit, &surveyed.report)
+    });
+    let names: Vec<String> = good_there
+        .iter()
+        .map(|((holder, head), _)| format!("{holder} ({} entries)", head.size))
+        .collect();
+    let good_there = (!names.is_empty()).then(|| {
+        format!(
+            "others know what the bad entries were: {}",
+            names.join(", ")
+        )
+    });
+    good_there.into_iter().chain(others).collect()
 }
 
 /// Who could give entries back.

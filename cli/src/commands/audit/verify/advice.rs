@@ -132,16 +132,25 @@ fn of_rollback(files: &Files, standing: Standing<'_>) -> String {
 /// Says that it is not known whether the entries are all there were, and what helps.
 pub(super) fn doubt_text(files: &Files, report: &Report, why: &str, runs: bool) -> String {
     let entries = match &report.verdict {
-        Verdict::Intact { entries, root, .. } => format!(", root {root}, {entries} entries"),
-        Verdict::Empty | Verdict::Tampered { .. } => ", no entries".to_owned(),
+        Verdict::Intact {
+            entries,
+            root,
+            unsigned,
+            ..
+        } => format!(
+            ": {entries} entries, root {root}, {unsigned} of them not under a signed head yet"
+        ),
+        Verdict::Empty | Verdict::Tampered { .. } => ": no entries".to_owned(),
     };
-    let mend = if runs {
+    let mend = if !files.network_on {
+        "openfang join, to ask those who may know of it; or, when there never was a peer, network.enabled = false in config.toml, then openfang restart"
+    } else if runs {
         "wait: nothing is signed before enough peers have answered; openfang audit witness status says what it waits for"
     } else {
         "openfang start, which asks the peers what they know of the log before it signs anything"
     };
     format!(
-        "IN DOUBT: what is left in {} agrees with itself{entries}; whether it is all there was is not known: {why}\n    mend: {mend}",
+        "IN DOUBT: {why}\n          what is in {} agrees with itself{entries}; whether it is all there was is not known\n    mend: {mend}",
         files.log_path.display()
     )
 }
@@ -197,6 +206,16 @@ pub(super) fn heads_text(files: &Files) -> String {
     bad.join("\n")
 }
 
+/// Tells whether a head covers entries that are bad here: it says what was signed.
+pub(super) fn is_good_there(head: &Checkpoint, fit: Fit, report: &Report) -> bool {
+    match report.verdict {
+        Verdict::Tampered { first_bad_seq, .. } => {
+            fit == Fit::Differs && first_bad_seq.unwrap_or(0) < head.size
+        }
+        Verdict::Empty | Verdict::Intact { .. } => false,
+    }
+}
+
 /// Says in what way the entries contradict a head that this log has signed.
 pub(super) fn contradiction(
     holder: &str,
@@ -205,25 +224,22 @@ pub(super) fn contradiction(
     report: &Report,
 ) -> Option<String> {
     let size = head.size;
-    let bad_from = match report.verdict {
-        Verdict::Tampered { first_bad_seq, .. } => Some(first_bad_seq.unwrap_or(0)),
-        Verdict::Empty | Verdict::Intact { .. } => None,
+    let is_bad = match report.verdict {
+        Verdict::Tampered { .. } => true,
+        Verdict::Empty | Verdict::Intact { .. } => false,
     };
-    match (fit, bad_from) {
+    match (fit, is_bad) {
         (Fit::Fits, _) => None,
-        (Fit::Beyond, None) => Some(format!(
+        (Fit::Beyond, false) => Some(format!(
             "{holder} has {size} entries, more than there are: this log was put back to an older state, or \
              cut, or another machine has the key of this node"
         )),
-        (Fit::Differs, None) => Some(format!(
+        (Fit::Differs, false) => Some(format!(
             "{holder} has another root for the first {size} entries: this log was signed twice, with other \
              entries, here or on another machine that has the key of this node"
         )),
-        (Fit::Beyond, Some(_)) => Some(format!("{holder} has {size} entries, more than are left")),
-        (Fit::Differs, Some(seq)) if seq < size => Some(format!(
-            "{holder} has {size} entries, the bad ones among them: they are good there"
-        )),
-        (Fit::Differs, Some(_)) => Some(format!(
+        (Fit::Beyond, true) => Some(format!("{holder} has {size} entries, more than are left")),
+        (Fit::Differs, true) => Some(format!(
             "{holder} has another root for the first {size} entries"
         )),
     }

@@ -13,10 +13,13 @@ use crate::render;
 
 /// A node that takes longer to say how its log stands is not waited for.
 const ANSWER: Duration = Duration::from_secs(5);
-/// What the words in `audit.doubt` say. What is not among them counts for the last.
-const DOUBTS: [(&str, &str); 4] = [
+/// The word in `audit.doubt` for a log that peers contradict.
+const CONTRADICTED: &str = "contradicted";
+/// What the other words there say. What is not among them counts for the last.
+const DOUBTS: [(&str, &str); 5] = [
     ("gone", "the log was gone"),
     ("no floor", "its signing floor was missing"),
+    ("moved", "its files are not those that this node wrote"),
     ("retired", "it was put back to an earlier state"),
     ("rolled back", "it was put back to an earlier state"),
 ];
@@ -28,9 +31,9 @@ pub(super) enum Own {
     Fine,
     /// Part of it may be missing: why.
     InDoubt(String),
-    /// Peers hold more than there is: what the running node says.
+    /// Peers hold more than there is: who says so.
     Behind(String),
-    /// Peers hold a head that it has signed and does not lead to: what the running node says.
+    /// Peers hold a head that it has signed and does not lead to: who says so.
     Contradicted(String),
 }
 
@@ -56,8 +59,8 @@ pub(super) fn load(files: &Files, context: &Context, unread: &mut Vec<String>) -
     let complete = complete.map(|head| head.size);
     let own = match asked.map(|reply| (reply.signing.state, reply.signing.reason)) {
         Some((SigningState::Free, _)) => Own::Fine,
-        Some((SigningState::Contradicted, why)) => Own::Contradicted(words(why)),
-        Some((SigningState::Behind, why)) => Own::Behind(words(why)),
+        Some((SigningState::Contradicted, why)) => Own::Contradicted(says(why)),
+        Some((SigningState::Behind, why)) => Own::Behind(says(why)),
         Some((SigningState::Restoring, why)) => Own::InDoubt(words(why)),
         Some((SigningState::Asking, _)) | None => remembered(files, unread),
     };
@@ -66,6 +69,10 @@ pub(super) fn load(files: &Files, context: &Context, unread: &mut Vec<String>) -
         runs,
         complete,
     }
+}
+
+fn says(reason: Option<String>) -> String {
+    format!("the running node says: {}", words(reason))
 }
 
 fn words(reason: Option<String>) -> String {
@@ -95,6 +102,9 @@ fn ask(context: &Context) -> Option<AuditWitnesses> {
 fn remembered(files: &Files, unread: &mut Vec<String>) -> Own {
     match files.doubt() {
         Ok(None) => Own::Fine,
+        Ok(Some(word)) if word == CONTRADICTED => Own::Contradicted(
+            "the last run of the node found that peers hold a head that this log has signed and does not lead to (audit.doubt)".to_owned(),
+        ),
         Ok(Some(word)) => {
             let known = DOUBTS.iter().find(|(known, _)| *known == word);
             let (_, what) = known.unwrap_or(&DOUBTS[DOUBTS.len() - 1]);
@@ -118,7 +128,7 @@ impl Own {
         }
     }
 
-    /// What the running node has heard that speaks against the log.
+    /// What the node has heard that speaks against the log.
     pub(super) fn heard(&self) -> Option<&str> {
         match self {
             Self::Behind(what) | Self::Contradicted(what) => Some(what),

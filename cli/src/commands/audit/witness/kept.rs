@@ -53,11 +53,14 @@ pub(super) fn run(as_json: bool, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn load(files: &Files) -> Result<Found, Failure> {
-    let mut lacks: Vec<String> = files.missing_policy().into_iter().collect();
+    let mut lacks = Vec::new();
     let policy = files.kept_policy().unwrap_or_else(|why| {
         lacks.push(why.what().to_owned());
         None
     });
+    if policy.is_none() && lacks.is_empty() {
+        lacks.extend(files.missing_policy());
+    }
     let published = match files.published()? {
         Kept::Head(head) => Some(head.checkpoint.size),
         Kept::Nothing => None,
@@ -130,7 +133,7 @@ fn text(found: &Found) -> Vec<String> {
     });
     lines.push(match found.mirrored.iter().max() {
         Some(most) => format!(
-            "copies    {} mirrors have cosigned, the farthest {most} entries",
+            "copies    of {} mirrors, the newest of {most} entries",
             found.mirrored.len()
         ),
         None => "copies    no mirror has cosigned, as far as was kept".to_owned(),
