@@ -311,7 +311,7 @@ fn audit(state: &State) -> schema::AuditSummary {
     let (word, reason) = match (peers::own_conviction(state), disputed(state)) {
         (Some(conviction), _) => ("convicted", Some(peers::convicted(&conviction))),
         (None, Some((disputed, why))) => (disputed, why),
-        (None, None) => (word, reason),
+        (None, None) => (word, reason.or_else(|| unsigned(state))),
     };
     schema::AuditSummary {
         enabled: true,
@@ -322,10 +322,18 @@ fn audit(state: &State) -> schema::AuditSummary {
     }
 }
 
+/// What keeps heads from being signed now.
+fn unsigned(state: &State) -> Option<String> {
+    let standing = state.signing.borrow().clone();
+    let view = state.mesh.view();
+    let reason = signing(&standing, |id| name_in(&view, id)).reason;
+    reason.map(|reason| format!("Not signed now. {reason}"))
+}
+
 /// How the log stands to what peers hold of it, where that is more or something else.
 pub(crate) fn disputed(state: &State) -> Option<(&'static str, Option<String>)> {
-    let standing = state.signing.borrow();
-    let word = match &*standing {
+    let standing = state.signing.borrow().clone();
+    let word = match &standing {
         Signing::Contradicted { .. } => "contradicted",
         Signing::Behind { .. } => "behind",
         Signing::Asking { .. } | Signing::Restoring { .. } | Signing::Free => return None,

@@ -37,7 +37,7 @@ pub struct AuditSummary {
     /// The first entry that is not what was written, when damaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_bad_seq: Option<u64>,
-    /// What is wrong.
+    /// What is wrong, or what keeps the log from being signed now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

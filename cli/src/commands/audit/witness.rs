@@ -229,7 +229,7 @@ fn complete(reply: &AuditWitnesses, kept_size: Option<u64>) -> String {
         (None, Some(kept)) => format!(
             "{kept} entries, cosigned before this node was started and kept in audit.d/cosigned"
         ),
-        (None, None) => "none: no head was ever cosigned by enough".to_owned(),
+        (None, None) => "none is known here: audit.d/cosigned is not there".to_owned(),
     }
 }
 
