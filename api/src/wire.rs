@@ -515,6 +515,29 @@ fn signing(signing: &Signing, name_of: impl Fn(&NodeId) -> String) -> schema::Au
     schema::AuditSigning { state, reason }
 }
 
+/// Says what it means that a witness or mirror refuses with a status.
+fn refusal(status: u16) -> String {
+    let what = match status {
+        403 => {
+            "It holds evidence, or an answer of this log, that speaks against this log: openfang peers, on that node, \
+             says which. When the log is whole again, it takes the log back by itself; evidence is for its operator \
+             to judge (audit.allow_convicted)."
+        }
+        404 => "It does not know this log: it has not met this node yet, or does not serve as one.",
+        409 => "It has another size of this log than it said before: it is asked again.",
+        422 => {
+            "It holds a head of this log that this log does not continue: openfang audit verify --peers."
+        }
+        429 => "It is busy: it is asked again.",
+        503 => {
+            "It cannot answer now: its clock or its disk is behind, or its own log is in doubt. It is asked again."
+        }
+        507 => "It has no room: its disk, or its audit.mirror_quota_mb.",
+        _other => "Its log says why.",
+    };
+    format!("It answers {status}. {what}")
+}
+
 fn standing(standing: Standing) -> (&'static str, Option<String>) {
     match standing {
         Standing::New => ("new", None),
@@ -527,7 +550,7 @@ fn standing(standing: Standing) -> (&'static str, Option<String>) {
                  another machine has the key of this node."
             )),
         ),
-        Standing::Refused(status) => ("refused", Some(format!("It answers {status}."))),
+        Standing::Refused(status) => ("refused", Some(refusal(status))),
         Standing::Invalid => (
             "invalid",
             Some("What it sends is no cosignature of its key.".to_owned()),

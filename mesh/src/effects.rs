@@ -175,6 +175,9 @@ fn log(event: &Event) {
         Event::Inconsistent { node, why, .. } => {
             tracing::error!(node.id = %ShortId(node), reason = ?why, "the audit log of a node contradicts itself");
         }
+        Event::Mended { node, head } => {
+            tracing::warn!(node.id = %ShortId(node), size = head.checkpoint.size, "the audit log of a node proves again all that was seen of it");
+        }
         Event::Convicted {
             node, conviction, ..
         } => {

@@ -218,7 +218,8 @@ fn no_copy(view: &View, from: Option<&str>, silent: &[NodeId]) -> RepairError {
         Some(name) => format!("the node {name} does not have"),
         None => "none of the nodes that can be reached has".to_owned(),
     };
-    RepairError::NoCopy { asked }
+    let all = from.is_none();
+    RepairError::NoCopy { asked, all }
 }
 
 /// A host that serves nothing: the node does not run.

@@ -74,7 +74,7 @@ fn standing(standing: Standing) -> (&'static str, Option<String>) {
                     .to_owned(),
             ),
         ),
-        Standing::Refused(status) => ("refused", Some(format!("It answers {status}."))),
+        Standing::Refused(status) => ("refused", Some(super::refusal(status))),
         Standing::Invalid => (
             "invalid",
             Some("What it sends is no cosignature of its key.".to_owned()),

@@ -73,3 +73,99 @@ fn a_whole_backup_is_signed_no_further_before_those_who_saw_more_have_spoken() {
     daemon_a.stop();
     daemon_b.stop();
 }
+
+#[test]
+fn a_log_with_two_histories_is_not_patched_from_one_with_the_other() {
+    let (a, b) = (node("a", true), node("b", false));
+    let (daemon_a, daemon_b) = (a.start(), b.start());
+    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
+    eventually("a head is cosigned", || cosigned(&a) > 0);
+    daemon_a.stop();
+    let backup = tempfile::tempdir().expect("a folder");
+    copy(a.path(), backup.path());
+    let daemon_a = a.start();
+    a.ok(&["message", "of-a", "first"]);
+    let entries = a.read("audit.jsonl").lines().count();
+    eventually("b has a copy of what came after", || {
+        let status = a.json(&["audit", "witness", "status", "--json"]);
+        let is_whole = status["mirroring"]["complete"] == 1 && status["state"] == "complete";
+        is_whole && cosigned(&a) >= entries
+    });
+    daemon_a.stop();
+
+    // The backup goes on alone, and signs something else.
+    copy(backup.path(), a.path());
+    let config = a.read("config.toml");
+    a.write(
+        "config.toml",
+        &config.replace("[network]", "[network]\nenabled = false"),
+    );
+    let daemon_a = a.start();
+    for text in ["second", "third", "fourth"] {
+        a.ok(&["message", "of-a", text]);
+    }
+    daemon_a.stop();
+    a.write("config.toml", &config);
+    let lines = a.read("audit.jsonl");
+    let told = [
+        "two histories",
+        "nothing was changed",
+        "move audit.jsonl and audit.d away",
+    ];
+    a.fails(&["audit", "repair", "--from", "b"], 1, &told);
+    assert_eq!(a.read("audit.jsonl"), lines);
+
+    // What it says helps.
+    for name in ["audit.jsonl", "audit.d"] {
+        std::fs::rename(a.file(name), a.file(&format!("{name}.away"))).expect("moved");
+    }
+    let daemon_a = a.start();
+    eventually("it goes on as its peer has it", || cosigned(&a) > entries);
+    let first = a.ok(&["audit", "show", "--limit", "1000"]);
+    assert!(first.contains("log_recovered"), "{first}");
+    assert_eq!(a.run(&["audit", "verify"]).code, Some(0));
+    daemon_a.stop();
+    daemon_b.stop();
+}
+
+/// Returns what `home` holds of the audit log of its only peer.
+fn state_of_peer(home: &Home) -> String {
+    let reply = home.json(&["peers", "--json"]);
+    let peers = reply["peers"].as_array().expect("a list");
+    let state = peers.iter().map(|peer| peer["audit"]["state"].to_string());
+    state.collect()
+}
+
+#[test]
+fn a_log_that_was_damaged_while_it_ran_is_trusted_again_when_it_is_whole() {
+    let (a, b) = (node("a", true), node("b", false));
+    let (daemon_a, daemon_b) = (a.start(), b.start());
+    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
+    a.ok(&["message", "of-a", "one"]);
+    let entries = a.read("audit.jsonl").lines().count();
+    eventually("b has a copy", || {
+        let status = a.json(&["audit", "witness", "status", "--json"]);
+        let is_whole = status["mirroring"]["complete"] == 1 && status["state"] == "complete";
+        is_whole && cosigned(&a) >= entries
+    });
+    let altered = a
+        .read("audit.jsonl")
+        .replacen("message_in", "message_on", 1);
+    a.write("audit.jsonl", &altered);
+    eventually("b is told that it was altered", || {
+        a.run(&["message", "of-a", "more"]);
+        state_of_peer(&b).contains("inconsistent")
+    });
+    daemon_a.stop();
+    a.ok(&["audit", "repair"]);
+    let daemon_a = a.start();
+    eventually("b has seen that it is whole", || {
+        a.ok(&["message", "of-a", "more"]);
+        state_of_peer(&b).contains("\"consistent\"")
+    });
+    eventually("b cosigns it again", || cosigned(&a) > entries);
+    let log = b.ok(&["audit", "show", "--filter", "peer_evidence"]);
+    assert!(log.contains("mended"), "{log}");
+    daemon_a.stop();
+    daemon_b.stop();
+}

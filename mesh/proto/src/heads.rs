@@ -3,9 +3,10 @@
 //! A node announces the signed head of its log to its peers. `Book` keeps, for each log, the
 //! largest head that was proved to continue all earlier ones, and asks its origin for a consistency
 //! proof (RFC 6962 §2.1.2) whenever it sees a head of another size. Two roots for one size, an
-//! explicit refusal to prove, or a proof that does not hold make the log [inconsistent](Why), for
-//! good: a log that was altered once cannot be trusted again. Silence proves nothing; the question
-//! is asked again.
+//! explicit refusal to prove, or a proof that does not hold make the log [inconsistent](Why). Two roots
+//! do so for good. A refusal counts until the log proves again that it has grown from all that was seen
+//! of it: whoever was damaged, and has its entries back, did not lie. Silence proves nothing; the
+//! question is asked again.
 //!
 //! Heads that third parties pass on are remembered and asked about, but only the origin can prove
 //! or fail to prove them. The exception needs no one's word: two notes of one size and different
@@ -72,6 +73,16 @@ pub enum Why {
 }
 
 impl Why {
+    /// Tells whether this never ends. Otherwise it is over when the log proves again that every head that
+    /// was seen of it is one of its own.
+    #[must_use]
+    pub fn is_for_good(self) -> bool {
+        match self {
+            Self::TwoRoots | Self::OtherLog | Self::Fork => true,
+            Self::Behind { .. } | Self::Damaged { .. } | Self::NoProof | Self::WrongProof => false,
+        }
+    }
+
     /// Returns the name used in the API and the audit log: `two_roots`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -125,7 +136,7 @@ pub enum HeadView {
         /// What the first of them says.
         why: Why,
     },
-    /// It contradicts itself. This never ends.
+    /// It contradicts itself. This ends only as [`Why::is_for_good`] says.
     Inconsistent {
         /// How.
         why: Why,

@@ -644,6 +644,52 @@ fn what_everybody_has_lost_ends_the_log_and_what_one_may_have_does_not() {
 }
 
 #[test]
+fn what_is_left_of_a_log_that_ends_is_brought_back_first() {
+    run(async {
+        let whole = folder();
+        let mut stages = Vec::new();
+        for by in [5, 10, 10] {
+            let (log, _) = open(whole.path(), false);
+            grow(&log, by, "entry").await;
+            log.close().expect("closed");
+            let stage = folder();
+            copy(whole.path(), stage.path());
+            stages.push(stage);
+        }
+        let [old, part, last]: [TempDir; 3] = stages.try_into().expect("three");
+        let lines = std::fs::read(Home::at(part.path()).audit_log()).expect("readable");
+        let (log, opened) = open(part.path(), true);
+        let note = opened.head.expect("a head").note;
+        let knows_more = Knowledge {
+            copy: Some((log, note)),
+            ..Knowledge::default()
+        };
+        let (_log, opened) = open(last.path(), true);
+        let head = opened.head.expect("a head");
+        let knows_most = Knowledge {
+            cosigned: vec![head.note],
+            ..Knowledge::default()
+        };
+        let one = Peer::start(2, knows_most).await;
+        let silent = Knowledge {
+            silent: true,
+            ..Knowledge::default()
+        };
+        let other = Peer::start(3, silent).await;
+        let mut node = Node::start(old, Found::Whole, &[&one, &other]).await;
+        eventually("it knows how long the log was", || {
+            matches!(node.standing(), Signing::Behind { .. })
+        })
+        .await;
+        other.learn(knows_more);
+        let last = Some(head.checkpoint);
+        assert_eq!(node.anew().await, Anew::Next { last });
+        let now = std::fs::read(node.home.audit_log()).expect("readable");
+        assert!(now.starts_with(&lines), "all that anybody has");
+    });
+}
+
+#[test]
 fn what_this_node_wrote_down_itself_is_known_where_no_peer_knows_it() {
     run(async {
         let history = History::new(5, 20).await;

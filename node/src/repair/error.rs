@@ -55,12 +55,20 @@ pub enum RepairError {
         wanted: Option<String>,
     },
     /// There is no copy.
-    #[error(
-        "{asked} a copy of this log\n    mend: --from another node, or without --from to ask all that can be reached"
-    )]
+    #[error("{asked} a copy of this log\n    mend: {}", no_copy(*.all))]
     NoCopy {
         /// Who was asked, and that there is none: the begin of the sentence.
         asked: String,
+        /// Whether everybody was asked who can be reached.
+        all: bool,
+    },
+    /// What the copies hold was signed, and so was what is here.
+    #[error(
+        "this log has signed {size} entries that are not those of the copies: it has two histories, and nothing was changed. It went on from a backup without its mesh, or another machine has the key of this node\n    mend: when no other machine has it, move audit.jsonl and audit.d away, then openfang start: it goes on as the peers have it"
+    )]
+    TwoHistories {
+        /// Of how many entries the head is that does not fit.
+        size: u64,
     },
     /// The number of the log cannot be read or written.
     #[error(
@@ -107,6 +115,14 @@ fn alone(heads_gone: bool) -> &'static str {
         "put audit.d/floor and audit.d/checkpoint back from the newest backup; or openfang audit repair --accept, which takes the entries as they stand. Entries that were signed later and shown to somebody contradict what is signed from then on"
     } else {
         "put the files back from a backup that verifies; or move audit.jsonl and audit.d away, and the next start begins a new log, in the next epoch"
+    }
+}
+
+fn no_copy(all: bool) -> &'static str {
+    if all {
+        "openfang peers, on another node, tells who is away and may have one. When nobody has: put the files back from a backup that verifies; or move audit.jsonl and audit.d away, then openfang start, and when all peers have answered a new log begins, in the next epoch"
+    } else {
+        "--from another node, or without --from to ask all that can be reached"
     }
 }
 

@@ -3,12 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use openfang_audit::proof::{BuildError, subtree_root};
 use openfang_audit::repair::{Difference, Patch};
 use openfang_audit::storage::{FsReader, FsStorage, Reader};
-use openfang_audit::tile::Progress;
+use openfang_audit::tile::{Progress, TileError, TileNodes};
 use openfang_audit::tree::EMPTY_ROOT;
 use openfang_audit::verify::{Damage, Verdict, VerifyError, verify_files};
-use openfang_audit::{Checkpoint, Origin, SignedHead, repair};
+use openfang_audit::{Checkpoint, Hash, Origin, SignedHead, repair};
 use openfang_id::VerifyingKey;
 
 use super::{Accepted, Cut, RepairError, Repaired, Replaced};
@@ -264,6 +265,7 @@ impl Files {
             }
             Err(why) => return Err(self.failed(why)),
         };
+        self.one_history(&reader, (tiles, &head), &patches)?;
         storage.mend(&patches).map_err(self.io())?;
         repaired.patches = patches.iter().map(replaced).collect();
         if !self.is_above_all_signed(&head)? {
@@ -277,6 +279,31 @@ impl Files {
         }
         repaired.cut = self.cut(&storage)?;
         Ok(repaired)
+    }
+
+    /// Tells whether the copies are of the history that this log has signed. Putting one in the place of the
+    /// other would mend nothing.
+    fn one_history(
+        &self,
+        reader: &FsReader,
+        (tiles, head): (&PeerTiles, &Checkpoint),
+        patches: &[Patch],
+    ) -> Result<(), RepairError> {
+        let nodes = TileNodes::open(tiles, head.size, head.root).map_err(RepairError::Copies)?;
+        for own in self.own_heads()? {
+            let own = own.checkpoint;
+            let is_other = if own.size <= head.size {
+                root_at(&nodes, own.size)? != own.root
+            } else {
+                // The lines are those that were signed, and the copies have others.
+                let standing = repair::standing(reader, Some(&own)).map_err(self.io())?;
+                !patches.is_empty() && standing.is_some()
+            };
+            if is_other {
+                return Err(RepairError::TwoHistories { size: own.size });
+            }
+        }
+        Ok(())
     }
 
     fn failed(&self, why: repair::RepairError<PeerTilesError>) -> RepairError {
@@ -336,6 +363,17 @@ impl Files {
             source,
         })
     }
+}
+
+/// Returns the root of the first entries of the copies.
+fn root_at(nodes: &TileNodes<&PeerTiles>, size: u64) -> Result<Hash, RepairError> {
+    if size == 0 {
+        return Ok(EMPTY_ROOT);
+    }
+    subtree_root(nodes, 0, size).map_err(|why| match why {
+        BuildError::Nodes(why) => RepairError::Copies(why),
+        BuildError::Range => RepairError::Copies(TileError::Range),
+    })
 }
 
 fn replaced(patch: &Patch) -> Replaced {

@@ -391,6 +391,15 @@ pub(super) fn open_audit(
             "the end of the audit log was never finished: cut off and kept"
         );
     }
+    Ok(hand_out(config, parts, (log, witnessing)))
+}
+
+/// Hands the open log to the parts of the node.
+fn hand_out(
+    config: &Config,
+    parts: &mut Parts,
+    (log, witnessing): (Log, watch::Receiver<Witnessing>),
+) -> Auditor {
     let demands = Demands {
         ordinary: config.audit.durability,
         changes: config.audit.change_durability,
@@ -398,8 +407,10 @@ pub(super) fn open_audit(
     };
     let auditor = Auditor::with(log.clone(), demands);
     // A mesh that sleeps has nobody to ask: what is whole is signed, and held again before it wakes.
-    let sleeps = asks && config.network.secret.is_none();
-    parts.released = sleeps && own_log::is_certain(found, config.audit.require_peer_floor);
+    let sleeps = config.network.enabled && config.network.secret.is_none();
+    let strict = config.audit.require_peer_floor;
+    let is_certain = |found| own_log::is_certain(found, strict);
+    parts.released = sleeps && parts.found.is_some_and(is_certain);
     if parts.released {
         log.release();
     }
@@ -407,5 +418,5 @@ pub(super) fn open_audit(
     parts.doubts = Some(Doubts::new(log.clone(), signing_at_first(in_doubt)));
     parts.log = Some(log);
     parts.auditor = Some(auditor.clone());
-    Ok(auditor)
+    auditor
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openfang_audit::evidence::file_name;
-use openfang_audit::{Event, Hybrid, Log, Origin, Public, Text};
+use openfang_audit::{Checkpoint, Event, Hybrid, Log, Origin, Public, Text};
 use openfang_id::{NodeId, Transport};
 use openfang_mesh::{MeshEvent, Why};
 use openfang_ofp::heads::Evidence;
@@ -120,6 +120,7 @@ impl Recorder {
             } => {
                 self.inconsistent(node, *why, evidence);
             }
+            roster::Event::Mended { node, head } => self.mended(node, &head.checkpoint),
             roster::Event::Unanswered { node, evidence } => self.unanswered(node, evidence),
             roster::Event::Convicted {
                 node,
@@ -191,6 +192,11 @@ impl Recorder {
         let head = evidence.accepted.as_ref().or(evidence.offending.as_ref());
         let origin = head.map(|head| head.checkpoint.origin.clone());
         self.evidence(node, origin, why.as_str());
+    }
+
+    fn mended(&self, node: &NodeId, head: &Checkpoint) {
+        tracing::warn!(node.id = %node, size = head.size, "the audit log of a node is in order again");
+        self.evidence(node, Some(head.origin.clone()), "mended");
     }
 
     fn unanswered(&self, node: &NodeId, evidence: &Evidence) {

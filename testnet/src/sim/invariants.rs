@@ -141,6 +141,7 @@ impl Watch {
             | Event::Convicted { .. }
             | Event::Unanswered { .. }
             | Event::InconsistencyReported { .. }
+            | Event::Mended { .. }
             | Event::LogReplaced { .. }
             | Event::RecordEquivocation { .. }
             | Event::SelfDial { .. }

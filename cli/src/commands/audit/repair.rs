@@ -91,6 +91,7 @@ fn failure(why: &RepairError) -> Failure {
         RepairError::NotAlone => Exit::Usage,
         RepairError::Alone { .. }
         | RepairError::NotNeeded { .. }
+        | RepairError::TwoHistories { .. }
         | RepairError::Mesh(_)
         | RepairError::Epoch { .. }
         | RepairError::Lock { .. }

@@ -57,13 +57,73 @@ pub(super) fn recover(
     let adopted = survey.examined.lines - floor.as_ref().map_or(0, |floor| floor.checkpoint.size);
     cut_torn_end(&*storage, &survey.examined)
         .map_err(|source| io_error("cut the unfinished end of", &options.log_path, source))?;
-    let good = survey.examined.good_bytes;
     complete_derived(&*storage, &survey, &origin);
+    let found = Seen::of(&survey);
+    let shared = share(storage, options, (clock, guard), survey)?;
+    let floor = match floor {
+        Some(floor) => floor,
+        None => sign_first_floor(&shared)?,
+    };
+    let any = floor.checkpoint.size > 0 || found.lines > 0;
+    let floor_was_missing = heads.floor == Found::Absent && any;
+    if floor_was_missing {
+        // What is written from now on stands behind the end that a last run has marked.
+        unmark_closed(&shared)?;
+        write_floor(&shared, &floor)?;
+    }
+    let mut writer = Writer::new(Arc::clone(&shared), found.hybrid, &floor);
+    if found.from_blocks {
+        writer.scrub_soon();
+    }
+    if floor.checkpoint.size > 0 {
+        writer.republish(floor.clone(), &heads.checkpoint);
+    }
+    if closed {
+        unmark_closed(&shared)?;
+    }
+    let recovered = write_about_recovery(&shared, &mut writer, adopted)?;
+    super::redact::finish(&shared, &mut writer)?;
+    let opened = Opened {
+        size: shared.size.load(Ordering::Acquire),
+        head: Some(floor).filter(|floor| floor.checkpoint.size > 0),
+        recovered,
+        hashes_rebuilt: found.hashes_rebuilt,
+        floor_was_missing,
+    };
+    Ok((shared, writer, opened))
+}
+
+/// What is still to be known of a survey when the log has it.
+struct Seen {
+    lines: u64,
+    hybrid: Hybrid,
+    from_blocks: bool,
+    hashes_rebuilt: bool,
+}
+
+impl Seen {
+    fn of(survey: &Survey) -> Self {
+        Self {
+            lines: survey.examined.lines,
+            hybrid: survey.hybrid,
+            from_blocks: survey.from_blocks,
+            hashes_rebuilt: !survey.hashes_fit && survey.examined.good_bytes > 0,
+        }
+    }
+}
+
+/// Makes what all handles of the log share.
+fn share(
+    storage: Arc<dyn Storage>,
+    options: Options,
+    (clock, guard): (Arc<dyn Clock>, Guard),
+    survey: Survey,
+) -> Result<Arc<Shared>, OpenError> {
     let rest = survey
         .rest(&*storage)
         .map_err(|source| io_error("read", &options.log_path, source))?;
-    let shared = Arc::new(Shared {
-        origin,
+    Ok(Arc::new(Shared {
+        origin: Origin::of(&options.node, options.epoch),
         clock,
         guard,
         hybrid: AtomicU64::new(survey.hybrid.to_u64()),
@@ -79,38 +139,7 @@ pub(super) fn recover(
         rest: Mutex::new(rest),
         storage,
         options,
-    });
-    let floor = match floor {
-        Some(floor) => floor,
-        None => sign_first_floor(&shared)?,
-    };
-    let any = floor.checkpoint.size > 0 || survey.examined.lines > 0;
-    let floor_was_missing = heads.floor == Found::Absent && any;
-    if floor_was_missing {
-        // What is written from now on stands behind the end that a last run has marked.
-        unmark_closed(&shared)?;
-        write_floor(&shared, &floor)?;
-    }
-    let mut writer = Writer::new(Arc::clone(&shared), survey.hybrid, &floor);
-    if survey.from_blocks {
-        writer.scrub_soon();
-    }
-    if floor.checkpoint.size > 0 {
-        writer.republish(floor.clone(), &heads.checkpoint);
-    }
-    if closed {
-        unmark_closed(&shared)?;
-    }
-    let recovered = write_about_recovery(&shared, &mut writer, adopted)?;
-    super::redact::finish(&shared, &mut writer)?;
-    let opened = Opened {
-        size: shared.size.load(Ordering::Acquire),
-        head: Some(floor).filter(|floor| floor.checkpoint.size > 0),
-        recovered,
-        hashes_rebuilt: !survey.hashes_fit && good > 0,
-        floor_was_missing,
-    };
-    Ok((shared, writer, opened))
+    }))
 }
 
 /// Writes the hashes and blocks that are missing on the disk. They are derived: without them the log

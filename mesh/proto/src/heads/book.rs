@@ -1,6 +1,7 @@
 //! What is held of every log: the accepted head, the open ones, the question that was asked.
 
 mod alarms;
+mod mending;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -27,8 +28,10 @@ pub(crate) enum Step {
     None,
     /// The head is accepted.
     Accepted(SignedHead),
-    /// The log is inconsistent, from now on and for good.
+    /// The log is inconsistent from now on.
     Inconsistent(Why, Evidence),
+    /// The log has proved all that was seen of it, and is inconsistent no more.
+    Mended(SignedHead),
     /// The node has begun another log.
     Replaced(u32),
 }
@@ -50,12 +53,24 @@ struct Log {
     open: Vec<SignedHead>,
     asked: Option<Asked>,
     verdict: Option<(Why, Evidence)>,
-    alarms: Vec<HeldAlarm>,
+    alarms: Vec<Heard>,
+    /// What is to be proved once more, since it has grown.
+    doubted: Vec<SignedHead>,
     change: u64,
     /// What its key has signed, while it is not convicted.
     heads: Option<Watch>,
     /// What its node has cosigned of it.
     own: Option<Watch>,
+}
+
+/// An alarm, and what it names.
+#[derive(Debug, Clone)]
+struct Heard {
+    alarm: HeldAlarm,
+    /// The heads that the log has signed and not proved here since.
+    unproven: Vec<SignedHead>,
+    /// Whether it says more than the log has proved.
+    stands: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -99,11 +114,15 @@ impl Book {
             open: Vec::new(),
             asked: None,
             verdict: kept.verdict,
-            alarms: kept.alarms,
+            alarms: Vec::new(),
+            doubted: Vec::new(),
             change: 0,
             heads: None,
             own: None,
         };
+        for alarm in kept.alarms {
+            log.hear(alarm);
+        }
         let found = log.watch();
         self.logs.insert(key, log);
         self.found
@@ -160,7 +179,7 @@ impl Book {
             key: log.key,
             accepted: log.accepted.clone(),
             verdict: log.verdict.clone(),
-            alarms: log.alarms.clone(),
+            alarms: log.alarms.iter().map(|heard| heard.alarm.clone()).collect(),
         })
     }
 
@@ -197,6 +216,7 @@ impl Book {
         log.key = announced;
         log.accepted = None;
         log.open.clear();
+        log.doubted.clear();
         log.asked = None;
         log.own = None;
         drop(log.watch());
@@ -221,7 +241,7 @@ impl Book {
         let found = log.look_at(&head);
         self.found
             .extend(found.into_iter().map(|found| (*key, found)));
-        if log.verdict.is_some() {
+        if log.is_convicted() {
             return Step::None;
         }
         if let Some(other) = log.contradicted_by(&head) {
@@ -254,7 +274,7 @@ impl Book {
     /// is given again.
     pub(crate) fn question(&mut self, key: &Key) -> Option<Question> {
         let log = self.logs.get_mut(key)?;
-        if log.verdict.is_some() {
+        if log.is_convicted() {
             return None;
         }
         if let Some(asked) = &mut log.asked {
@@ -262,7 +282,7 @@ impl Book {
             return Some(asked.question);
         }
         let accepted = log.accepted.as_ref()?.checkpoint.size;
-        let open = log.open.pop()?;
+        let open = log.open.pop().or_else(|| log.doubted.pop())?;
         let size = open.checkpoint.size;
         self.questions = self.questions.wrapping_add(1);
         let question = Question {
@@ -298,8 +318,9 @@ impl Book {
     /// Tells whether a question could be asked.
     pub(crate) fn is_open(&self, key: &Key) -> bool {
         self.logs.get(key).is_some_and(|log| {
-            let open = log.asked.is_some() || (log.accepted.is_some() && !log.open.is_empty());
-            open && log.verdict.is_none()
+            let waiting = !log.open.is_empty() || !log.doubted.is_empty();
+            let open = log.asked.is_some() || (log.accepted.is_some() && waiting);
+            open && !log.is_convicted()
         })
     }
 
@@ -337,12 +358,19 @@ impl Book {
             };
             return self.convict(key, why, evidence);
         }
-        if asked.open.checkpoint.size <= accepted.checkpoint.size {
-            return Step::None;
+        let has_grown = asked.open.checkpoint.size > accepted.checkpoint.size;
+        let head = if has_grown { &asked.open } else { &accepted };
+        let head = head.clone();
+        log.accepted = Some(head.clone());
+        let is_mended = log.proved(&asked.open, has_grown);
+        if has_grown {
+            self.touch(key);
         }
-        log.accepted = Some(asked.open.clone());
-        self.touch(key);
-        Step::Accepted(asked.open)
+        match (is_mended, has_grown) {
+            (true, _) => Step::Mended(head),
+            (false, true) => Step::Accepted(head),
+            (false, false) => Step::None,
+        }
     }
 
     /// Returns whose log it is.
@@ -369,11 +397,13 @@ impl Book {
         let Some(log) = self.logs.get_mut(key) else {
             return Step::None;
         };
-        if log.verdict.is_some() {
+        let is_news = log.verdict.is_none() || (why.is_for_good() && !log.is_convicted());
+        if !is_news {
             return Step::None;
         }
         log.verdict = Some((why, evidence.clone()));
         log.open.clear();
+        log.doubted.clear();
         log.asked = None;
         Step::Inconsistent(why, evidence)
     }
@@ -443,14 +473,15 @@ impl Log {
                 accepted,
             };
         }
-        if let Some(first) = self.alarms.first() {
-            let reporters = self.alarms.iter().map(|alarm| alarm.reporter);
+        let mut alarms = self.standing_alarms().peekable();
+        if let Some(why) = alarms.peek().map(|first| first.why) {
+            let reporters = alarms.map(|alarm| alarm.reporter);
             return HeadView::Reported {
                 accepted,
                 by: reporters
                     .filter_map(|key| NodeId::from_public_key(*key.as_bytes()).ok())
                     .collect(),
-                why: first.why,
+                why,
             };
         }
         let seen = self.heads().map(|head| head.checkpoint.size).max();

@@ -256,6 +256,13 @@ pub enum Event {
         /// What shows it.
         evidence: Evidence,
     },
+    /// A node's audit log, which was inconsistent, has proved that all that was seen of it is one history.
+    Mended {
+        /// Whose log.
+        node: NodeId,
+        /// Its head.
+        head: SignedHead,
+    },
     /// A node has not answered a question about its audit log for long: its heads are unproven.
     Unanswered {
         /// Whose log.

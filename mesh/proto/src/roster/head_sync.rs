@@ -128,6 +128,7 @@ impl State {
         match step {
             Step::None => return,
             Step::Accepted(head) => self.event(Event::HeadAccepted { node, head }),
+            Step::Mended(head) => self.event(Event::Mended { node, head }),
             Step::Replaced(epoch) => self.event(Event::LogReplaced { node, epoch }),
             Step::Inconsistent(why, evidence) => {
                 self.timers.clear(Timer::Proof(*key));

@@ -438,10 +438,13 @@ impl State {
 
     fn own_head_view(&self) -> HeadView {
         let held = self.book.view(&self.me);
-        if matches!(
-            held,
-            HeadView::Reported { .. } | HeadView::Inconsistent { .. }
-        ) {
+        let size = self.own.head.as_ref().map(|head| head.checkpoint.size);
+        let stands = match held {
+            HeadView::Reported { .. } => !self.book.has_outgrown(&self.me, size),
+            HeadView::Inconsistent { .. } => true,
+            HeadView::None | HeadView::Unproven { .. } | HeadView::Consistent { .. } => false,
+        };
+        if stands {
             return held;
         }
         match &self.own.head {

@@ -306,6 +306,7 @@ impl Mesh {
             | Event::Unlinked { .. }
             | Event::HeadAccepted { .. }
             | Event::InconsistencyReported { .. }
+            | Event::Mended { .. }
             | Event::LogReplaced { .. }
             | Event::RecordEquivocation { .. }
             | Event::SelfDial { .. }

@@ -17,8 +17,8 @@ impl Book {
         let Some(log) = self.logs.get_mut(&alarm.accused) else {
             return (false, Step::None);
         };
-        log.alarms.push(alarm.clone());
-        log.alarms.sort_by_key(|alarm| alarm.reporter);
+        log.hear(alarm.clone());
+        log.alarms.sort_by_key(|heard| heard.alarm.reporter);
         log.alarms.truncate(ALARMS_MAX);
         self.alarm_changes += 1;
         (true, self.weigh(alarm))
@@ -29,7 +29,7 @@ impl Book {
         alarm.notes.iter().fold(Step::None, |step, note| {
             match self.observe(&alarm.accused, note, false) {
                 convicted @ Step::Inconsistent(..) => convicted,
-                Step::None | Step::Accepted(_) | Step::Replaced(_) => step,
+                Step::None | Step::Accepted(_) | Step::Mended(_) | Step::Replaced(_) => step,
             }
         })
     }
@@ -39,8 +39,8 @@ impl Book {
         let log = self.logs.get(&alarm.accused);
         log.is_some_and(|log| {
             let mut held = log.alarms.iter();
-            let held = held.any(|held| held.reporter == alarm.reporter);
-            !held && log.verdict.is_none() && alarm.notes.len() > 1
+            let held = held.any(|held| held.alarm.reporter == alarm.reporter);
+            !held && !log.is_convicted() && alarm.notes.len() > 1
         })
     }
 
@@ -48,10 +48,15 @@ impl Book {
     /// is known of the log.
     pub(crate) fn has_alarm(&self, accused: &Key, reporter: &Key) -> bool {
         self.logs.get(accused).is_none_or(|log| {
-            let held = log.alarms.iter().any(|alarm| alarm.reporter == *reporter);
-            let last = log.alarms.get(ALARMS_MAX - 1);
-            held || last.is_some_and(|last| last.reporter < *reporter)
+            let mut reporters = log.alarms.iter().map(|heard| heard.alarm.reporter);
+            let last = reporters.clone().nth(ALARMS_MAX - 1);
+            reporters.any(|held| held == *reporter) || last.is_some_and(|last| last < *reporter)
         })
+    }
+
+    /// Tells whether a log that has this size is larger than all that others name against it.
+    pub(crate) fn has_outgrown(&self, key: &Key, size: Option<u64>) -> bool {
+        self.logs.get(key).is_none_or(|log| log.has_outgrown(size))
     }
 
     /// Returns how often an alarm was added.
@@ -61,6 +66,7 @@ impl Book {
 
     /// Returns every alarm that is held.
     pub(crate) fn alarms(&self) -> impl Iterator<Item = &HeldAlarm> {
-        self.logs.values().flat_map(|log| &log.alarms)
+        let heard = self.logs.values().flat_map(|log| &log.alarms);
+        heard.map(|heard| &heard.alarm)
     }
 }

@@ -41,7 +41,7 @@ impl Log {
 
     /// Tells whether no further head can make a difference.
     pub(super) fn is_settled(&self) -> bool {
-        self.verdict.is_some() && self.heads.is_none()
+        self.is_convicted() && self.heads.is_none()
     }
 
     /// Shows the watches a head. Returns what it proves together with an earlier one.

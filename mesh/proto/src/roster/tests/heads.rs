@@ -197,6 +197,137 @@ fn a_log_that_comes_back_shorter_is_convicted() {
     assert_eq!(verdict(&bus, 0), Some(Why::Behind { have: 10 }));
 }
 
+fn is_consistent(bus: &Bus, at: usize, of: u64) -> bool {
+    matches!(view(bus, at), HeadView::Consistent { size, .. } if size == of)
+}
+
+/// Node 1 is damaged when it is asked about 20 entries, and nodes 0 and 2 have seen it.
+fn damaged() -> Bus {
+    let mut bus = watched();
+    announce(&mut bus, &leaves(10, 0));
+    bus.answers.insert(
+        1,
+        Box::new(|_from, _to| Err(CannotProve::Damaged { first_bad: 4 })),
+    );
+    announce(&mut bus, &leaves(20, 0));
+    for at in [0, 2] {
+        assert_eq!(verdict(&bus, at), Some(Why::Damaged { first_bad: 4 }));
+    }
+    bus
+}
+
+#[test]
+fn a_log_that_proves_all_that_was_seen_of_it_is_consistent_again() {
+    let mut bus = damaged();
+    bus.take_events(0);
+    // As long as it is damaged nothing changes, however often it is asked.
+    announce(&mut bus, &leaves(22, 0));
+    assert_eq!(verdict(&bus, 0), Some(Why::Damaged { first_bad: 4 }));
+    let told = bus.take_events(0);
+    assert!(told.is_empty(), "one verdict, one event: {told:?}");
+    answer_from(&mut bus, 1, leaves(25, 0));
+    announce(&mut bus, &leaves(25, 0));
+    bus.pass(Duration::from_secs(5));
+    for at in [0, 2] {
+        assert!(is_consistent(&bus, at, 25), "{:?}", view(&bus, at));
+    }
+    let told = bus.take_events(0);
+    let mended = |event: &&Event| matches!(event, Event::Mended { .. });
+    assert_eq!(told.iter().filter(mended).count(), 1, "{told:?}");
+    // The alarms are still there, and say nothing any more; also after a restart, when it has grown.
+    let bytes = bus.states[0].known().encode();
+    let known = Known::decode(&bytes, &bus.crypto(0)).expect("what was written");
+    bus.restart(0, 2, known);
+    bus.connect(0, 1);
+    answer_from(&mut bus, 1, leaves(30, 0));
+    announce(&mut bus, &leaves(30, 0));
+    bus.pass(Duration::from_secs(5));
+    assert!(is_consistent(&bus, 0, 30), "{:?}", view(&bus, 0));
+    // What happens again is found again.
+    answer_from(&mut bus, 1, leaves(5, 0));
+    announce(&mut bus, &leaves(40, 0));
+    assert_eq!(verdict(&bus, 0), Some(Why::Behind { have: 5 }));
+}
+
+#[test]
+fn a_log_that_proves_its_growth_and_not_the_head_that_was_seen_stays_inconsistent() {
+    let mut bus = damaged();
+    // The head of 20 entries is none of what it grows by now.
+    answer_from(&mut bus, 1, leaves(25, 15));
+    announce(&mut bus, &leaves(25, 15));
+    bus.pass(Duration::from_secs(5));
+    for at in [0, 2] {
+        assert_eq!(verdict(&bus, at), Some(Why::Damaged { first_bad: 4 }));
+    }
+    answer_from(&mut bus, 1, leaves(30, 15));
+    announce(&mut bus, &leaves(30, 15));
+    bus.pass(Duration::from_secs(5));
+    assert_eq!(verdict(&bus, 0), Some(Why::Damaged { first_bad: 4 }));
+    // And two roots of one size are for good, whatever was held against it before.
+    announce(&mut bus, &leaves(30, 0));
+    assert_eq!(verdict(&bus, 0), Some(Why::TwoRoots));
+    answer_from(&mut bus, 1, leaves(35, 15));
+    announce(&mut bus, &leaves(35, 15));
+    bus.pass(Duration::from_secs(5));
+    assert_eq!(verdict(&bus, 0), Some(Why::TwoRoots));
+}
+
+#[test]
+fn a_log_that_stays_damaged_is_not_asked_without_end() {
+    let mut bus = damaged();
+    bus.questions.clear();
+    bus.pass(Duration::from_secs(60));
+    assert!(bus.questions.is_empty(), "{:?}", bus.questions);
+    for size in 21..31 {
+        announce(&mut bus, &leaves(size, 0));
+    }
+    bus.pass(Duration::from_secs(10));
+    assert!(bus.questions.len() <= 40, "{}", bus.questions.len());
+}
+
+#[test]
+fn a_log_that_was_put_back_and_is_whole_again_is_consistent() {
+    let mut bus = watched();
+    answer_from(&mut bus, 1, leaves(20, 0));
+    announce(&mut bus, &leaves(20, 0));
+    answer_from(&mut bus, 1, leaves(10, 0));
+    announce(&mut bus, &leaves(10, 0));
+    assert_eq!(verdict(&bus, 0), Some(Why::Behind { have: 10 }));
+    answer_from(&mut bus, 1, leaves(23, 0));
+    announce(&mut bus, &leaves(23, 0));
+    bus.pass(Duration::from_secs(5));
+    assert!(is_consistent(&bus, 0, 23), "{:?}", view(&bus, 0));
+}
+
+#[test]
+fn what_one_node_has_seen_is_over_for_all_when_the_log_has_proved_it() {
+    // Node 2 never asks node 1 itself while it is damaged.
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    bus.connect(2, 0);
+    bus.pass(LONE);
+    announce(&mut bus, &leaves(10, 0));
+    bus.answers.insert(
+        1,
+        Box::new(|_from, _to| Err(CannotProve::Damaged { first_bad: 2 })),
+    );
+    announce(&mut bus, &leaves(20, 0));
+    bus.pass(Duration::from_secs(3));
+    assert!(matches!(view(&bus, 2), HeadView::Reported { .. }));
+    answer_from(&mut bus, 1, leaves(25, 0));
+    bus.connect(2, 1);
+    announce(&mut bus, &leaves(25, 0));
+    bus.pass(Duration::from_secs(10));
+    answer_from(&mut bus, 1, leaves(26, 0));
+    announce(&mut bus, &leaves(26, 0));
+    bus.pass(Duration::from_secs(10));
+    for at in [0, 2] {
+        assert!(is_consistent(&bus, at, 26), "{at}: {:?}", view(&bus, at));
+    }
+    // The node itself is told of it no longer, too.
+    assert!(is_consistent(&bus, 1, 26), "{:?}", view(&bus, 1));
+}
+
 #[test]
 fn silence_convicts_nobody_and_is_asked_again() {
     let mut bus = watched();

@@ -1,0 +1,80 @@
+//! How a log clears itself of what was held against it: it proves every head that was seen of it.
+
+use openfang_audit::SignedHead;
+
+use super::{Heard, Log};
+use crate::heads::{Alarm, HeldAlarm};
+
+impl Log {
+    /// Tells whether it is convicted for good.
+    pub(super) fn is_convicted(&self) -> bool {
+        let verdict = self.verdict.as_ref();
+        verdict.is_some_and(|(why, _evidence)| why.is_for_good())
+    }
+
+    /// Keeps an alarm. It stands until what it names is proved; where that is nothing, for good.
+    pub(super) fn hear(&mut self, alarm: HeldAlarm) {
+        let heads = alarm.notes.iter().filter_map(|note| self.open_note(note));
+        self.alarms.push(Heard {
+            unproven: heads.collect(),
+            alarm,
+            stands: true,
+        });
+    }
+
+    /// Returns the alarms that say more than the log has proved.
+    pub(super) fn standing_alarms(&self) -> impl Iterator<Item = &Alarm> {
+        let standing = self.alarms.iter().filter(|heard| heard.stands);
+        standing.map(|heard| heard.alarm.as_ref())
+    }
+
+    /// Takes that the log has proved a head to be one of its own, and has grown by it or not. Tells whether
+    /// nothing is left that speaks against it.
+    pub(super) fn proved(&mut self, head: &SignedHead, has_grown: bool) -> bool {
+        let is_other = |other: &SignedHead| other.checkpoint != head.checkpoint;
+        for heard in &mut self.alarms {
+            let before = heard.unproven.len();
+            heard.unproven.retain(is_other);
+            let is_over = before > 0 && heard.unproven.is_empty();
+            heard.stands &= heard.alarm.why.is_for_good() || !is_over;
+        }
+        self.doubted.retain(is_other);
+        let verdict = self.verdict.as_ref();
+        let offending = verdict.and_then(|(_why, evidence)| evidence.offending.as_ref());
+        let is_mended = !self.is_convicted() && offending.is_some_and(|held| !is_other(held));
+        if is_mended {
+            self.verdict = None;
+        } else if has_grown {
+            self.doubt_again();
+        }
+        is_mended
+    }
+
+    /// Tells whether a log of this size is larger than all that is named against it, and nothing is for good.
+    pub(super) fn has_outgrown(&self, size: Option<u64>) -> bool {
+        let mut standing = self.alarms.iter().filter(|heard| heard.stands);
+        standing.all(|heard| {
+            let named = heard.unproven.iter().map(|head| head.checkpoint.size);
+            let named = named.max();
+            !heard.alarm.why.is_for_good() && named.is_some_and(|named| Some(named) < size)
+        })
+    }
+
+    /// Has everything proved once more that speaks against the log.
+    fn doubt_again(&mut self) {
+        let verdict = self.verdict.iter();
+        let offending = verdict.filter_map(|(_why, evidence)| evidence.offending.as_ref());
+        let standing = self.alarms.iter().filter(|heard| heard.stands);
+        let named = standing.flat_map(|heard| &heard.unproven);
+        let mut doubted: Vec<SignedHead> = Vec::new();
+        for head in offending.chain(named) {
+            if !doubted
+                .iter()
+                .any(|held| held.checkpoint == head.checkpoint)
+            {
+                doubted.push(head.clone());
+            }
+        }
+        self.doubted = doubted;
+    }
+}
