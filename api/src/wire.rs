@@ -307,10 +307,11 @@ fn audit(state: &State) -> schema::AuditSummary {
         ),
         openfang_audit::Health::Poisoned { reason } => ("poisoned", None, Some(reason.to_string())),
     };
-    // Whatever the file is like, others hold the log for two.
-    let (word, reason) = match peers::own_conviction(state) {
-        Some(conviction) => ("convicted", Some(peers::convicted(&conviction))),
-        None => (word, reason),
+    // Whatever the file is like, others hold the log for two, or for a longer one.
+    let (word, reason) = match (peers::own_conviction(state), disputed(state)) {
+        (Some(conviction), _) => ("convicted", Some(peers::convicted(&conviction))),
+        (None, Some((disputed, why))) => (disputed, why),
+        (None, None) => (word, reason.or_else(|| unsigned(state))),
     };
     schema::AuditSummary {
         enabled: true,
@@ -319,6 +320,31 @@ fn audit(state: &State) -> schema::AuditSummary {
         first_bad_seq,
         reason,
     }
+}
+
+/// What keeps heads from being signed now.
+fn unsigned(state: &State) -> Option<String> {
+    let standing = state.signing.borrow().clone();
+    let view = state.mesh.view();
+    let reason = signing(&standing, |id| name_in(&view, id)).reason;
+    reason.map(|reason| format!("Not signed now. {reason}"))
+}
+
+/// How the log stands to what peers hold of it, where that is more or something else.
+pub(crate) fn disputed(state: &State) -> Option<(&'static str, Option<String>)> {
+    let standing = state.signing.borrow().clone();
+    let word = match &standing {
+        Signing::Contradicted { .. } => "contradicted",
+        Signing::Behind { .. } => "behind",
+        Signing::Asking { .. } | Signing::Restoring { .. } | Signing::Free => return None,
+    };
+    let view = state.mesh.view();
+    Some((word, signing(&standing, |id| name_in(&view, id)).reason))
+}
+
+fn name_in(view: &openfang_mesh::View, id: &NodeId) -> String {
+    let node = view.node(id);
+    node.map_or_else(String::new, |node| node.record.record().name.to_string())
 }
 
 pub(crate) fn count(length: usize) -> u64 {
@@ -416,10 +442,7 @@ fn damage_word(kind: DamageKind) -> &'static str {
 /// Shows who cosigns the log.
 pub(crate) fn audit_witnesses(state: &State, status: Witnessing) -> schema::AuditWitnesses {
     let view = state.mesh.view();
-    let name_of = |id: &NodeId| {
-        let node = view.node(id);
-        node.map_or_else(String::new, |node| node.record.record().name.to_string())
-    };
+    let name_of = |id: &NodeId| name_in(&view, id);
     let cosign_state = match status.cosigned {
         0 => schema::CosignState::Signed,
         some if some < status.needed => schema::CosignState::Partial,

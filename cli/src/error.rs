@@ -110,6 +110,25 @@ impl Failure {
         self
     }
 
+    /// Ends the program in another way.
+    pub(crate) fn ends_with(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// Gives it, for programs, the form in which the API would have said it.
+    pub(crate) fn coded(mut self, code: ErrorCode, reason: Option<&str>) -> Self {
+        let (what, mend) = match self.what.split_once(MEND) {
+            Some((what, mend)) => (what.to_owned(), Some(mend.to_owned())),
+            None => (self.what.clone(), self.mend.clone()),
+        };
+        let mut body = ErrorBody::new(code, what);
+        body.reason = reason.map(str::to_owned);
+        body.hint = mend;
+        self.answer = Some(Box::new(body));
+        self
+    }
+
     /// Returns the code of the API's answer, when it was the API that said no.
     pub(crate) fn code(&self) -> Option<ErrorCode> {
         self.answer.as_ref().map(|body| body.code)

@@ -66,7 +66,7 @@ pub(crate) struct OfStart {
 ///
 /// # Errors
 /// As [`current`].
-pub(crate) fn is_wiped(home: &Home) -> io::Result<bool> {
+pub fn is_wiped(home: &Home) -> io::Result<bool> {
     Ok(stored(home)?.is_none())
 }
 
@@ -321,6 +321,15 @@ fn text_of(path: &Path) -> io::Result<Option<String>> {
 fn rubbish(path: &Path, expected: &str) -> io::Error {
     let what = format!("{} does not hold {expected}", path.display());
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Says what helps where the number cannot be had.
+pub(crate) fn mend(why: &io::Error) -> &'static str {
+    if why.kind() == io::ErrorKind::InvalidData {
+        "openfang audit verify says which number to write into audit.epoch: that at the end of the first line of a signed head, such as audit.d/floor"
+    } else {
+        "ls -l audit.epoch, df -h"
+    }
 }
 
 /// Whether there is something in a file.

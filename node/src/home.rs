@@ -322,7 +322,7 @@ impl Home {
 
     /// What is doubtful about the audit log. Beside it: who puts the log back does not take it along.
     #[must_use]
-    pub(crate) fn audit_doubt(&self) -> PathBuf {
+    pub fn audit_doubt(&self) -> PathBuf {
         self.0.join("audit.doubt")
     }
 

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::RepairError;
 use files::Files;
+pub use links::LINKS;
 use links::{is_called, links, name_of};
 
 use crate::audit_epoch;
@@ -125,7 +126,7 @@ pub async fn repair_log(
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Repaired, RepairError> {
     let (config, keys) = (prepared.config(), prepared.keys());
-    let epoch = audit_epoch::current(&config.home).map_err(RepairError::Epoch)?;
+    let epoch = audit_epoch::current(&config.home).map_err(|why| RepairError::Epoch { why })?;
     let in_mesh = config.network.enabled && config.network.secret.is_some();
     if wanted.accept && in_mesh {
         return Err(RepairError::NotAlone);

@@ -100,7 +100,13 @@ pub async fn run(
             Ok(Ended::Anew(anew)) => reason_of(anew).to_owned(),
             Err(why) => first_line(&why.to_string()),
         };
-        tracing::info!(reason, "stopping");
+        match &ended {
+            Ok(Ended::Anew(_)) => tracing::warn!(reason, "starting again in this process"),
+            // Whoever started it is told why.
+            Err(_) if !parts.announced => tracing::debug!(reason, "not started"),
+            Ok(Ended::Wish(_)) | Err(_) => tracing::info!(reason, "stopping"),
+        }
+        let announced = parts.announced;
         tokio::select! {
             () = parts.stop(&prepared, &reason) => {}
             _wish = signals.next() => return Err(RunError::Interrupted),
@@ -108,6 +114,7 @@ pub async fn run(
         match ended {
             Ok(Ended::Anew(anew)) => prepared.begin_anew(&anew, parts.listen_addr)?,
             Ok(Ended::Wish(_)) => break Ok(()),
+            Err(why) if !announced => return Err(why),
             Err(why) => break Err(why),
         }
     };

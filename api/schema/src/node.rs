@@ -31,12 +31,13 @@ pub struct AuditSummary {
     /// Entries in it.
     pub entries: u64,
     /// `ok`, `damaged`, `failing`, `poisoned`, `convicted` (evidence shows that the keys of this node
-    /// have signed what cannot both be true) or `off`.
+    /// have signed what cannot both be true), `contradicted` (peers hold a head that this log has signed and
+    /// does not lead to), `behind` (peers know a longer one, and its entries cannot be had) or `off`.
     pub state: String,
     /// The first entry that is not what was written, when damaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_bad_seq: Option<u64>,
-    /// What is wrong.
+    /// What is wrong, or what keeps the log from being signed now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

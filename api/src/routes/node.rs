@@ -16,7 +16,8 @@ pub(crate) async fn health(State(app): AppState) -> Answer {
         .audit
         .as_ref()
         .is_some_and(|log| log.health() != openfang_audit::Health::Ok)
-        || peers::own_conviction(&app.state).is_some();
+        || peers::own_conviction(&app.state).is_some()
+        || wire::disputed(&app.state).is_some();
     ok(&Health {
         status: if degraded {
             HealthStatus::Degraded

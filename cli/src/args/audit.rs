@@ -81,8 +81,8 @@ pub(crate) struct Show {
     /// Only entries of these kinds, such as auth_failed, or 'auth_failed|api_key', or auth_failed,api_key.
     #[arg(long, value_name = "KIND[,KIND]")]
     pub(crate) filter: Option<String>,
-    /// Only entries that name this node: id, the name of one that the running node knows, or the begin of the
-    /// name of its log, n-….
+    /// Only entries that name this node: its id, the name of one that the running node knows, or the name of its
+    /// log, of which the part up to the first dot is enough: n-0123456789abcdef.
     #[arg(long)]
     pub(crate) node: Option<String>,
     /// Only entries from this time on: RFC 3339, UTC where no zone is given, or how long ago, such as 2h, 30m

@@ -1,6 +1,6 @@
 //! `openfang config`: checks and shows what is in force.
 
-use openfang_node::config::Config;
+use openfang_node::config::{Config, Durability};
 use serde_json::json;
 
 use crate::args;
@@ -52,9 +52,14 @@ fn show(config: &Config, json: bool) -> Result<(), Failure> {
         "audit": {
             "enabled": config.audit.enabled,
             "log_path": config.audit.log_path.display().to_string(),
+            "durability": durability(config.audit.durability),
+            "interval_ms": interval_ms(config.audit.durability),
+            "change_durability": durability(config.audit.change_durability),
             "hash_algorithm": "sha256",
             "allow_convicted": config.audit.allow_convicted.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "mirror_quota_mb": config.audit.mirror_quota_bytes >> 20,
+            "require_peer_floor": config.audit.require_peer_floor,
+            "witness_logs": config.audit.witness_logs.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
         "default_model": {
             "provider": config.model.provider.as_deref().unwrap_or_default(),
@@ -72,6 +77,22 @@ fn show(config: &Config, json: bool) -> Result<(), Failure> {
         render::line(&row)?;
     }
     Ok(())
+}
+
+fn durability(demanded: Durability) -> &'static str {
+    match demanded {
+        Durability::Interval(_) => "interval",
+        Durability::Durable => "durable",
+        Durability::Quorum => "quorum",
+    }
+}
+
+/// How long an entry may wait for the disk; nothing where it may not.
+fn interval_ms(demanded: Durability) -> Option<u64> {
+    match demanded {
+        Durability::Interval(time) => u64::try_from(time.as_millis()).ok(),
+        Durability::Durable | Durability::Quorum => None,
+    }
 }
 
 fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<String>) {

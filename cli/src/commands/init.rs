@@ -1,7 +1,7 @@
 //! `openfang init`: the home of a node. What is there already stays as it is.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use openfang_id::{ApiKey, NodeSeed, SharedSecret};
@@ -162,6 +162,9 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// Where the API listens when nobody says otherwise.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4200);
+
 fn config_text(
     answers: &Answers,
     secret: Option<&SharedSecret>,
@@ -174,20 +177,20 @@ fn config_text(
     text.push_str(key.expose());
     text.push_str("\"\n");
     text.push_str(
-        "# Where the HTTP API listens. 0.0.0.0:4200 lets other machines reach it, with the key.\n",
+        "# Where the HTTP API listens. 0.0.0.0 in place of 127.0.0.1 lets other machines reach it, with the key.\n",
     );
-    let listen = answers
-        .listen
-        .map_or_else(|| "127.0.0.1:4200".to_owned(), |listen| listen.to_string());
-    text.push_str(&format!("api_listen = {}\n", quoted(&listen)));
+    let listen = answers.listen.unwrap_or(LISTEN);
+    text.push_str(&format!("api_listen = {}\n", quoted(&listen.to_string())));
     text.push_str(
         "# true asks callers on this machine for the key, too. Needed behind a proxy, a TLS terminator or a\n# tunnel on this machine: its clients look like local ones.\napi_require_auth_local = false\n",
     );
     text.push_str("# error, warn, info, debug or trace\nlog_level = \"info\"\n\n[network]\n");
     text.push_str(
-        "# Where other nodes connect: on this machine, at the port of api_listen. 0.0.0.0:4200 lets other machines reach it.\n",
+        "# Where other nodes connect: unless it is said here, on this machine, at the port of api_listen. For other machines,\n# 0.0.0.0 and a port of its own.\n",
     );
-    text.push_str("# listen_addr = \"127.0.0.1:4200\"\n");
+    let other = listen.port().checked_add(1).filter(|_| listen.port() > 0);
+    let other = other.unwrap_or(LISTEN.port() + 1);
+    text.push_str(&format!("# listen_addr = \"0.0.0.0:{other}\"\n"));
     text.push_str("# The secret all nodes of one mesh share: openfang keygen --network. Without one the mesh sleeps;\n# `openfang join` stores the secret of the mesh it joins in network.toml.\n");
     match secret {
         Some(secret) => {

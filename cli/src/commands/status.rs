@@ -3,6 +3,7 @@
 use openfang_schema::{Status, path};
 use serde_json::json;
 
+use super::audit::{MEND_BEHIND, MEND_CONTRADICTED};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::render;
@@ -19,8 +20,30 @@ pub(crate) fn run(as_json: bool, context: &Context) -> Result<Exit, Failure> {
     } else {
         let disabled = context.config().is_ok_and(|config| !config.network.enabled);
         show(&status, disabled)?;
+        if let Some(mend) = mend_of_audit(&status.audit.state) {
+            render::message(&format!("    mend: {mend}"));
+        }
     }
     Ok(Exit::Ok)
+}
+
+/// What helps an audit log in this state.
+fn mend_of_audit(state: &str) -> Option<&'static str> {
+    const MENDS: [(&str, &str); 5] = [
+        ("contradicted", MEND_CONTRADICTED),
+        ("behind", MEND_BEHIND),
+        (
+            "convicted",
+            "openfang audit evidence, openfang audit verify",
+        ),
+        ("damaged", "openfang audit verify"),
+        (
+            "failing",
+            "df -h; the node goes on by itself when there is room",
+        ),
+    ];
+    let found = MENDS.iter().find(|(known, _)| *known == state);
+    found.map(|(_, mend)| *mend)
 }
 
 fn stopped(as_json: bool, context: &Context) -> Result<Exit, Failure> {
@@ -55,7 +78,11 @@ fn show(status: &Status, disabled: bool) -> Result<(), Failure> {
         format!("asleep: {why}")
     };
     let audit = &status.audit;
-    let mut audit_text = format!("{}, {} entries", audit.state, audit.entries);
+    let mut audit_text = if audit.enabled {
+        format!("{}, {} entries", audit.state, audit.entries)
+    } else {
+        "off: audit.enabled is false in config.toml".to_owned()
+    };
     if let Some(seq) = audit.first_bad_seq {
         audit_text.push_str(&format!(", first bad entry {seq}"));
     }

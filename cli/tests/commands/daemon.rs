@@ -242,7 +242,7 @@ fn a_port_of_the_mesh_in_use_is_named() {
     home.write(
         "config.toml",
         &config.replace(
-            "# listen_addr = \"127.0.0.1:4200\"",
+            "# listen_addr = \"0.0.0.0:4201\"",
             &format!("listen_addr = \"{address}\""),
         ),
     );

@@ -286,6 +286,13 @@ fn config_show_hides_secrets() {
     let shown = home.json(&["config", "show", "--json"]);
     assert_eq!(shown["api_key"], "(set)");
     assert_eq!(shown["network"]["shared_secret"], "(set)");
+    // Each key that can be written is shown, but for those that only name where a secret is.
+    for key in openfang_node::config::known_keys().filter(|key| !key.ends_with("_env")) {
+        let place = format!("/{}", key.replace('.', "/"));
+        assert!(shown.pointer(&place).is_some(), "{key}: {shown}");
+    }
+    assert_eq!(shown["audit"]["durability"], "durable");
+    assert_eq!(shown["audit"]["change_durability"], "quorum");
     let text = home.ok(&["config", "show"]);
     assert!(
         text.contains("api_listen = \"127.0.0.1:0\"")

@@ -251,10 +251,30 @@ fn a_log_that_was_put_back_contradicts_its_witnesses() {
             "put back to an older state",
         ],
     );
+    check_without_the_witnesses(&a, late.path());
+    check_two_histories(&a, late.path());
+    daemon_b.stop();
+}
+
+/// What is said when what was kept of the witnesses is missing or damaged.
+fn check_without_the_witnesses(a: &Home, late: &Path) {
     // Without the cosigned head as well: the peers know.
     let cosigned = a.read("audit.d/cosigned");
     std::fs::remove_file(a.file("audit.d/cosigned")).expect("removed");
-    verify(&a, 0, &["intact: ", "not witnessed yet, by any of 1"]);
+    std::fs::rename(a.file("audit.d/mirrored"), a.file("mirrored")).expect("moved");
+    verify(
+        a,
+        0,
+        &[
+            "intact: ",
+            "not shown to be witnessed",
+            "or the file was removed",
+        ],
+    );
+    // What its mirrors have cosigned tells it, too.
+    std::fs::rename(a.file("mirrored"), a.file("audit.d/mirrored")).expect("moved");
+    verify(a, 1, &["TAMPERED", "a head that mirrors have cosigned"]);
+    std::fs::rename(a.file("audit.d/mirrored"), a.file("mirrored")).expect("moved");
     let policy = std::fs::File::options()
         .write(true)
         .open(a.file("audit.d/policy"));
@@ -265,20 +285,205 @@ fn a_log_that_was_put_back_contradicts_its_witnesses() {
         .expect("known");
     let hour = std::time::Duration::from_secs(3_600);
     policy.set_modified(written - hour).expect("set");
-    verify(&a, 3, &["intact: ", "BELOW QUORUM: there are 1 witnesses"]);
+    verify(a, 3, &["intact: ", "BELOW QUORUM: there are 1 witnesses"]);
     // A node that cosigned less than it promised is below, which is not tampered.
     a.write("audit.d/cosigned", "x");
-    verify(&a, 3, &["intact: ", "BELOW QUORUM: who has cosigned"]);
+    verify(
+        a,
+        3,
+        &["BELOW QUORUM: who has cosigned", "mend: openfang start"],
+    );
     a.write("audit.d/cosigned", &cosigned);
     // Neither without the policy nor with rubbish in its place: the head alone tells that the log is older.
-    let old = ["TAMPERED", "put back to an older state", "openfang restart"];
+    let old = [
+        "TAMPERED",
+        "put back to an older state",
+        "mend: openfang start: ",
+    ];
     std::fs::remove_file(a.file("audit.d/policy")).expect("removed");
-    verify(&a, 1, &old);
+    verify(a, 1, &old);
     a.write("audit.d/policy", "x");
-    verify(&a, 1, &old);
-    put_back(&a, late.path());
-    verify(&a, 2, &["intact: ", "INCOMPLETE", "line 1 of the policy"]);
+    verify(a, 1, &old);
+    put_back(a, late);
+    verify(a, 2, &["intact: ", "INCOMPLETE", "line 1 of the policy"]);
+    a.fails(
+        &["audit", "policy"],
+        2,
+        &["is damaged", "mend: openfang start"],
+    );
     std::fs::remove_file(a.file("audit.d/policy")).expect("removed");
-    verify(&a, 3, &["BELOW QUORUM", "audit.d/policy is missing"]);
-    daemon_b.stop();
+    let gone = ["audit.d/policy is missing", "mend: openfang start"];
+    verify(a, 3, &["BELOW QUORUM", gone[0], gone[1]]);
+    let out = a.fails(&["audit", "policy"], 2, &gone);
+    assert_eq!(out.stdout, "", "no quorum is made up");
+    // The start mends it.
+    std::fs::remove_file(a.file("audit.d/cosigned")).expect("removed");
+    let daemon_a = a.start();
+    eventually("both are written again", || {
+        a.file("audit.d/cosigned").exists() && a.file("audit.d/policy").exists()
+    });
+    daemon_a.stop();
+    a.ok(&["audit", "policy"]);
+    verify(a, 0, &["witnessed: the first"]);
+}
+
+#[test]
+fn what_the_last_run_found_to_be_doubtful_is_not_intact() {
+    let home = alone();
+    let json = || {
+        let out = home.run(&["audit", "verify", "--json"]);
+        serde_json::from_str::<serde_json::Value>(&out.stdout).expect("JSON")
+    };
+    assert_eq!(
+        (&json()["standing"], &json()["floor"]),
+        (&"fine".into(), &"there".into())
+    );
+    for (word, said) in [
+        ("gone", "the log was gone"),
+        ("rolled back", "put back to an earlier state"),
+        ("rubbish", "put back to an earlier state"),
+    ] {
+        home.write("audit.doubt", &format!("{word}\n"));
+        let out = verify(&home, 2, &["IN DOUBT: ", said, "mend: openfang join"]);
+        assert!(!out.stdout.contains("intact"), "{out:?}");
+        assert_eq!(json()["verdict"], "in_doubt");
+    }
+    // What is known is not hidden by what is not.
+    alter(&home);
+    verify(&home, 1, &["TAMPERED"]);
+}
+
+#[test]
+fn a_home_that_was_wiped_never_had_an_empty_log() {
+    let home = alone();
+    for name in ["audit.jsonl", "audit.epoch"] {
+        std::fs::remove_file(home.file(name)).expect("removed");
+    }
+    std::fs::remove_dir_all(home.file("audit.d")).expect("removed");
+    verify(&home, 1, &["TAMPERED", "mend: "]);
+    let out = home.run(&["audit", "repair"]);
+    assert_eq!(out.code, Some(1), "{out:?}");
+    assert!(out.stdout.contains("the log is gone"), "{out:?}");
+    let new = Home::init();
+    verify(&new, 0, &["empty: "]);
+}
+
+#[test]
+fn rubbish_in_the_place_of_a_head_is_called_damaged() {
+    let home = alone();
+    for name in ["floor", "checkpoint"] {
+        let path = format!("audit.d/{name}");
+        let good = home.read(&path);
+        for junk in ["", "junk\n", "a\n1\nx\n", &good[..40]] {
+            home.write(&path, junk);
+            verify(&home, 1, &["TAMPERED", "is damaged"]);
+        }
+        let json = home.run(&["audit", "verify", "--json"]).stdout;
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let floor = if name == "floor" { "damaged" } else { "there" };
+        assert_eq!(json["floor"], floor);
+        if name == "checkpoint" {
+            home.fails(
+                &["audit", "prove", "0"],
+                1,
+                &["is damaged", "mend: openfang audit repair"],
+            );
+        }
+        home.write(&path, &good);
+    }
+    verify(&home, 0, &["intact: "]);
+}
+
+#[test]
+fn a_node_that_keeps_no_log_says_so() {
+    let home = Home::with_config("[audit]\nenabled = false\n");
+    for args in [
+        &["verify"][..],
+        &["show"],
+        &["policy"],
+        &["prove", "0"],
+        &["witness", "status"],
+    ] {
+        let args = [&["audit"], args].concat();
+        home.fails(
+            &args,
+            2,
+            &["audit.enabled is false", "mend: audit.enabled = true"],
+        );
+    }
+    let daemon = home.start();
+    assert!(
+        home.ok(&["status"])
+            .contains("audit    off: audit.enabled is false")
+    );
+    daemon.stop();
+    // What was kept before is shown, and said to be that.
+    let before = alone();
+    before.write("config.toml", "[audit]\nenabled = false\n");
+    let out = before.run(&["audit", "verify"]);
+    assert_eq!(out.code, Some(0), "{out:?}");
+    assert!(out.stderr.contains("the one it kept before"), "{out:?}");
+}
+
+/// A log that ran on without its mesh and meets it again: whoever asks is told, and what to do.
+fn check_two_histories(home: &Home, whole: &Path) {
+    let daemon = home.start();
+    home.ok(&["message", "of-a", "in the mesh"]);
+    let size = |path: &str| {
+        let head = home.read(path);
+        head.lines()
+            .nth(1)
+            .and_then(|size| size.parse::<u64>().ok())
+    };
+    eventually("it is cosigned", || {
+        size("audit.d/cosigned") == size("audit.d/floor")
+    });
+    daemon.stop();
+    put_back(home, whole);
+    std::fs::remove_dir_all(home.file("audit.d/mirrored")).expect("removed");
+    std::fs::remove_file(home.file("audit.d/cosigned")).expect("removed");
+    let config = home.read("config.toml");
+    home.write(
+        "config.toml",
+        &config.replace("[network]\n", "[network]\nenabled = false\n"),
+    );
+    let daemon = home.start();
+    for _ in 0..9 {
+        home.ok(&["message", "of-a", "alone"]);
+    }
+    daemon.stop();
+    home.write("config.toml", &config);
+    let daemon = home.start();
+    eventually("its peer contradicts it", || {
+        home.json(&["status", "--json"])["audit"]["state"] == "contradicted"
+    });
+    let said = [
+        "TAMPERED",
+        "two histories",
+        "mend: is another machine running",
+    ];
+    let out = verify(home, 1, &said);
+    assert!(!out.stdout.contains("restart"), "{out:?}");
+    let out = home.run(&["status"]);
+    assert!(
+        out.stderr.contains("mend: is another machine running"),
+        "{out:?}"
+    );
+    let status = home.ok(&["audit", "witness", "status"]);
+    assert!(status.contains("not now: CONTRADICTED"), "{status}");
+    let (_, health) = daemon.http("GET", "/api/health", "");
+    assert!(health.contains("degraded"), "{health}");
+    let out = home.run(&["audit", "verify", "--peers"]);
+    assert_eq!(out.code, Some(1), "{out:?}");
+    assert!(
+        out.stdout.contains("has another root for the first"),
+        "{out:?}"
+    );
+    daemon.stop();
+    // And when the node is stopped.
+    verify(
+        home,
+        1,
+        &["TAMPERED", "the last run of the node found", said[2]],
+    );
 }

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use openfang_audit::note::Verifier;
 use openfang_id::{ApiKey, NodeId, NodeName, PeerAddr, SharedSecret};
-use openfang_kernel::Durability;
+pub use openfang_kernel::Durability;
 use openfang_ofp::gate::Epoch;
 use zeroize::Zeroizing;
 

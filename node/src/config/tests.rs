@@ -309,7 +309,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "[default_model]\napi_key_env = 1.5",
-        "config.toml:2:15: `default_model.api_key_env` must be a text in quotes, not a number",
+        "config.toml:2:15: `default_model.api_key_env` must be a text in quotes, not a number with a fraction",
     ),
     (
         "[default_model]\nbase_url = \"here\"",

@@ -34,8 +34,11 @@ pub(super) fn load(
     Ok(found)
 }
 
-/// Reads the heads that were saved, of whatever log they are.
-pub(crate) fn notes(folder: &Path) -> io::Result<Vec<String>> {
+/// Reads the heads that were saved, of whatever log they are. Nothing is checked.
+///
+/// # Errors
+/// When the folder or a file in it cannot be read.
+pub fn notes(folder: &Path) -> io::Result<Vec<String>> {
     let mut notes = Vec::new();
     for (_, path) in list(folder)?.into_iter().take(FILES_MAX) {
         let text = text_of(&path)?;

@@ -20,6 +20,8 @@ pub(crate) enum Mark {
     NoFloor,
     /// Its files are not those that this node wrote.
     Moved,
+    /// Peers hold a head that it has signed and does not lead to.
+    Contradicted,
     /// Entries that are missing here are about to come back: the log was put back to an earlier state,
     /// and with it what this node has cosigned. The keys it cosigns with are still to be retired.
     RolledBack,
@@ -27,10 +29,11 @@ pub(crate) enum Mark {
     Retired,
 }
 
-const WORDS: [(Mark, &str); 5] = [
+const WORDS: [(Mark, &str); 6] = [
     (Mark::Gone, "gone"),
     (Mark::NoFloor, "no floor"),
     (Mark::Moved, "moved"),
+    (Mark::Contradicted, "contradicted"),
     (Mark::RolledBack, "rolled back"),
     (Mark::Retired, "retired"),
 ];
@@ -74,7 +77,8 @@ impl Mark {
         match (now, mark) {
             (Found::Whole, Some(Self::Gone)) => Found::Gone,
             (Found::Whole, Some(Self::NoFloor)) => Found::NoFloor,
-            (Found::Whole, Some(Self::Moved)) => Found::Moved,
+            // Whoever contradicts it may be away now: everybody is waited for.
+            (Found::Whole, Some(Self::Moved | Self::Contradicted)) => Found::Moved,
             (Found::Whole, Some(Self::RolledBack | Self::Retired)) => Found::Back,
             (
                 Found::Whole
@@ -133,6 +137,10 @@ mod tests {
         assert_eq!(
             Mark::found(Some(Mark::RolledBack), Found::Whole),
             Found::Back
+        );
+        assert_eq!(
+            Mark::found(Some(Mark::Contradicted), Found::Whole),
+            Found::Moved
         );
         assert_eq!(Mark::found(None, Found::Whole), Found::Whole);
         assert_eq!((Mark::of(Found::Whole), Mark::of(Found::New)), (None, None));

@@ -247,7 +247,7 @@ impl<'a> Round<'a> {
                 Comparison::Missing(head) => return self.bring_back(head).await,
                 Comparison::Unknown => return None,
                 Comparison::Contradicts(size) => {
-                    self.contradicted(size);
+                    self.contradicted(size).await;
                     return None;
                 }
             }

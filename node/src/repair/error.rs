@@ -49,7 +49,7 @@ pub enum RepairError {
         known: String,
     },
     /// No peer that is wanted came.
-    #[error("{} within {} s\n    mend: start a node that mirrors this one; openfang peers on another node tells which run", nobody(.wanted.as_deref()), super::links::LINKS.as_secs())]
+    #[error("{}\n    mend: start a node that mirrors this one; openfang peers on another node tells which run. A log that is gone needs no repair: openfang start waits for its copies, and fetches it", nobody(.wanted.as_deref()))]
     Unreachable {
         /// Who was waited for; `None` for anyone.
         wanted: Option<String>,
@@ -72,9 +72,14 @@ pub enum RepairError {
     },
     /// The number of the log cannot be read or written.
     #[error(
-        "audit.epoch, the number of the audit log: {0}\n    mend: write the number at the end of the first line of audit.d/floor into audit.epoch; ls -l audit.epoch, df -h"
+        "audit.epoch, the number of the audit log: {why}\n    mend: {}",
+        crate::audit_epoch::mend(why)
     )]
-    Epoch(#[source] io::Error),
+    Epoch {
+        /// What the system said.
+        #[source]
+        why: io::Error,
+    },
     /// The files cannot be used.
     #[error("the audit log: {why}\n    mend: {}", mend_lock(why))]
     Lock {

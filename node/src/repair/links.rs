@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::RepairError;
 
 /// How long to wait for peers.
-pub(super) const LINKS: Duration = Duration::from_secs(15);
+pub const LINKS: Duration = Duration::from_secs(15);
 /// How long a name that nobody has yet may stay unknown where no other node was ever met.
 const FIRST_MEETING: Duration = Duration::from_secs(3);
 

@@ -310,8 +310,22 @@ fn in_its_place(home: &Home, found: Found) -> Result<Found, RunError> {
 /// whole.
 fn remember(home: &Home, found: Found) -> Result<(), RunError> {
     match Mark::of(found) {
+        // The last run knew more.
+        Some(Mark::Moved)
+            if Mark::load(home).map_err(doubt_of(home))? == Some(Mark::Contradicted) =>
+        {
+            Ok(())
+        }
         Some(mark) => mark.store(home).map_err(doubt_of(home)),
         None => Ok(()),
+    }
+}
+
+/// Removes what a refused start has made: an empty file where there was none is no log.
+fn remove_if_empty(fresh: bool, path: &Path) {
+    let is_empty = fresh && std::fs::metadata(path).is_ok_and(|found| found.len() == 0);
+    if is_empty && let Err(why) = crate::files::remove(path) {
+        tracing::warn!(path = %path.display(), error = %why, "an empty audit log is left behind");
     }
 }
 
@@ -359,7 +373,9 @@ pub(super) fn open_audit(
     };
     let seed = Zeroizing::new(clock::random()?);
     let guard = |dir: &Path| redaction::guard(prepared, dir, seed);
-    let (log, opened) = Log::open_guarded(options, Arc::new(MachineClock), guard)?;
+    let fresh = !config.audit.log_path.exists();
+    let (log, opened) = Log::open_guarded(options, Arc::new(MachineClock), guard)
+        .inspect_err(|_why| remove_if_empty(fresh, &config.audit.log_path))?;
     tracing::info!(audit.entries = opened.size, "audit log opened");
     if opened.floor_was_missing {
         found = Found::NoFloor;

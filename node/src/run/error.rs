@@ -40,7 +40,8 @@ pub enum RunError {
     },
     /// The number of the audit log cannot be read or written.
     #[error(
-        "audit.epoch, the number of the audit log: {why}\n    mend: check its permissions and df -h; when it is damaged, write the number at the end of the first line of audit.d/floor into it"
+        "audit.epoch, the number of the audit log: {why}\n    mend: {}",
+        crate::audit_epoch::mend(why)
     )]
     Epoch {
         /// What the system said.

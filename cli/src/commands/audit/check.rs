@@ -63,7 +63,11 @@ fn line_of(given: &str) -> Result<Vec<u8>, Failure> {
     let mut line = if given.starts_with('{') {
         given.as_bytes().to_vec()
     } else {
-        read(Path::new(given), ENTRY_BYTES_MAX + 1)?
+        read(Path::new(given), ENTRY_BYTES_MAX + 1).map_err(|why| {
+            Failure::new(why.exit(), format!("--line: {}", why.what())).mend(
+                "--line with the line itself, which begins with {, or with a file that holds it",
+            )
+        })?
     };
     if line.last() == Some(&b'\n') {
         line.pop();

@@ -8,7 +8,7 @@ use openfang_audit::SignedHead;
 use openfang_audit::export::{self, DirectoryError, ExportError, Exported, export_directory};
 use serde_json::json;
 
-use super::files::{Files, Kept, note_missing_quorum};
+use super::files::{Files, Kept, cannot_write, note_missing_quorum};
 use super::verify::{exit_of, warn_if_tampered};
 use crate::args::{Export, Format};
 use crate::error::{Exit, Failure};
@@ -29,11 +29,7 @@ pub(super) fn run(files: &Files, args: &Export) -> Result<Exit, Failure> {
         None => stream(files, format, args.json.json, &mut io::stdout().lock()),
         Some(path) => {
             let file = OpenOptions::new().write(true).create_new(true).open(path);
-            let file = file.map_err(|why| {
-                let what = format!("cannot write {}: {why}", path.display());
-                Failure::new(Exit::Usage, what)
-                    .mend("--out with the name of a file that does not exist")
-            })?;
+            let file = file.map_err(|why| cannot_write(path, &why))?;
             let mut out = io::BufWriter::new(file);
             let exit = stream(files, format, args.json.json, &mut out)?;
             out.flush().map_err(|why| unwritten(path, &why))?;
@@ -121,7 +117,9 @@ fn choose_head(files: &Files) -> Result<Option<SignedHead>, Failure> {
             Ok(Some(head))
         }
         Kept::Nothing | Kept::Bad(_) => {
-            render::message("signed by this node alone: no witness has cosigned the head");
+            render::message(
+                "signed by this node alone: no head that enough witnesses have cosigned is there",
+            );
             Ok(None)
         }
     }

@@ -9,7 +9,8 @@ use openfang_audit::vault::VaultReader;
 use openfang_audit::verify::{DamageKind, Report, Source, Verdict};
 use openfang_audit::{HEAD_BYTES_MAX, Hash, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
-use openfang_node::audit_epoch::{FIRST, is_begun};
+use openfang_node::audit_epoch::{FIRST, is_begun, is_wiped};
+use openfang_node::config::Config;
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -31,11 +32,22 @@ pub(super) struct Files {
     pub(super) vault: VaultReader,
     /// Whether this node can have peers.
     pub(super) network_on: bool,
+    /// Whether this node keeps a log.
+    pub(super) enabled: bool,
+    /// Where the node remembers what is doubtful about its log.
+    doubt: PathBuf,
+    /// Where the heads are that mirrors have cosigned.
+    mirrored: PathBuf,
     /// Whether a log was ever begun.
     begun: bool,
     /// What the log is judged by and cannot be read, each with what helps.
     pub(super) unread: Vec<String>,
 }
+
+/// What is kept of the witnesses is written again by whoever has them.
+pub(super) const MEND_KEPT: &str = "openfang start, or restart: the node writes it again as soon as its witnesses have cosigned its next head. Without a mesh: move audit.d/policy and audit.d/cosigned away";
+/// The longest word of a doubt.
+const DOUBT_BYTES_MAX: usize = 64;
 
 /// What stands where a head should be.
 pub(super) enum Kept {
@@ -61,6 +73,9 @@ impl Files {
     /// without it.
     pub(super) fn to_judge(context: &Context) -> Result<Self, Failure> {
         let config = context.config()?;
+        if !config.audit.enabled {
+            say_disabled(&config, context)?;
+        }
         let seed = openfang_node::keys::load(&context.home.node_key())
             .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?;
         let keys = seed.keys();
@@ -73,11 +88,16 @@ impl Files {
             policy: context.home.audit_policy(),
             vault: openfang_node::redaction::reader(&context.home, &seed.vault_key()),
             network_on: config.network.enabled && config.network.secret.is_some(),
+            enabled: config.audit.enabled,
+            doubt: context.home.audit_doubt(),
+            mirrored: context.home.mirrored_heads(),
             begun: true,
             unread: Vec::new(),
         };
         let stored = openfang_node::audit_epoch::current(&context.home);
-        match stored.and_then(|epoch| Ok((epoch, is_begun(&context.home)?))) {
+        // A key whose number is gone has signed before, and nothing tells what.
+        let begun = || Ok::<bool, io::Error>(is_begun(&context.home)? || is_wiped(&context.home)?);
+        match stored.and_then(|epoch| Ok((epoch, begun()?))) {
             Ok((epoch, begun)) => {
                 files.origin = Origin::of(&keys.node_id(), epoch);
                 files.begun = begun;
@@ -124,6 +144,32 @@ impl Files {
         let sealed = sealed.filter_map(|entry| entry.metadata().ok());
         let active = std::fs::metadata(&self.log_path).ok();
         sealed.chain(active).map(|found| found.len()).sum()
+    }
+
+    /// Names the file that an entry stands in: a sealed segment, or the one that is written to.
+    pub(super) fn lines_of(&self, seq: u64) -> String {
+        let folder = self.log_path.with_extension("d").join("seg");
+        let names = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let holds = |name: &str| {
+            let (first, end) = name.strip_suffix(".jsonl")?.split_once('-')?;
+            let seqs = first.parse::<u64>().ok()?..end.parse::<u64>().ok()?;
+            seqs.contains(&seq).then_some(())
+        };
+        let mut found = names.filter(|entry| entry.file_name().to_str().and_then(holds).is_some());
+        let path = found
+            .next()
+            .map_or(self.log_path.clone(), |entry| entry.path());
+        path.display().to_string()
+    }
+
+    /// Says in a word how it stands with the signing floor.
+    pub(super) fn floor_word(&self) -> &'static str {
+        match self.head(&self.dir.join("floor")) {
+            Ok(Kept::Head(_)) => "there",
+            Ok(Kept::Nothing) if !self.dir.join("floor").exists() => "missing",
+            Ok(Kept::Nothing) => "of_another_log",
+            Ok(Kept::Bad(_)) | Err(_) => "damaged",
+        }
     }
 
     /// How many entries there are, by their leaf hashes.
@@ -176,17 +222,49 @@ impl Files {
         }
         Ok(match SignedHead::open(&note, &self.origin, &self.key) {
             Ok(head) => Kept::Head(head),
-            Err(why) => Kept::Bad(format!("{}: {why}", path.display())),
+            Err(why) => Kept::Bad(format!("{} is damaged: {why}", path.display())),
         })
+    }
+
+    /// Returns the heads of this log that mirrors have cosigned, as far as they were kept.
+    pub(super) fn mirrored(&self) -> Result<Vec<SignedHead>, Failure> {
+        let notes = openfang_node::mirror::saved_notes(&self.mirrored)
+            .map_err(|why| cannot_read(&self.mirrored, &why))?;
+        let own = |note: &String| SignedHead::open(note, &self.origin, &self.key).ok();
+        Ok(notes.iter().filter_map(own).collect())
+    }
+
+    /// Returns the word for what the last run found to be doubtful about the log.
+    pub(super) fn doubt(&self) -> Result<Option<String>, Failure> {
+        let bytes = read_if_there(&self.doubt, DOUBT_BYTES_MAX)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()))
     }
 
     /// Returns whose keys are asked for under a head of this log: the witnesses that were kept, or nobody
     /// where there were never any.
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
-        Ok(match self.kept_policy()? {
-            Some(policy) => policy,
-            None => self.unwitnessed()?,
-        })
+        if let Some(policy) = self.kept_policy()? {
+            return Ok(policy);
+        }
+        match self.missing_policy() {
+            None => self.unwitnessed(),
+            Some(why) => Err(Failure::new(Exit::Usage, why).mend(MEND_KEPT)),
+        }
+    }
+
+    /// Says that the policy is missing, where something tells that there was one.
+    pub(super) fn missing_policy(&self) -> Option<String> {
+        let kept = match (self.cosigned(), self.mirrored()) {
+            (Ok(Kept::Head(_) | Kept::Bad(_)), _) => {
+                "its witnesses have cosigned (audit.d/cosigned)"
+            }
+            (_, Ok(heads)) if !heads.is_empty() => "its mirrors have cosigned (audit.d/mirrored)",
+            (Ok(Kept::Nothing) | Err(_), _) => return None,
+        };
+        Some(format!(
+            "{} is missing, or that of another log, and there is a head that {kept}: whose keys count for this log is not known",
+            self.policy.display()
+        ))
     }
 
     /// Returns the policy that was kept, if it is one of this log.
@@ -195,7 +273,7 @@ impl Files {
         else {
             return Ok(None);
         };
-        let policy = parse_policy(&self.policy, &bytes)?;
+        let policy = parse_policy(&self.policy, &bytes, MEND_KEPT)?;
         let own = |log: &openfang_audit::policy::KnownLog| {
             log.key.name() == self.origin.as_str() && *log.key.key() == self.key
         };
@@ -215,6 +293,23 @@ impl Files {
     }
 }
 
+/// A node that is told to keep no log may have one from before.
+fn say_disabled(config: &Config, context: &Context) -> Result<(), Failure> {
+    let what = "this node keeps no audit log: audit.enabled is false in config.toml";
+    let there = [
+        config.audit.log_path.clone(),
+        context.home.audit_dir().join("floor"),
+    ];
+    if there.iter().any(|path| path.exists()) {
+        render::message(&format!(
+            "{what}. What is said here is about the one it kept before"
+        ));
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Usage, what)
+        .mend("audit.enabled = true in config.toml, then openfang restart"))
+}
+
 /// Says that the number of the log cannot be read, and what to write there.
 fn unread_number(context: &Context, why: &io::Error, signed: Option<&Origin>) -> String {
     let path = context.home.audit_epoch();
@@ -232,13 +327,14 @@ fn unread_number(context: &Context, why: &io::Error, signed: Option<&Origin>) ->
 /// Reads a policy that was handed in.
 pub(super) fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let bytes = read(path, openfang_audit::policy::POLICY_BYTES_MAX)?;
-    parse_policy(path, &bytes)
+    let mend = "openfang audit policy, on the node whose log it is";
+    parse_policy(path, &bytes, mend)
 }
 
-fn parse_policy(path: &Path, bytes: &[u8]) -> Result<Policy, Failure> {
+fn parse_policy(path: &Path, bytes: &[u8], mend: &str) -> Result<Policy, Failure> {
     Policy::parse(bytes).map_err(|why| {
-        Failure::new(Exit::Usage, format!("{}: {why}", path.display()))
-            .mend("openfang audit policy, on the node whose log it is")
+        let what = format!("{} is damaged: {why}", path.display());
+        Failure::new(Exit::Usage, what).mend(mend)
     })
 }
 
@@ -267,6 +363,23 @@ fn take(file: impl io::Read, bytes_max: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A file that was asked for with `--out` and cannot be made.
+pub(super) fn cannot_write(path: &Path, why: &io::Error) -> Failure {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).display();
+    let mend = if why.kind() == io::ErrorKind::AlreadyExists {
+        "--out with the name of a file that does not exist".to_owned()
+    } else if why.kind() == io::ErrorKind::NotFound {
+        format!("mkdir -p {folder}")
+    } else {
+        format!("--out in a folder that can be written to: ls -ld {folder}, df -h {folder}")
+    };
+    let what = format!("cannot write {}: {why}", path.display());
+    Failure::new(Exit::Usage, what).mend(mend)
+}
+
 fn cannot_read(path: &Path, why: &io::Error) -> Failure {
     let what = format!("cannot read {}: {why}", path.display());
     Failure::new(Exit::Usage, what).mend(format!("ls -l {}", path.display()))
@@ -275,6 +388,8 @@ fn cannot_read(path: &Path, why: &io::Error) -> Failure {
 /// Names a head in a sentence, and says what is not known of it.
 pub(super) fn note_missing_quorum(kept: &Kept) {
     if let Kept::Bad(why) = kept {
-        render::message(&format!("the cosigned head is damaged and not used: {why}"));
+        render::message(&format!(
+            "the cosigned head is not used: {why}\n    mend: {MEND_KEPT}"
+        ));
     }
 }

@@ -8,10 +8,15 @@ use crate::render;
 pub(super) fn run(files: &Files, context: &Context) -> Result<Exit, Failure> {
     let policy = files.policy()?;
     if policy.witnesses().is_empty() {
-        render::message(
-            "no witness has cosigned this log yet: under this policy the signature of the log is all \
-             there is, and nothing speaks against this node itself",
-        );
+        let gone = if files.network_on {
+            ", or audit.d/policy was removed with all that would tell"
+        } else {
+            ""
+        };
+        render::message(&format!(
+            "no witness has cosigned this log yet{gone}: under this policy the signature of the log is all \
+             there is, and nothing speaks against this node itself"
+        ));
     }
     render::piece(&String::from_utf8_lossy(policy.as_bytes()))?;
     if let Some(own) = own_key(context) {

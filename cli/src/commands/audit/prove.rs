@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use openfang_audit::SignedHead;
+use openfang_audit::note::Note;
 use openfang_audit::tlog_proof::{ProveFileError, Proved, prove_entry};
 use openfang_audit::verify::Verdict;
 
-use super::files::{Files, Kept, note_missing_quorum};
+use super::files::{Files, Kept, MEND_KEPT, cannot_write, note_missing_quorum};
 use crate::args::Prove;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -77,18 +78,20 @@ fn choose_head(files: &Files, seq: u64) -> Result<SignedHead, Failure> {
     let cosigned = files.cosigned()?;
     note_missing_quorum(&cosigned);
     let cosigned_size = match cosigned {
-        Kept::Head(head) if covers(&head) => return Ok(head),
+        Kept::Head(head) if covers(&head) => {
+            render::message(&quorum_text(files, &head));
+            return Ok(head);
+        }
         Kept::Head(head) => Some(head.checkpoint.size),
         Kept::Nothing | Kept::Bad(_) => None,
     };
     match files.published()? {
         Kept::Head(head) if covers(&head) => {
             render::message(&match cosigned_size {
-                None => {
-                    "signed by this node alone: no witness has cosigned a head of this log, so \
-                         that the proof says nothing against this node itself"
-                        .to_owned()
-                }
+                None => format!(
+                    "signed by this node alone: {}, so that the proof says nothing against this node itself",
+                    why_alone(files)
+                ),
                 Some(size) => format!(
                     "signed by this node alone: the newest cosigned head has {size} entries, and does not \
                      cover entry {seq} yet"
@@ -104,9 +107,57 @@ fn choose_head(files: &Files, seq: u64) -> Result<SignedHead, Failure> {
         .mend("openfang start: the first head is signed within a second")),
         Kept::Bad(why) => Err(Failure::new(
             Exit::Failure,
-            format!("the published head is not one of this log: {why}"),
+            format!("the published head cannot be used: {why}"),
         )
-        .mend("openfang audit verify")),
+        .mend("openfang audit repair, which makes it again from the signing floor")),
+    }
+}
+
+/// Says by which policy the head has its quorum: a policy of another time may ask for other witnesses.
+fn quorum_text(files: &Files, head: &SignedHead) -> String {
+    const OLDER: &str = "check it with that policy (openfang audit policy): one that was handed out when the witnesses were others may ask for others";
+    let policy = match files.kept_policy() {
+        Ok(Some(policy)) => policy,
+        Ok(None) => {
+            let why = files.missing_policy().unwrap_or_default();
+            return format!("who has to cosign is not known: {why}\n    mend: {MEND_KEPT}");
+        }
+        Err(why) => return format!("who has to cosign is not known: {}", why.what()),
+    };
+    let note = head.note.parse::<Note>();
+    match note.ok().and_then(|note| policy.evaluate(&note).ok()) {
+        Some(found) if found.reached => {
+            let by: Vec<String> = found
+                .cosignatures
+                .iter()
+                .map(|one| one.witness.to_string())
+                .collect();
+            format!(
+                "cosigned by {} of the {} witnesses of the policy of now, which is its quorum: {}\n    {OLDER}",
+                by.len(),
+                policy.witnesses().len(),
+                by.join(" ")
+            )
+        }
+        Some(found) => format!(
+            "BELOW QUORUM: {} of the {} witnesses of the policy of now have cosigned, and it asks for more",
+            found.cosignatures.len(),
+            policy.witnesses().len()
+        ),
+        None => format!("the policy of now cannot judge the cosigned head\n    mend: {MEND_KEPT}"),
+    }
+}
+
+/// Why no cosigned head is there.
+fn why_alone(files: &Files) -> String {
+    let witnesses = files.kept_policy().ok().flatten();
+    match witnesses.map_or(0, |policy| policy.witnesses().len()) {
+        0 => files
+            .missing_policy()
+            .unwrap_or_else(|| "no witness has cosigned a head of this log".to_owned()),
+        of => format!(
+            "no head that enough of its {of} witnesses have cosigned is there (none was, or audit.d/cosigned is missing or damaged)"
+        ),
     }
 }
 
@@ -145,8 +196,5 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
         .create_new(true)
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|why| {
-        let what = format!("cannot write {}: {why}", path.display());
-        Failure::new(Exit::Usage, what).mend("--out with the name of a file that does not exist")
-    })
+    written.map_err(|why| cannot_write(path, &why))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use openfang_audit::{Erase, RedactError, Redacted, Seqs};
 use openfang_node::config::process_environment;
 use openfang_node::redaction::{OfflineError, redact_offline};
-use openfang_schema::{RedactReply, RedactRequest, path};
+use openfang_schema::{ErrorCode, RedactReply, RedactRequest, path};
 
 use crate::args::Redact;
 use crate::context::Context;
@@ -29,7 +29,9 @@ pub(super) fn run(args: &Redact, context: &Context) -> Result<Exit, Failure> {
             reason: args.reason.clone(),
         };
         let client = context.client()?;
-        context.block_on(client.post(path::AUDIT_REDACT, &request, TIMEOUT))?
+        context
+            .block_on(client.post(path::AUDIT_REDACT, &request, TIMEOUT))
+            .map_err(of_node)?
     } else {
         offline(args, context)?
     };
@@ -62,32 +64,45 @@ fn reply(done: &Redacted) -> RedactReply {
     }
 }
 
+/// What the running node refuses ends as what this command refuses by itself.
+fn of_node(why: Failure) -> Failure {
+    if why.code() == Some(ErrorCode::Unprocessable) {
+        why.ends_with(Exit::NotFound)
+    } else if why.code() == Some(ErrorCode::InvalidBody) {
+        why.ends_with(Exit::Usage)
+    } else {
+        why
+    }
+}
+
+/// The codes and reasons are those of the running node.
 fn failure(why: &OfflineError) -> Failure {
-    let exit = match why {
-        OfflineError::Redact(RedactError::Count(_) | RedactError::Reason(_)) => Exit::Usage,
+    let refused = |reason| (Exit::NotFound, ErrorCode::Unprocessable, Some(reason));
+    let (exit, code, reason) = match why {
+        OfflineError::Redact(RedactError::Count(_) | RedactError::Reason(_)) => {
+            (Exit::Usage, ErrorCode::InvalidBody, None)
+        }
+        OfflineError::Redact(RedactError::NoVault) => refused("no_vault"),
+        OfflineError::Redact(RedactError::NoSuchEntry { .. }) => refused("no_such_entry"),
+        OfflineError::Redact(RedactError::NothingPersonal { .. }) => refused("nothing_personal"),
+        OfflineError::Redact(RedactError::NothingKept) => refused("nothing_kept"),
+        OfflineError::NoLog => (Exit::NotFound, ErrorCode::Unprocessable, None),
         OfflineError::Redact(
-            RedactError::NoVault
-            | RedactError::NoSuchEntry { .. }
-            | RedactError::NothingPersonal { .. }
-            | RedactError::NothingKept,
+            RedactError::InDoubt | RedactError::NotLogged(_) | RedactError::NotAsDemanded,
         )
-        | OfflineError::NoLog => Exit::NotFound,
+        | OfflineError::NotWhole { .. } => (Exit::Failure, ErrorCode::NotLogged, None),
+        OfflineError::Redact(RedactError::Incomplete { .. }) => {
+            (Exit::Failure, ErrorCode::Internal, Some("vault_damaged"))
+        }
         OfflineError::Redact(
-            RedactError::InDoubt
-            | RedactError::Read(_)
-            | RedactError::NotLogged(_)
-            | RedactError::NotAsDemanded
-            | RedactError::Incomplete { .. }
-            | RedactError::Vault(_)
-            | RedactError::Unfinished(_),
+            RedactError::Read(_) | RedactError::Vault(_) | RedactError::Unfinished(_),
         )
-        | OfflineError::NotWhole { .. }
         | OfflineError::Epoch(_)
         | OfflineError::Random(_)
         | OfflineError::Open(_)
-        | OfflineError::Close(_) => Exit::Failure,
+        | OfflineError::Close(_) => (Exit::Failure, ErrorCode::Internal, None),
     };
-    Failure::new(exit, why.to_string())
+    Failure::new(exit, why.to_string()).coded(code, reason)
 }
 
 fn text(reply: &RedactReply) -> String {

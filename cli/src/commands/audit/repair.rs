@@ -1,9 +1,15 @@
 //! `openfang audit repair`: the log of a node that does not run, mended from copies that peers have.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use openfang_audit::repair::NoPart;
-use openfang_audit::verify::{Report, verify_files};
+use openfang_audit::verify::{DamageKind, Report, Verdict, verify_files};
 use openfang_node::config::{LogLevel, process_environment};
-use openfang_node::repair::{Accepted, Cut, RepairError, Repaired, Replaced, Wanted, repair_log};
+use openfang_node::repair::{
+    Accepted, Cut, LINKS, RepairError, Repaired, Replaced, Wanted, repair_log,
+};
 use openfang_node::telemetry;
 use serde_json::json;
 
@@ -14,6 +20,9 @@ use crate::error::{Exit, Failure};
 use crate::render;
 use crate::render::progress::Bar;
 
+/// Work that is over sooner says nothing.
+const QUIET_FOR: Duration = Duration::from_secs(1);
+
 pub(super) fn run(args: &Repair, context: &Context) -> Result<Exit, Failure> {
     let prepared = openfang_node::prepare(&context.home, &process_environment)
         .map_err(|why| Failure::new(Exit::Failure, why.to_string()))?;
@@ -21,7 +30,12 @@ pub(super) fn run(args: &Repair, context: &Context) -> Result<Exit, Failure> {
     telemetry::start(LogLevel::Error, &process_environment)
         .map_err(|why| Failure::new(Exit::Config, why.to_string()))?;
     let mut bar = Bar::new("compare", "entries", args.json.json);
-    let progress = move |now: openfang_audit::tile::Progress| bar.show(now.done, now.total);
+    let compares = Arc::new(AtomicBool::new(false));
+    let begun = Arc::clone(&compares);
+    let progress = move |now: openfang_audit::tile::Progress| {
+        begun.store(true, Ordering::Relaxed);
+        bar.show(now.done, now.total);
+    };
     let wanted = Wanted {
         from: args.from.as_deref(),
         accept: args.accept,
@@ -29,7 +43,16 @@ pub(super) fn run(args: &Repair, context: &Context) -> Result<Exit, Failure> {
     let repaired = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(repair_log(&prepared, wanted, progress))
+        .block_on(async {
+            let mut work = std::pin::pin!(repair_log(&prepared, wanted, progress));
+            if let Ok(done) = tokio::time::timeout(QUIET_FOR, &mut work).await {
+                return done;
+            }
+            if !compares.load(Ordering::Relaxed) {
+                say_waiting(args.json.json);
+            }
+            work.await
+        })
         .map_err(|why| failure(&why))?;
     let files = Files::of(context)?;
     let source = files.source();
@@ -51,6 +74,16 @@ pub(super) fn run(args: &Repair, context: &Context) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// Nobody may be there for a while.
+fn say_waiting(as_json: bool) {
+    let most = LINKS.as_secs();
+    render::message(&if as_json {
+        json!({ "progress": { "what": "look for copies", "unit": "s", "done": QUIET_FOR.as_secs(), "total": most, "elapsed_ms": 1_000 * QUIET_FOR.as_secs() } }).to_string()
+    } else {
+        format!("looking for nodes that have a copy, for {most} s at most")
+    });
+}
+
 fn failure(why: &RepairError) -> Failure {
     let exit = match why {
         RepairError::Unreachable { .. } => Exit::Unreachable,
@@ -60,7 +93,7 @@ fn failure(why: &RepairError) -> Failure {
         | RepairError::NotNeeded { .. }
         | RepairError::TwoHistories { .. }
         | RepairError::Mesh(_)
-        | RepairError::Epoch(_)
+        | RepairError::Epoch { .. }
         | RepairError::Lock { .. }
         | RepairError::Io { .. }
         | RepairError::Copies(_)
@@ -104,10 +137,22 @@ fn text(repaired: &Repaired, report: &Report) -> String {
         && !repaired.floor;
     if nothing && verify::exit_of(report) == Exit::Ok {
         lines.push("nothing is damaged: nothing was changed".to_owned());
+    } else if nothing && is_gone(report) {
+        lines.push("the log is gone, so that there is nothing to repair: nothing was changed\n    next: openfang start begins a new one, in the next epoch; or put it back from a backup first".to_owned());
     } else if nothing {
         lines.push("none of these entries is damaged: nothing was changed".to_owned());
     }
     lines.join("\n")
+}
+
+fn is_gone(report: &Report) -> bool {
+    match report.verdict {
+        Verdict::Tampered {
+            first_bad_seq,
+            kind,
+        } => first_bad_seq.is_none() && kind == DamageKind::Missing,
+        Verdict::Empty | Verdict::Intact { .. } => false,
+    }
 }
 
 fn replaced_text(replaced: &Replaced) -> String {
@@ -121,10 +166,7 @@ fn replaced_text(replaced: &Replaced) -> String {
         fetched,
     } = *replaced;
     let last = end_seq.saturating_sub(1);
-    let bytes = match bad_bytes {
-        1 => "1 byte".to_owned(),
-        more => format!("{more} bytes"),
-    };
+    let bytes = bytes_text(bad_bytes);
     let what = match (entries, kept_bytes) {
         (0, _) => format!("something was put in before entry {first_seq}: {bytes} taken out"),
         (1, 0) => format!("entry {first_seq} was missing: put back"),
@@ -136,12 +178,20 @@ fn replaced_text(replaced: &Replaced) -> String {
     };
     let kept = match kept_bytes {
         0 => String::new(),
+        1 => "\n    the byte that stood there is kept in audit.d/evidence".to_owned(),
         kept => format!("\n    the {kept} bytes that stood there are kept in audit.d/evidence"),
     };
     let behind = fetched_seq + fetched.saturating_sub(1);
     format!(
         "{what}\n    fetched for it: the entries {fetched_seq} to {behind}, as they come in bundles{kept}"
     )
+}
+
+fn bytes_text(count: u64) -> String {
+    match count {
+        1 => "1 byte".to_owned(),
+        more => format!("{more} bytes"),
+    }
 }
 
 fn cut_text(cut: &Cut) -> String {
@@ -156,8 +206,8 @@ fn cut_text(cut: &Cut) -> String {
         None => "from the begin of the log".to_owned(),
     };
     format!(
-        "cut off {} bytes {before}: {why}\n    kept in {}",
-        cut.bytes,
+        "cut off {} {before}: {why}\n    kept in {}",
+        bytes_text(cut.bytes),
         cut.kept.display()
     )
 }

@@ -41,18 +41,24 @@ pub(super) fn run(files: &Files, args: &Show, context: &Context) -> Result<Exit,
     print(files, args, &selection.lines)?;
     warn_if_tampered(files, &selection.report);
     note_left_out(&selection);
-    note_nothing(&selection, args);
     let exit = exit_of(&selection.report);
     if exit != Exit::Ok {
+        note_nothing(&selection, args);
         return Ok(exit);
     }
-    match (&filter.agent, follow) {
-        (_, Some(follow)) => go_on(files, follow, args),
-        (Some(agent), None) if selection.lines.is_empty() => {
-            must_exist(files, agent, context)?;
-            Ok(exit)
+    if let (Some(agent), true) = (&filter.agent, selection.lines.is_empty()) {
+        match (must_exist(files, agent, context), &follow) {
+            (Err(why), None) => return Err(why),
+            (Err(why), Some(_)) => {
+                render::message(&format!("{} yet: this waits for one", why.what()));
+            }
+            (Ok(()), _) => {}
         }
-        (_, None) => Ok(exit),
+    }
+    note_nothing(&selection, args);
+    match follow {
+        Some(follow) => go_on(files, follow, args),
+        None => Ok(exit),
     }
 }
 
@@ -255,11 +261,24 @@ fn agent_key(text: &str) -> Result<AgentKey, Failure> {
 }
 
 fn kinds_of(text: &str) -> Result<Kinds, Failure> {
-    text.parse().map_err(|why| {
+    let known = || {
         let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-        Failure::new(Exit::Usage, format!("{text:?}: {why}"))
-            .mend(format!("--filter with one of: {}", known.join(", ")))
-    })
+        format!("--filter with one or more of: {}", known.join(", "))
+    };
+    // A comma too many asks for nothing.
+    let named = text.split([',', '|']).map(str::trim);
+    let named: Vec<&str> = named.filter(|kind| !kind.is_empty()).collect();
+    if named.is_empty() {
+        let what = format!("{text:?} names no kind of entry");
+        return Err(Failure::new(Exit::Usage, what).mend(known()));
+    }
+    for kind in &named {
+        if let Err(why) = kind.parse::<Kinds>() {
+            return Err(Failure::new(Exit::Usage, format!("{kind:?}: {why}")).mend(known()));
+        }
+    }
+    let kinds = named.join(",").parse();
+    kinds.map_err(|why| Failure::new(Exit::Usage, format!("{text:?}: {why}")).mend(known()))
 }
 
 /// Reads the name of a log, or the beginning of one that all logs of a node share: `n-0123456789abcdef`.

@@ -5,12 +5,13 @@
 //! command ends.
 
 mod advice;
+mod own;
 mod peers;
 mod witnessed;
 
 use openfang_audit::Checkpoint;
 use openfang_audit::evidence::Listed;
-use openfang_audit::survey::{Compared, survey};
+use openfang_audit::survey::{Survey, survey};
 use openfang_audit::verify::{DamageKind, Report, Verdict};
 use openfang_node::clock::MachineClock;
 use serde_json::{Value, json};
@@ -23,7 +24,8 @@ use crate::error::{Exit, Failure};
 use crate::render;
 use crate::render::progress::Bar;
 
-use advice::{Copy, contradiction};
+use advice::{Copy, Standing, contradiction, is_good_there, is_second_history};
+use own::{Known, Own};
 use peers::{Held, Peers};
 use witnessed::{Lack, Witnessed};
 
@@ -33,6 +35,10 @@ struct Findings {
     witnessed: Witnessed,
     /// What the log contradicts that others hold.
     contradictions: Vec<String>,
+    /// Whether it has signed other entries than those, and not only more.
+    two_histories: bool,
+    /// What the node itself knows.
+    own: Known,
     lacks: Vec<Lack>,
     evidence: Listed,
     /// What the log is judged by and cannot be read.
@@ -49,7 +55,7 @@ pub(super) fn run(files: &Files, args: &Verify, context: &Context) -> Result<Exi
         unread.push(said(&why));
         Listed::default()
     });
-    let found = match look(files, args, context) {
+    let found = match look(files, args, context, &mut unread) {
         Ok(found) => found,
         Err(why) => return unreadable(files, &why, (&evidence, &unread), args.json.json),
     };
@@ -98,59 +104,98 @@ fn unreadable(
     Ok(exit)
 }
 
-fn look(files: &Files, args: &Verify, context: &Context) -> Result<Findings, Failure> {
+fn look(
+    files: &Files,
+    args: &Verify,
+    context: &Context,
+    unread: &mut Vec<String>,
+) -> Result<Findings, Failure> {
     // What others hold is asked before the entries are read: they only become more.
     let peers = args.peers.then(|| peers::ask(files, context));
-    let witnessed = Witnessed::load(files);
-    let mut heads: Vec<Checkpoint> = witnessed.head().into_iter().cloned().collect();
-    let own = heads.len();
-    if let Some(Ok(peers)) = &peers {
-        heads.extend(peers.heads().cloned());
-    }
+    let own = own::load(files, context, unread);
+    let witnessed = Witnessed::load(files, own.complete);
+    let held = held(files, &witnessed, peers.as_ref(), unread);
+    let heads: Vec<Checkpoint> = held.iter().map(|(_, head)| head.clone()).collect();
     let mut bar = Bar::new("verifying", "entries", args.json.json);
     let surveyed = survey(files.source(), &heads, &mut |at| {
         bar.show(at.done, at.total);
     });
     bar.finish();
     let surveyed = surveyed.map_err(|why| files.unreadable(&why))?;
-    let (of_own, of_peers) = surveyed.compared.split_at(own);
-    let mut contradictions = Vec::new();
-    for (head, compared) in witnessed.head().into_iter().zip(of_own) {
-        contradictions.extend(contradiction(
-            "the head that the witnesses have cosigned",
-            head,
-            compared.fit,
-            &surveyed.report,
-        ));
-    }
-    if let Some(Ok(peers)) = &peers {
-        contradictions.extend(of_peers_text(peers, of_peers, &surveyed.report));
-    }
-    let now = context.daemon().map(|_runs| MachineClock.now_micros());
+    let report = files.judge(surveyed.report.clone());
+    let contradictions = contradictions(&held, &surveyed);
+    let fits = surveyed.compared.iter().map(|compared| compared.fit);
+    let differs = is_second_history(fits, &surveyed.report);
+    let heard = own.own.heard().map(str::to_owned);
+    let of_own = witnessed.head().and_then(|_| surveyed.compared.first());
+    let now = own.runs.then(|| MachineClock.now_micros());
     Ok(Findings {
-        lacks: witnessed.lacks(&surveyed, of_own.first(), now),
+        contradictions: contradictions.into_iter().chain(heard).collect(),
+        two_histories: differs || matches!(own.own, Own::Contradicted(_)),
+        lacks: witnessed.lacks(&surveyed, of_own, now),
         copies: copies(peers.as_ref()),
-        report: files.judge(surveyed.report),
+        report,
         witnessed,
-        contradictions,
+        own,
         evidence: Listed::default(),
         unread: Vec::new(),
         peers,
     })
 }
 
-fn of_peers_text(peers: &Peers, compared: &[Compared], report: &Report) -> Vec<String> {
-    let with_heads = peers.holdings.iter().filter_map(|one| match &one.held {
-        Held::Head(head) => Some((one, head)),
-        Held::Foreign(_) => None,
+/// The heads of this log that others have cosigned or hold, each with who that is; first the one of the
+/// witnesses, where there is one.
+fn held(
+    files: &Files,
+    witnessed: &Witnessed,
+    peers: Option<&Result<Peers, Failure>>,
+    unread: &mut Vec<String>,
+) -> Vec<(String, Checkpoint)> {
+    let named = |holder: &str, head: &Checkpoint| (holder.to_owned(), head.clone());
+    let cosigned = witnessed.head();
+    let cosigned = cosigned.map(|head| named("the head that the witnesses have cosigned", head));
+    let mut held: Vec<(String, Checkpoint)> = cosigned.into_iter().collect();
+    let mirrored = files.mirrored().unwrap_or_else(|why| {
+        unread.push(said(&why));
+        Vec::new()
     });
-    with_heads
-        .zip(compared)
-        .filter_map(|((one, head), compared)| {
-            let holder = format!("what {} holds as a {}", one.node, one.role);
-            contradiction(&holder, head, compared.fit, report)
-        })
-        .collect()
+    for head in mirrored {
+        let is_new = held.iter().all(|(_, known)| *known != head.checkpoint);
+        if is_new {
+            held.push(named("a head that mirrors have cosigned", &head.checkpoint));
+        }
+    }
+    if let Some(Ok(peers)) = peers {
+        held.extend(peers.holdings.iter().filter_map(|one| match &one.held {
+            Held::Head(head) => Some(named(
+                &format!("what {} holds as a {}", one.node, one.role),
+                head,
+            )),
+            Held::Foreign(_) => None,
+        }));
+    }
+    held
+}
+
+/// What speaks against the log. Who has the good entries in the place of bad ones is told in one sentence.
+fn contradictions(held: &[(String, Checkpoint)], surveyed: &Survey) -> Vec<String> {
+    let pairs = held.iter().zip(&surveyed.compared);
+    let (good_there, others): (Vec<_>, Vec<_>) = pairs
+        .partition(|((_, head), compared)| is_good_there(head, compared.fit, &surveyed.report));
+    let others = others.into_iter().filter_map(|((holder, head), compared)| {
+        contradiction(holder, head, compared.fit, &surveyed.report)
+    });
+    let names: Vec<String> = good_there
+        .iter()
+        .map(|((holder, head), _)| format!("{holder} ({} entries)", head.size))
+        .collect();
+    let good_there = (!names.is_empty()).then(|| {
+        format!(
+            "others know what the bad entries were: {}",
+            names.join(", ")
+        )
+    });
+    good_there.into_iter().chain(others).collect()
 }
 
 /// Who could give entries back.
@@ -208,7 +253,7 @@ impl Findings {
             Exit::EVIDENCE
         } else if self.is_tampered() {
             Exit::Failure
-        } else if !self.incomplete().is_empty() {
+        } else if !self.incomplete().is_empty() || self.own.own.doubt().is_some() {
             Exit::Usage
         } else if !self.evidence.valid.is_empty() {
             Exit::EVIDENCE
@@ -230,8 +275,16 @@ impl Findings {
         }
         lines.extend(self.contradictions.iter().cloned());
         if self.is_tampered() {
-            lines.push(advice::of_damage(files, &self.report, &self.copies));
+            let standing = Standing {
+                copies: &self.copies,
+                two_histories: self.two_histories,
+                own: &self.own,
+            };
+            lines.push(advice::of_damage(files, &self.report, standing));
         } else {
+            if let Some(why) = self.own.own.doubt() {
+                lines = vec![advice::doubt_text(files, &self.report, why, self.own.runs)];
+            }
             lines.extend(advice::missing_floor(files, &self.report));
             lines.push(self.witnessed.text());
             lines.extend(self.lacks.iter().map(|lack| lack.text.clone()));
@@ -252,6 +305,9 @@ impl Findings {
         if peers.known == 0 {
             lines.push("peers: none".to_owned());
         }
+        for silent in &peers.silent {
+            lines.push(format!("no answer from {silent}"));
+        }
         for one in &peers.holdings {
             lines.push(match &one.held {
                 Held::Head(head) => format!("{} {}: {} entries", one.role, one.node, head.size),
@@ -268,7 +324,12 @@ impl Findings {
         let mut shown = report_json(files, &self.report);
         if !self.contradictions.is_empty() {
             shown["verdict"] = "tampered".into();
+        } else if let (Some(why), false) = (self.own.own.doubt(), self.is_tampered()) {
+            shown["verdict"] = "in_doubt".into();
+            shown["doubt"] = why.into();
         }
+        shown["standing"] = self.own.own.word().into();
+        shown["floor"] = files.floor_word().into();
         let lacks = self
             .lacks
             .iter()
@@ -363,6 +424,7 @@ fn report_text(files: &Files, report: &Report) -> String {
         } => {
             let place =
                 first_bad_seq.map_or_else(String::new, |seq| format!(", first bad entry {seq}"));
+            let path = first_bad_seq.map_or(path.to_string(), |seq| files.lines_of(seq));
             let mut text = format!("TAMPERED: {kind}{place}, in {path}");
             if *kind == DamageKind::Head {
                 text = format!("{text}\n{}", advice::heads_text(files));

@@ -1,8 +1,11 @@
 //! `openfang audit witness`: who cosigns the heads of this node's log, and who keeps copies of it. Asks
-//! the running node.
+//! the running node; without one, what was kept is read from the files.
+
+mod kept;
 
 use openfang_schema::{
-    AuditMirror, AuditMirrors, AuditWitness, AuditWitnesses, CosignState, CosignStrength, path,
+    AuditMirror, AuditMirrors, AuditWitness, AuditWitnesses, CosignState, CosignStrength,
+    SigningState, path,
 };
 use serde::Serialize;
 
@@ -16,6 +19,8 @@ use crate::render;
 /// All of it, as JSON: the fields of the witnesses, and the others under names of their own.
 #[derive(Debug, Serialize)]
 struct Cosigners {
+    /// Whether this is the word of the running node.
+    running: bool,
     #[serde(flatten)]
     witnesses: AuditWitnesses,
     mirroring: AuditMirrors,
@@ -27,8 +32,12 @@ struct Cosigners {
 
 pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure> {
     let Witness::Status(json) = command;
+    if context.home.held_by()?.is_none() {
+        return kept::run(json.json, context);
+    }
     let client = context.client()?;
     let reply = Cosigners {
+        running: true,
         witnesses: context.block_on(client.get(path::AUDIT_WITNESSES))?,
         mirroring: context.block_on(client.get(path::AUDIT_MIRRORS))?,
         kept_size: kept_size(context),
@@ -39,6 +48,7 @@ pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure>
         return Ok(Exit::Ok);
     }
     let Cosigners {
+        running: _,
         witnesses,
         mirroring,
         kept_size,
@@ -56,12 +66,34 @@ pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure>
         let rows: Vec<Vec<String>> = mirroring.mirrors.iter().map(mirror_row).collect();
         render::line(&render::table(&headings, &rows))?;
     }
-    render::line(&match own_key {
-        Some(key) => format!("own key   {key}, with which this node cosigns the heads of others"),
-        None => "own key   none: this node cosigns for nobody".to_owned(),
-    })?;
+    render::line(&own_key_text(own_key))?;
     Ok(Exit::Ok)
 }
+
+fn own_key_text(own_key: Option<String>) -> String {
+    match own_key {
+        Some(key) => format!("own key   {key}, with which this node cosigns the heads of others"),
+        None => "own key   none: this node cosigns for nobody".to_owned(),
+    }
+}
+
+/// What helps a log that is not signed, where something does.
+fn mend_of(state: SigningState) -> Option<&'static str> {
+    match state {
+        SigningState::Free | SigningState::Restoring => None,
+        SigningState::Asking => Some(
+            "start the nodes that have witnessed this log; when they are gone for good: remove audit.d/policy, then openfang restart",
+        ),
+        SigningState::Behind => Some(MEND_BEHIND),
+        SigningState::Contradicted => Some(MEND_CONTRADICTED),
+    }
+}
+
+/// Where peers know a longer log.
+pub(crate) const MEND_BEHIND: &str =
+    "start the nodes that have a copy: this one fetches what is missing by itself";
+/// Where the log has two histories.
+pub(crate) const MEND_CONTRADICTED: &str = "is another machine running with the key of this node? When none is: openfang stop, move audit.jsonl and audit.d away, openfang start: it goes on as the peers have it";
 
 /// The size of the head that is kept: a node that was restarted may not have a newer one yet.
 fn kept_size(context: &Context) -> Option<u64> {
@@ -112,7 +144,7 @@ fn mirror_row(mirror: &AuditMirror) -> Vec<String> {
         mirror.standing.clone()
     };
     vec![
-        mirror.node_name.clone(),
+        name_of(&mirror.node_name, &mirror.node_id),
         standing,
         mirror.size.to_string(),
         mirror.challenge.clone(),
@@ -123,7 +155,14 @@ fn mirror_row(mirror: &AuditMirror) -> Vec<String> {
 
 fn summary(reply: &AuditWitnesses, kept_size: Option<u64>) -> String {
     let signing = reply.signing.reason.as_ref();
-    let signing = signing.map_or_else(String::new, |why| format!("signing   not now. {why}\n"));
+    let mend = mend_of(reply.signing.state);
+    let mend = mend.map_or_else(String::new, |mend| format!("    mend: {mend}\n"));
+    let signing = signing.map_or_else(String::new, |why| {
+        format!(
+            "signing   not now: {}. {why}\n{mend}",
+            word(reply.signing.state)
+        )
+    });
     let complete = complete(reply, kept_size);
     let Some(size) = reply.size else {
         return format!("{signing}head      none signed since the start\ncomplete  {complete}");
@@ -154,6 +193,33 @@ fn summary(reply: &AuditWitnesses, kept_size: Option<u64>) -> String {
     format!("{signing}head      {size} entries, {state}\nneeded    {needed}\ncomplete  {complete}")
 }
 
+fn word(state: SigningState) -> &'static str {
+    match state {
+        SigningState::Free => "free",
+        SigningState::Asking => "asking",
+        SigningState::Behind => "behind",
+        SigningState::Restoring => "restoring",
+        SigningState::Contradicted => "CONTRADICTED",
+    }
+}
+
+/// What is shown in the place of a name: a node that nobody tells of any more has none.
+fn name_of(name: &str, id: &str) -> String {
+    if name.is_empty() {
+        let end: String = id
+            .chars()
+            .rev()
+            .take(6)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect();
+        format!("(gone …{end})")
+    } else {
+        name.to_owned()
+    }
+}
+
 fn complete(reply: &AuditWitnesses, kept_size: Option<u64>) -> String {
     match (&reply.complete, kept_size) {
         (Some(head), _) => format!(
@@ -163,13 +229,13 @@ fn complete(reply: &AuditWitnesses, kept_size: Option<u64>) -> String {
         (None, Some(kept)) => format!(
             "{kept} entries, cosigned before this node was started and kept in audit.d/cosigned"
         ),
-        (None, None) => "none: no head was ever cosigned by enough".to_owned(),
+        (None, None) => "none is known here: audit.d/cosigned is not there".to_owned(),
     }
 }
 
 fn row(witness: &AuditWitness) -> Vec<String> {
     vec![
-        witness.node_name.clone(),
+        name_of(&witness.node_name, &witness.node_id),
         witness.standing.clone(),
         witness.size.to_string(),
         witness.node_id.clone(),

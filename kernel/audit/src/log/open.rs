@@ -24,7 +24,7 @@ use crate::guard::Guard;
 use crate::heads::{Found, Heads};
 use crate::line::LINE_BYTES_MAX;
 use crate::scan::{Examined, LeafCursor, Span, TORN_BYTES_MAX, examine};
-use crate::storage::rewrite::{BAD_PREFIX, UNSIGNED_PREFIX};
+use crate::storage::rewrite::{BAD_PREFIX, LOST_PREFIX, UNSIGNED_PREFIX};
 use crate::storage::{LockError, Part, Sealed, Small, Storage};
 use crate::tree::{Compact, EMPTY_ROOT};
 use crate::verify::{Damage, DamageKind};
@@ -445,6 +445,8 @@ pub(super) fn write_about_recovery(
             (Event::log_set_aside(piece.bytes, sha256), sha256)
         } else if let Some((_seq, sha256)) = part_of(BAD_PREFIX) {
             (Event::log_mended(piece.bytes, sha256), sha256)
+        } else if let Some(seqs) = part_of(LOST_PREFIX).and_then(seqs_of) {
+            (Event::log_restored(&seqs), "")
         } else {
             continue;
         };
@@ -453,6 +455,10 @@ pub(super) fn write_about_recovery(
             .storage
             .settle(&piece.name)
             .map_err(|source| io_error("write", &evidence, source))?;
+        if sha256.is_empty() {
+            tracing::warn!(log.origin = %shared.origin, what = piece.name, "entries that were missing are back from copies");
+            continue;
+        }
         tracing::warn!(
             log.origin = %shared.origin,
             bytes = piece.bytes,
@@ -465,6 +471,12 @@ pub(super) fn write_about_recovery(
         });
     }
     Ok(recovered)
+}
+
+/// Reads which entries came back, from the name of what was noted about that.
+fn seqs_of((first, end): (&str, &str)) -> Option<Range<u64>> {
+    let seqs = first.parse().ok()?..end.parse().ok()?;
+    (!seqs.is_empty()).then_some(seqs)
 }
 
 pub(super) fn append(shared: &Shared, writer: &mut Writer, event: Event) -> Result<(), OpenError> {

@@ -1,6 +1,8 @@
 //! Which of the entries that were fetched differ from what stood there: a whole bundle is replaced where
 //! one byte of it was bad.
 
+use std::collections::BTreeMap;
+
 use super::Patch;
 
 /// What was wrong with the lines that a patch replaces.
@@ -59,11 +61,20 @@ fn bytes_of(lines: &[&[u8]]) -> usize {
 }
 
 /// Counts entries and bytes that differ. Where as many lines stand there as must, each is compared with the
-/// one in its place.
+/// one in its place; otherwise, what stands there in some place behind the last that did is no difference.
 fn count(bad: &[&[u8]], good: &[&[u8]]) -> (u64, u64) {
     if bad.len() != good.len() {
-        let bytes = bytes_of(bad).max(bytes_of(good));
-        return (good.len() as u64, bytes as u64);
+        let places: BTreeMap<&[u8], usize> = bad.iter().copied().zip(0..).collect();
+        let (mut from, mut same, mut same_bytes) = (0, 0, 0);
+        for line in good {
+            if let Some(at) = places.get(line).filter(|at| **at >= from) {
+                from = at + 1;
+                same += 1;
+                same_bytes += line.len();
+            }
+        }
+        let bytes = bytes_of(bad).max(bytes_of(good)) - same_bytes;
+        return ((good.len() - same) as u64, bytes as u64);
     }
     let pairs = bad.iter().zip(good);
     pairs
@@ -127,6 +138,13 @@ mod tests {
         check("a\nput in\nb\n", "a\nb\n", (257, 257, 0, 7), "put in\n");
         check("", "a\nb\n", (256, 258, 2, 4), "");
         check("a\nb", "a\nb\n", (257, 258, 1, 1), "b");
+        // One altered, one missing, and something behind the end.
+        check(
+            "a\nx\nc\nd\ny\nz\n",
+            "a\nb\nc\nd\ne\n",
+            (257, 261, 2, 6),
+            "x\nc\nd\ny\nz\n",
+        );
         check("aab\n", "ab\n", (256, 257, 1, 1), "aab\n");
     }
 }

@@ -21,6 +21,8 @@ use crate::repair::{Behind, Patch};
 pub(crate) const BAD_PREFIX: &str = "bad-";
 /// The same of pieces that were never signed, and were cut off or stood in the place of lost entries.
 pub(crate) const UNSIGNED_PREFIX: &str = "unsigned-";
+/// The same of entries that were missing and came back: there is nothing to keep but that it was so.
+pub(crate) const LOST_PREFIX: &str = "lost-";
 /// How much is copied at a time.
 const COPY_BYTES: usize = 1 << 18;
 /// What the name of a file ends in while it is written.
@@ -123,14 +125,17 @@ impl LinesFile {
 
 impl FsStorage {
     /// Puts mended lines in the place of bad ones. The bad bytes are kept; the next start of the log
-    /// writes about them.
+    /// writes about them, and about entries that were only missing.
     ///
     /// # Errors
     /// When a file cannot be read or written. It can be done again.
     pub fn mend(&self, patches: &[Patch]) -> io::Result<()> {
         for difference in patches.iter().map(Patch::difference) {
-            // Where lines are only missing there is nothing to keep.
             if difference.bad.is_empty() {
+                let (first, end) = (difference.first_seq, difference.end_seq);
+                if first < end {
+                    self.keep(&format!("{LOST_PREFIX}{first}-{end}"), b"")?;
+                }
                 continue;
             }
             let sha256 = HEXLOWER.encode(&Sha256::digest(difference.bad));

@@ -55,7 +55,7 @@ impl Round<'_> {
                 }
             }
             Restoring::Later => {}
-            Restoring::Contradicted => self.contradicted(head.size),
+            Restoring::Contradicted => self.contradicted(head.size).await,
         }
         None
     }
@@ -65,10 +65,17 @@ impl Round<'_> {
         matches!(self.found, Found::Whole | Found::NoFloor | Found::Moved)
     }
 
-    /// Says that nothing is signed any more: peers hold a head of this size that does not fit.
-    pub(super) fn contradicted(&self, size: u64) {
+    /// Says that nothing is signed any more, and remembers it: peers hold a head of this size that does not
+    /// fit.
+    pub(super) async fn contradicted(&self, size: u64) {
         let now = Signing::Contradicted { size };
         if self.shown.send_replace(now.clone()) != now {
+            let home = self.own.home.clone();
+            let stored = tokio::task::spawn_blocking(move || Mark::Contradicted.store(&home)).await;
+            if !matches!(stored, Ok(Ok(()))) {
+                let path = self.own.home.audit_doubt();
+                tracing::warn!(path = %path.display(), "it cannot be remembered that this audit log is contradicted");
+            }
             tracing::error!(
                 size,
                 "peers hold a head that this audit log has signed and does not lead to: it has two \
@@ -123,7 +130,7 @@ impl Round<'_> {
         match restored {
             // It is looked at once more.
             Restoring::Done | Restoring::Later => {}
-            Restoring::Contradicted => self.contradicted(reach.size),
+            Restoring::Contradicted => self.contradicted(reach.size).await,
         }
         false
     }

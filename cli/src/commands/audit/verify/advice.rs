@@ -1,9 +1,11 @@
 //! What helps when a log is not what was signed: by what was done to it, and who has a copy.
 
+use openfang_audit::survey::Fit;
 use openfang_audit::verify::{DamageKind, Report, Verdict};
 use openfang_audit::{Checkpoint, HeadError, SignedHead};
 
 use super::super::files::Files;
+use super::own::{Known, Own};
 use crate::render;
 
 /// A peer that holds a copy.
@@ -15,15 +17,27 @@ pub(super) struct Copy {
     pub(super) size: u64,
 }
 
+/// What the advice depends on beside the damage.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing<'a> {
+    /// Who has a copy.
+    pub(super) copies: &'a [Copy],
+    /// Whether the log has signed other entries than others hold, and not only more or fewer.
+    pub(super) two_histories: bool,
+    /// What the node itself knows.
+    pub(super) own: &'a Known,
+}
+
 /// Says what to do about a log that is not what was signed.
-pub(super) fn of_damage(files: &Files, report: &Report, copies: &[Copy]) -> String {
+pub(super) fn of_damage(files: &Files, report: &Report, standing: Standing<'_>) -> String {
+    let copies = standing.copies;
     let (kind, lost) = match report.verdict {
         Verdict::Tampered {
             first_bad_seq,
             kind,
         } => (kind, first_bad_seq.is_none() && kind == DamageKind::Missing),
         // It is what was signed, and not what others hold.
-        Verdict::Empty | Verdict::Intact { .. } => return of_rollback(files, copies),
+        Verdict::Empty | Verdict::Intact { .. } => return of_rollback(files, standing),
     };
     if lost && files.network_on {
         return "    mend: openfang start, which asks the peers for the log before anything is signed"
@@ -74,19 +88,70 @@ pub(super) fn of_damage(files: &Files, report: &Report, copies: &[Copy]) -> Stri
     }
 }
 
-fn of_rollback(files: &Files, copies: &[Copy]) -> String {
+fn of_rollback(files: &Files, standing: Standing<'_>) -> String {
+    if standing.two_histories {
+        let how = if files.network_on {
+            ": it goes on as the peers have it"
+        } else {
+            ", in the mesh: it goes on as the peers have it"
+        };
+        return format!(
+            "    mend: is another machine running with the key of this node? When none is: openfang stop, move {} and {} away, openfang start{how}",
+            files.log_path.display(),
+            files.dir.display()
+        );
+    }
     if !files.network_on {
         return "    mend: put the newest files back, from a backup that has all of them"
             .to_owned();
     }
+    let copies = standing.copies;
     let from = if copies.is_empty() {
         String::new()
     } else {
         let names: Vec<&str> = copies.iter().map(|copy| &*copy.name).collect();
         format!(" ({})", names.join(", "))
     };
+    let how = match (&standing.own.own, standing.own.runs) {
+        (Own::Behind(_), _) => {
+            return format!(
+                "    mend: start the nodes that have a copy{from}: this one fetches what is missing by itself; openfang audit witness status says whom it waits for"
+            );
+        }
+        (Own::InDoubt(_), true) => {
+            return "    mend: wait: the node is asking its peers, and fetches what is missing by itself; openfang audit witness status says what it waits for".to_owned();
+        }
+        (Own::Fine | Own::InDoubt(_) | Own::Contradicted(_), false) => "start",
+        (Own::Fine | Own::Contradicted(_), true) => "restart",
+    };
     format!(
-        "    mend: openfang restart: a node that starts asks its peers what they know of its log, and fetches what is missing from their copies{from} before it signs anything"
+        "    mend: openfang {how}: a node that starts asks its peers what they know of its log, and fetches what is missing from their copies{from} before it signs anything"
+    )
+}
+
+/// Says that it is not known whether the entries are all there were, and what helps.
+pub(super) fn doubt_text(files: &Files, report: &Report, why: &str, runs: bool) -> String {
+    let entries = match &report.verdict {
+        Verdict::Intact {
+            entries,
+            root,
+            unsigned,
+            ..
+        } => format!(
+            ": {entries} entries, root {root}, {unsigned} of them not under a signed head yet"
+        ),
+        Verdict::Empty | Verdict::Tampered { .. } => ": no entries".to_owned(),
+    };
+    let mend = if !files.network_on {
+        "openfang join, to ask those who may know of it; or, when there never was a peer, network.enabled = false in config.toml, then openfang restart"
+    } else if runs {
+        "wait: nothing is signed before enough peers have answered; openfang audit witness status says what it waits for"
+    } else {
+        "openfang start, which asks the peers what they know of the log before it signs anything"
+    };
+    format!(
+        "IN DOUBT: {why}\n          what is in {} agrees with itself{entries}; whether it is all there was is not known\n    mend: {mend}",
+        files.log_path.display()
     )
 }
 
@@ -113,7 +178,7 @@ pub(super) fn heads_text(files: &Files) -> String {
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
                 return Some(format!("{what} {} is missing", path.display()));
             }
-            Err(why) => return Some(format!("{what} {}: {why}", path.display())),
+            Err(why) => return Some(format!("{what} {} cannot be read: {why}", path.display())),
         };
         let note = String::from_utf8_lossy(&bytes);
         match SignedHead::open(&note, &files.origin, &files.key) {
@@ -125,7 +190,7 @@ pub(super) fn heads_text(files: &Files) -> String {
                     path.display()
                 ))
             }
-            Err(why) => Some(format!("{what} {}: {why}", path.display())),
+            Err(why) => Some(format!("{what} {} is damaged: {why}", path.display())),
         }
     };
     let bad: Vec<String> = [
@@ -141,35 +206,49 @@ pub(super) fn heads_text(files: &Files) -> String {
     bad.join("\n")
 }
 
+/// Tells whether a head covers entries that are bad here: it says what was signed.
+pub(super) fn is_good_there(head: &Checkpoint, fit: Fit, report: &Report) -> bool {
+    match report.verdict {
+        Verdict::Tampered { first_bad_seq, .. } => {
+            fit == Fit::Differs && first_bad_seq.unwrap_or(0) < head.size
+        }
+        Verdict::Empty | Verdict::Intact { .. } => false,
+    }
+}
+
 /// Says in what way the entries contradict a head that this log has signed.
 pub(super) fn contradiction(
     holder: &str,
     head: &Checkpoint,
-    fit: openfang_audit::survey::Fit,
+    fit: Fit,
     report: &Report,
 ) -> Option<String> {
-    use openfang_audit::survey::Fit;
     let size = head.size;
-    let bad_from = match report.verdict {
-        Verdict::Tampered { first_bad_seq, .. } => Some(first_bad_seq.unwrap_or(0)),
-        Verdict::Empty | Verdict::Intact { .. } => None,
+    let is_bad = match report.verdict {
+        Verdict::Tampered { .. } => true,
+        Verdict::Empty | Verdict::Intact { .. } => false,
     };
-    match (fit, bad_from) {
+    match (fit, is_bad) {
         (Fit::Fits, _) => None,
-        (Fit::Beyond, None) => Some(format!(
+        (Fit::Beyond, false) => Some(format!(
             "{holder} has {size} entries, more than there are: this log was put back to an older state, or \
              cut, or another machine has the key of this node"
         )),
-        (Fit::Differs, None) => Some(format!(
+        (Fit::Differs, false) => Some(format!(
             "{holder} has another root for the first {size} entries: this log was signed twice, with other \
              entries, here or on another machine that has the key of this node"
         )),
-        (Fit::Beyond, Some(_)) => Some(format!("{holder} has {size} entries, more than are left")),
-        (Fit::Differs, Some(seq)) if seq < size => Some(format!(
-            "{holder} has {size} entries, the bad ones among them: it says what was signed, and is no fault of its own"
-        )),
-        (Fit::Differs, Some(_)) => Some(format!(
+        (Fit::Beyond, true) => Some(format!("{holder} has {size} entries, more than are left")),
+        (Fit::Differs, true) => Some(format!(
             "{holder} has another root for the first {size} entries"
         )),
+    }
+}
+
+/// Tells whether a log that is what was signed here was signed with other entries elsewhere.
+pub(super) fn is_second_history(mut fits: impl Iterator<Item = Fit>, report: &Report) -> bool {
+    match report.verdict {
+        Verdict::Tampered { .. } => false,
+        Verdict::Empty | Verdict::Intact { .. } => fits.any(|fit| fit == Fit::Differs),
     }
 }

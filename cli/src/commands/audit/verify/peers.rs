@@ -17,6 +17,8 @@ pub(super) struct Peers {
     pub(super) known: usize,
     /// How many of them have said something, if only that they hold nothing.
     pub(super) answered: usize,
+    /// Who has said nothing: names and ids.
+    pub(super) silent: Vec<String>,
 }
 
 /// What one peer holds in one role.
@@ -44,6 +46,12 @@ pub(super) fn ask(files: &Files, context: &Context) -> Result<Peers, Failure> {
     let mut peers = Peers {
         known: reply.peers.len(),
         answered: reply.peers.iter().filter(|peer| peer.answered).count(),
+        silent: reply
+            .peers
+            .iter()
+            .filter(|peer| !peer.answered)
+            .map(name_of)
+            .collect(),
         holdings: Vec::new(),
     };
     for peer in &reply.peers {
@@ -74,14 +82,6 @@ fn judge(files: &Files, note: &str) -> Held {
 }
 
 impl Peers {
-    /// The heads that are compared with the entries, in the order of the holdings.
-    pub(super) fn heads(&self) -> impl Iterator<Item = &Checkpoint> {
-        self.holdings.iter().filter_map(|one| match &one.held {
-            Held::Head(head) => Some(head),
-            Held::Foreign(_) => None,
-        })
-    }
-
     pub(super) fn as_json(&self) -> Value {
         let held = self.holdings.iter().map(|one| match &one.held {
             Held::Head(head) => json!({
@@ -95,6 +95,7 @@ impl Peers {
         json!({
             "known": self.known,
             "answered": self.answered,
+            "silent": self.silent,
             "held": held.collect::<Vec<Value>>(),
         })
     }

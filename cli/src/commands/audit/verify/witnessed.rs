@@ -6,7 +6,7 @@ use openfang_audit::survey::{Compared, Survey};
 use openfang_audit::{Checkpoint, rfc3339};
 use serde_json::{Value, json};
 
-use super::super::files::{Files, Kept};
+use super::super::files::{Files, Kept, MEND_KEPT};
 use super::super::since;
 use super::said;
 
@@ -23,11 +23,13 @@ pub(super) enum Witnessed {
     NoPeers,
     /// The network of this node is off.
     NetworkOff,
-    /// There are some, and no head has found their quorum.
-    Never {
+    /// There are some, and no head is kept that has found their quorum.
+    NoneKept {
         of: usize,
         /// Since when there are some: microseconds since 1970, where that is known.
         since: Option<u64>,
+        /// How many entries enough of them have cosigned all the same, as the running node says.
+        complete: Option<u64>,
     },
     /// What was kept tells nothing of who has cosigned; why. The cosigned head, if there is one of this log.
     Damaged {
@@ -57,7 +59,8 @@ pub(super) struct Lack {
 }
 
 impl Witnessed {
-    pub(super) fn load(files: &Files) -> Self {
+    /// Reads it. `complete`: how many entries enough witnesses have cosigned, as the running node says.
+    pub(super) fn load(files: &Files, complete: Option<u64>) -> Self {
         let head = match files.cosigned() {
             Ok(head) => head,
             Err(why) => {
@@ -81,16 +84,23 @@ impl Witnessed {
         let head = match (head, &policy) {
             (Kept::Bad(why), _) => return Self::Damaged { head: None, why },
             (Kept::Nothing, _) if of > 0 && files.network_on => {
-                let since = files.witnessed_since();
-                return Self::Never { of, since };
+                return Self::NoneKept {
+                    of,
+                    since: files.witnessed_since(),
+                    complete,
+                };
             }
             (Kept::Nothing, _) if of > 0 => return Self::NetworkOff,
-            (Kept::Nothing, _) => return Self::NoPeers,
+            (Kept::Nothing, _) => {
+                return match files.missing_policy() {
+                    Some(why) => Self::Damaged { head: None, why },
+                    None => Self::NoPeers,
+                };
+            }
             (Kept::Head(head), None) => {
-                let why = "there is a cosigned head, and audit.d/policy is missing";
                 return Self::Damaged {
                     head: Some(head.checkpoint),
-                    why: why.to_owned(),
+                    why: files.missing_policy().unwrap_or_default(),
                 };
             }
             (Kept::Head(head), Some(_)) => head,
@@ -120,7 +130,7 @@ impl Witnessed {
             Self::Unread { why, .. } => Some(format!("who has cosigned this log: {why}")),
             Self::NoPeers
             | Self::NetworkOff
-            | Self::Never { .. }
+            | Self::NoneKept { .. }
             | Self::Damaged { .. }
             | Self::By { .. } => None,
         }
@@ -131,7 +141,7 @@ impl Witnessed {
         match self {
             Self::By { head, .. } => Some(head),
             Self::Unread { head, .. } | Self::Damaged { head, .. } => head.as_ref(),
-            Self::NoPeers | Self::NetworkOff | Self::Never { .. } => None,
+            Self::NoPeers | Self::NetworkOff | Self::NoneKept { .. } => None,
         }
     }
 
@@ -158,21 +168,23 @@ impl Witnessed {
         }
         match self {
             Self::NoPeers | Self::NetworkOff | Self::Unread { .. } => {}
-            Self::Never { of, since } => {
+            Self::NoneKept { of, since, complete } => {
                 // Who has just joined is given the time that a first head takes.
                 let just = since.is_some_and(|at| now.saturating_sub(at) <= FIRST_MICROS_MAX);
-                if !just {
+                if !just && complete.is_none() {
                     lacks.push(Lack {
                         word: "below_quorum",
                         text: format!(
-                            "BELOW QUORUM: there are {of} witnesses, and no head was ever cosigned by enough of them"
+                            "BELOW QUORUM: there are {of} witnesses, and no head that enough of them have cosigned is there: none ever was, or audit.d/cosigned was removed\n    mend: {MEND_KEPT}"
                         ),
                     });
                 }
             }
             Self::Damaged { why, .. } => lacks.push(Lack {
                 word: "below_quorum",
-                text: format!("BELOW QUORUM: who has cosigned this log is not known: {why}"),
+                text: format!(
+                    "BELOW QUORUM: who has cosigned this log is not known: {why}\n    mend: {MEND_KEPT}"
+                ),
             }),
             Self::By {
                 found,
@@ -206,7 +218,14 @@ impl Witnessed {
         match self {
             Self::NoPeers => "not witnessed: no peers".to_owned(),
             Self::NetworkOff => "not witnessed: the network of this node is off".to_owned(),
-            Self::Never { of, .. } => format!("not witnessed yet, by any of {of}"),
+            Self::NoneKept { of, complete, .. } => match complete {
+                Some(size) => format!(
+                    "not shown to be witnessed: audit.d/cosigned is missing. The running node says that enough of {of} have cosigned {size} entries; it writes the file again with the next head"
+                ),
+                None => format!(
+                    "not shown to be witnessed: there is no audit.d/cosigned. Enough of {of} have not cosigned yet, or the file was removed"
+                ),
+            },
             Self::Damaged { .. } | Self::Unread { .. } => "not known to be witnessed".to_owned(),
             Self::By {
                 head, found, of, ..
@@ -227,7 +246,9 @@ impl Witnessed {
         match self {
             Self::NoPeers => json!({ "state": "no_peers" }),
             Self::NetworkOff => json!({ "state": "network_off" }),
-            Self::Never { of, .. } => json!({ "state": "never", "witnesses": of }),
+            Self::NoneKept { of, complete, .. } => {
+                json!({ "state": "none_kept", "witnesses": of, "complete": complete })
+            }
             Self::Damaged { why, .. } | Self::Unread { why, .. } => {
                 json!({ "state": "unknown", "reason": why })
             }

@@ -1,0 +1,147 @@
+//! What the node itself knows of its log and its files alone do not tell: what the last run found to be
+//! doubtful, and what a node that runs has heard from its peers.
+
+use std::time::Duration;
+
+use openfang_schema::{AuditWitnesses, SigningState, path};
+
+use super::super::files::Files;
+use super::said;
+use crate::context::Context;
+use crate::error::{Exit, Failure};
+use crate::render;
+
+/// A node that takes longer to say how its log stands is not waited for.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The word in `audit.doubt` for a log that peers contradict.
+const CONTRADICTED: &str = "contradicted";
+/// What the other words there say. What is not among them counts for the last.
+const DOUBTS: [(&str, &str); 5] = [
+    ("gone", "the log was gone"),
+    ("no floor", "its signing floor was missing"),
+    ("moved", "its files are not those that this node wrote"),
+    ("retired", "it was put back to an earlier state"),
+    ("rolled back", "it was put back to an earlier state"),
+];
+
+/// How the log stands, beyond its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Own {
+    /// Nothing is known against it.
+    Fine,
+    /// Part of it may be missing: why.
+    InDoubt(String),
+    /// Peers hold more than there is: who says so.
+    Behind(String),
+    /// Peers hold a head that it has signed and does not lead to: who says so.
+    Contradicted(String),
+}
+
+/// What was found out.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) own: Own,
+    /// Whether the node runs.
+    pub(super) runs: bool,
+    /// How many entries enough witnesses have cosigned, as the running node says.
+    pub(super) complete: Option<u64>,
+}
+
+/// Looks and asks. `unread` is told what cannot be read.
+pub(super) fn load(files: &Files, context: &Context, unread: &mut Vec<String>) -> Known {
+    let runs = context.daemon().is_some();
+    let asked = if runs && files.enabled {
+        ask(context)
+    } else {
+        None
+    };
+    let complete = asked.as_ref().and_then(|reply| reply.complete.as_ref());
+    let complete = complete.map(|head| head.size);
+    let own = match asked.map(|reply| (reply.signing.state, reply.signing.reason)) {
+        Some((SigningState::Free, _)) => Own::Fine,
+        Some((SigningState::Contradicted, why)) => Own::Contradicted(says(why)),
+        Some((SigningState::Behind, why)) => Own::Behind(says(why)),
+        Some((SigningState::Restoring, why)) => Own::InDoubt(words(why)),
+        Some((SigningState::Asking, _)) | None => remembered(files, unread),
+    };
+    Known {
+        own,
+        runs,
+        complete,
+    }
+}
+
+fn says(reason: Option<String>) -> String {
+    format!("the running node says: {}", words(reason))
+}
+
+fn words(reason: Option<String>) -> String {
+    let reason = reason.unwrap_or_default();
+    render::cell(reason.trim_end_matches('.'))
+}
+
+/// Asks the running node. What it does not say is no damage, and is said.
+fn ask(context: &Context) -> Option<AuditWitnesses> {
+    let asked = context.client().and_then(|client| {
+        context.block_on(async {
+            let asked = tokio::time::timeout(ANSWER, client.get(path::AUDIT_WITNESSES)).await;
+            asked.unwrap_or_else(|_late| Err(Failure::new(Exit::Timeout, "no answer in time")))
+        })
+    });
+    asked
+        .inspect_err(|why| {
+            let why = said(why);
+            render::message(&format!(
+                "the running node was not asked what it knows of its log: {why}"
+            ));
+        })
+        .ok()
+}
+
+/// Reads what the last run remembered.
+fn remembered(files: &Files, unread: &mut Vec<String>) -> Own {
+    match files.doubt() {
+        Ok(None) => Own::Fine,
+        Ok(Some(word)) if word == CONTRADICTED => Own::Contradicted(
+            "the last run of the node found that peers hold a head that this log has signed and does not lead to (audit.doubt)".to_owned(),
+        ),
+        Ok(Some(word)) => {
+            let known = DOUBTS.iter().find(|(known, _)| *known == word);
+            let (_, what) = known.unwrap_or(&DOUBTS[DOUBTS.len() - 1]);
+            Own::InDoubt(format!(
+                "{what}, and the peers have not said yet what they know of it (audit.doubt)"
+            ))
+        }
+        Err(why) => {
+            unread.push(format!("what is doubtful about the log: {}", said(&why)));
+            Own::Fine
+        }
+    }
+}
+
+impl Own {
+    /// Why it is not known whether the entries are all there were.
+    pub(super) fn doubt(&self) -> Option<&str> {
+        match self {
+            Self::InDoubt(why) => Some(why),
+            Self::Fine | Self::Behind(_) | Self::Contradicted(_) => None,
+        }
+    }
+
+    /// What the node has heard that speaks against the log.
+    pub(super) fn heard(&self) -> Option<&str> {
+        match self {
+            Self::Behind(what) | Self::Contradicted(what) => Some(what),
+            Self::Fine | Self::InDoubt(_) => None,
+        }
+    }
+
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::InDoubt(_) => "in_doubt",
+            Self::Behind(_) => "behind",
+            Self::Contradicted(_) => "contradicted",
+        }
+    }
+}
