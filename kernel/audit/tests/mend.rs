@@ -106,6 +106,9 @@ fn without_line(path: &Path, number: usize) {
     fs::write(path, rest.concat()).expect("written");
 }
 
+/// So often lines were missing below, and nothing stood in their place.
+const ONLY_MISSING: usize = 5;
+
 #[test]
 fn damage_in_any_file_is_mended() {
     let files = Files::new();
@@ -151,7 +154,7 @@ fn damage_in_any_file_is_mended() {
 
     let (log, opened) =
         Log::open(options(files.root.path()), TestClock::fast()).expect("it opens again");
-    // One for each piece that was replaced; where lines were only missing there is none.
+    // One for each piece that was replaced; where lines were only missing there is nothing to keep.
     assert!(opened.recovered.len() >= 5, "{:?}", opened.recovered);
     for piece in &opened.recovered {
         let kept = fs::read(&piece.kept).expect("kept");
@@ -160,7 +163,7 @@ fn damage_in_any_file_is_mended() {
     }
     let recent = log.recent(20).expect("readable");
     let told = recent.iter().filter(|line| line.ev == "log_recovered");
-    assert_eq!(told.count(), opened.recovered.len());
+    assert_eq!(told.count(), opened.recovered.len() + ONLY_MISSING);
     let report = log.verify().expect("readable");
     assert!(
         matches!(report.verdict, Verdict::Intact { .. }),
