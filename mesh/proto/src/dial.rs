@@ -49,6 +49,8 @@ pub(crate) enum Target {
 pub(crate) struct Entry {
     pub(crate) addrs: Vec<PeerAddr>,
     pub(crate) node: Option<NodeId>,
+    /// The last dial before it.
+    after: DialId,
 }
 
 /// Everything there is to know about dialing.
@@ -75,7 +77,11 @@ impl Dialer {
             }
             self.entry_numbers = self.entry_numbers.wrapping_add(1);
             let node = group.iter().find_map(|addr| addr.node);
-            let entry = Entry { addrs: group, node };
+            let entry = Entry {
+                addrs: group,
+                node,
+                after: DialId(self.numbers),
+            };
             self.entries.insert(self.entry_numbers, entry);
             added.push(Target::Entry(self.entry_numbers));
         }
@@ -174,6 +180,13 @@ impl Dialer {
     /// Tells whether a dial is under way.
     pub(crate) fn is_flying(&self, target: Target) -> bool {
         self.flying.contains_key(&target)
+    }
+
+    /// Tells whether a node is being dialed at the addresses of an entry as well: those of a later one are
+    /// not among them.
+    pub(crate) fn is_flying_with(&self, target: Target, entry: &Entry) -> bool {
+        let dial = self.flying.get(&target);
+        dial.is_some_and(|dial| *dial > entry.after)
     }
 
     /// Returns what is being dialed.

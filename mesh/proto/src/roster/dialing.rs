@@ -343,35 +343,39 @@ impl State {
             }
             Target::Stranger(_) => false,
             Target::Entry(number) => {
-                let wait = self.is_served(number);
-                if wait {
-                    self.timers.set(Timer::Dial(target), self.now + NO_ADDR.0);
+                let wait = self.wait_of(number);
+                if let Some(wait) = wait {
+                    self.timers.set(Timer::Dial(target), self.now + wait);
                 }
-                !wait && self.dialer.entry(number).is_some()
+                wait.is_none() && self.dialer.entry(number).is_some()
             }
         }
     }
 
-    /// Tells whether a bootstrap entry has done its work for now: the node it leads to is linked, or
-    /// being dialed, or, in a large mesh, lives and is known to others.
-    fn is_served(&self, number: u32) -> bool {
-        let Some(entry) = self.dialer.entry(number) else {
-            return false;
-        };
-        let served = |key: &Key, liveness: Liveness| {
+    /// Returns how long a bootstrap entry is left alone, if so. It has done its work for now when the node
+    /// it leads to is linked, or, in a large mesh, lives and is known to others. While that node is being
+    /// dialed, there too, it waits a moment.
+    fn wait_of(&self, number: u32) -> Option<Duration> {
+        let entry = self.dialer.entry(number)?;
+        let wait = |key: &Key, liveness: Liveness| {
             let lives = liveness == Liveness::Alive && !self.full;
-            lives || self.is_linked(key) || self.dialer.is_flying(Target::Node(*key))
+            let flying = self.dialer.is_flying_with(Target::Node(*key), entry);
+            match lives || self.is_linked(key) {
+                true => Some(NO_ADDR.0),
+                false => flying.then_some(FULL_PAUSE),
+            }
         };
         if let Some(node) = entry.node {
             let key = &Key::of(&node);
             let known = self.table.get(key).map(|node| node.liveness);
-            return served(key, known.unwrap_or(Liveness::Dead));
+            return wait(key, known.unwrap_or(Liveness::Dead));
         }
-        self.table.iter().any(|(key, node)| {
+        let same = self.table.iter().filter(|(_, node)| {
             let mut announced = node.record.record().addrs.iter();
-            let same = announced.any(|addr| entry.addrs.iter().any(|known| known.addr == *addr));
-            same && served(key, node.liveness)
-        })
+            announced.any(|addr| entry.addrs.iter().any(|known| known.addr == *addr))
+        });
+        let waits = same.filter_map(|(key, node)| wait(key, node.liveness));
+        waits.max()
     }
 
     pub(super) fn start_dial(&mut self, target: Target) {

@@ -108,6 +108,26 @@ fn a_lost_peer_is_redialed_at_once_and_then_for_ever() {
 }
 
 #[test]
+fn a_new_address_of_a_node_does_not_wait_for_a_dial_of_its_old_one() {
+    let mut bus = Bus::new(2);
+    bus.connect(0, 1);
+    bus.pass(Duration::from_secs(10));
+    bus.dials.clear();
+    bus.kill(1);
+    bus.pass(Duration::from_millis(1));
+    assert!(bus.dials.iter().any(|(at, ..)| *at == 0), "where it was");
+    bus.dials.clear();
+    let moved = PeerAddr {
+        addr: addr(9),
+        node: Some(bus.id(1)),
+    };
+    bus.tell(0, In::AddBootstrap(vec![moved.clone()]));
+    bus.pass(Duration::from_secs(2));
+    let mut dialed = bus.dials.iter().flat_map(|(_, _, addrs)| addrs);
+    assert!(dialed.any(|addr| *addr == moved), "{:?}", bus.dials);
+}
+
+#[test]
 fn every_node_known_from_disk_is_dialed() {
     let mut first = Bus::new(4);
     for at in 1..4 {
