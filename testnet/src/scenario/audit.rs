@@ -351,9 +351,7 @@ async fn fork(nodes: &mut Vec<Node>, root: &Path, report: &mut Report) -> Result
         remove(&copy.join(name))?;
     }
     let mut second = first.moved_to(&copy);
-    second.start().await?;
-    talk(&second, 20).await?;
-    until("the copy to sign", EVENTUALLY, || has_signed_all(&second)).await?;
+    sign_apart(&mut second, report).await?;
     first.start().await?;
     talk(&first, 30).await?;
     until("node-e to be cosigned", EVENTUALLY, || {
@@ -391,6 +389,29 @@ async fn fork(nodes: &mut Vec<Node>, root: &Path, report: &mut Report) -> Result
         "evidence on every other node after {} ms; anyone can check it; no call reaches node-e any more",
         slowest.as_millis()
     ));
+    Ok(())
+}
+
+/// Has a copy of a home sign. It knows that it is one, and waits for its peers; so somebody has to remove
+/// what gives it away.
+async fn sign_apart(copy: &mut Node, report: &mut Report) -> Result<(), Failure> {
+    copy.start().await?;
+    let doubt = copy.home().join("audit.doubt");
+    let found = std::fs::read_to_string(&doubt).unwrap_or_default();
+    if found != "moved\n" {
+        return Err(Failure::claim(format!(
+            "the copy does not know that it is one: {found:?}"
+        )));
+    }
+    report
+        .remark("the copy knows that it is one, and signs nothing before its peers have answered");
+    expect_stop(copy).await?;
+    for name in ["audit.doubt", "audit.d/place", "audit.d/policy"] {
+        remove(&copy.home().join(name))?;
+    }
+    copy.start().await?;
+    talk(copy, 20).await?;
+    until("the copy to sign", EVENTUALLY, || has_signed_all(copy)).await?;
     Ok(())
 }
 
