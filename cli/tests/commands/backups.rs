@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
+use tempfile::TempDir;
 
-use crate::harness::{Home, eventually};
+use crate::harness::{Daemon, Home, eventually};
 use crate::mesh::node;
 
 /// Copies a home as an operator does it: files with new numbers.
@@ -26,15 +27,28 @@ fn cosigned(home: &Home) -> usize {
     size.unwrap_or_default()
 }
 
+/// Lets a peer cosign the log of a home, and returns a backup of the home, which is stopped.
+fn backup_of(home: &Home, peer: &Home) -> (TempDir, Daemon) {
+    let (daemon, daemon_of_peer) = (home.start(), peer.start());
+    peer.ok(&["join", home.ok(&["ticket"]).trim_end()]);
+    eventually("a head is cosigned", || cosigned(home) > 0);
+    daemon.stop();
+    let backup = tempfile::tempdir().expect("a folder");
+    copy(home.path(), backup.path());
+    (backup, daemon_of_peer)
+}
+
+/// Tells whether the only peer of a home has cosigned and copied so many entries of its log.
+fn is_replicated(home: &Home, entries: usize) -> bool {
+    let status = home.json(&["audit", "witness", "status", "--json"]);
+    let is_whole = status["mirroring"]["complete"] == 1 && status["state"] == "complete";
+    is_whole && cosigned(home) >= entries
+}
+
 #[test]
 fn a_whole_backup_is_signed_no_further_before_those_who_saw_more_have_spoken() {
     let (a, b) = (node("a", true), node("b", false));
-    let (daemon_a, daemon_b) = (a.start(), b.start());
-    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
-    eventually("a head is cosigned", || cosigned(&a) > 0);
-    daemon_a.stop();
-    let backup = tempfile::tempdir().expect("a folder");
-    copy(a.path(), backup.path());
+    let (backup, daemon_b) = backup_of(&a, &b);
 
     let daemon_a = a.start();
     assert!(!a.file("audit.doubt").exists(), "it is the same home");
@@ -78,19 +92,12 @@ fn a_whole_backup_is_signed_no_further_before_those_who_saw_more_have_spoken() {
 #[test]
 fn a_log_with_two_histories_is_not_patched_from_one_with_the_other() {
     let (a, b) = (node("a", true), node("b", false));
-    let (daemon_a, daemon_b) = (a.start(), b.start());
-    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
-    eventually("a head is cosigned", || cosigned(&a) > 0);
-    daemon_a.stop();
-    let backup = tempfile::tempdir().expect("a folder");
-    copy(a.path(), backup.path());
+    let (backup, daemon_b) = backup_of(&a, &b);
     let daemon_a = a.start();
     a.ok(&["message", "of-a", "first"]);
     let entries = a.read("audit.jsonl").lines().count();
     eventually("b has a copy of what came after", || {
-        let status = a.json(&["audit", "witness", "status", "--json"]);
-        let is_whole = status["mirroring"]["complete"] == 1 && status["state"] == "complete";
-        is_whole && cosigned(&a) >= entries
+        is_replicated(&a, entries)
     });
     daemon_a.stop();
 
@@ -144,11 +151,7 @@ fn a_log_that_was_damaged_while_it_ran_is_trusted_again_when_it_is_whole() {
     b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
     a.ok(&["message", "of-a", "one"]);
     let entries = a.read("audit.jsonl").lines().count();
-    eventually("b has a copy", || {
-        let status = a.json(&["audit", "witness", "status", "--json"]);
-        let is_whole = status["mirroring"]["complete"] == 1 && status["state"] == "complete";
-        is_whole && cosigned(&a) >= entries
-    });
+    eventually("b has a copy", || is_replicated(&a, entries));
     let altered = a
         .read("audit.jsonl")
         .replacen("message_in", "message_on", 1);

@@ -299,9 +299,8 @@ fn a_log_that_was_put_back_and_is_whole_again_is_consistent() {
     assert!(is_consistent(&bus, 0, 23), "{:?}", view(&bus, 0));
 }
 
-#[test]
-fn what_one_node_has_seen_is_over_for_all_when_the_log_has_proved_it() {
-    // Node 2 never asks node 1 itself while it is damaged.
+/// Node 1 is damaged, and node 2 has only the word of node 0 for it that there is a node 1.
+fn damaged_out_of_sight() -> Bus {
     let mut bus = Bus::new(3);
     bus.connect(0, 1);
     bus.connect(2, 0);
@@ -312,6 +311,13 @@ fn what_one_node_has_seen_is_over_for_all_when_the_log_has_proved_it() {
         Box::new(|_from, _to| Err(CannotProve::Damaged { first_bad: 2 })),
     );
     announce(&mut bus, &leaves(20, 0));
+    bus
+}
+
+#[test]
+fn what_one_node_has_seen_is_over_for_all_when_the_log_has_proved_it() {
+    // Node 2 never asks node 1 itself while it is damaged.
+    let mut bus = damaged_out_of_sight();
     bus.pass(Duration::from_secs(3));
     assert!(matches!(view(&bus, 2), HeadView::Reported { .. }));
     answer_from(&mut bus, 1, leaves(25, 0));
@@ -390,17 +396,7 @@ fn a_fork_that_another_was_shown_is_convicted_here() {
 #[test]
 fn a_verdict_is_gossiped_and_only_its_evidence_is_believed() {
     // Nodes 0 and 1 are linked, node 2 hears of it from node 0 only.
-    let mut bus = Bus::new(3);
-    bus.connect(0, 1);
-    bus.connect(2, 0);
-    // Node 2 has only the word of node 0 for it that there is a node 1.
-    bus.pass(LONE);
-    announce(&mut bus, &leaves(10, 0));
-    bus.answers.insert(
-        1,
-        Box::new(|_from, _to| Err(CannotProve::Damaged { first_bad: 2 })),
-    );
-    announce(&mut bus, &leaves(20, 0));
+    let mut bus = damaged_out_of_sight();
     assert_eq!(verdict(&bus, 0), Some(Why::Damaged { first_bad: 2 }));
     bus.pass(Duration::from_secs(3));
     let reported = HeadView::Reported {
