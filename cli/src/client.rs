@@ -18,6 +18,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// For everything that does not wait for an agent or another node.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// For what changes the node: that waits up to twelve seconds for its audit log to be signed, and up to ten for
+/// the witnesses of the entry.
+pub(crate) const CHANGED_WITHIN: Duration = Duration::from_secs(30);
+
 /// A client of one daemon.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -63,7 +67,7 @@ impl Client {
 
     /// Ends something.
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.exchange(self.request(Method::DELETE, path).timeout(ANSWER_TIMEOUT))
+        self.exchange(self.request(Method::DELETE, path).timeout(CHANGED_WITHIN))
             .await
     }
 
@@ -78,9 +82,9 @@ impl Client {
             .await
     }
 
-    /// Does something that has no body and is answered at once.
+    /// Changes something, without a body.
     pub(crate) async fn post_empty<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.exchange(self.request(Method::POST, path).timeout(ANSWER_TIMEOUT))
+        self.exchange(self.request(Method::POST, path).timeout(CHANGED_WITHIN))
             .await
     }
 

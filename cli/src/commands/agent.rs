@@ -13,12 +13,11 @@ use openfang_schema::{
 use super::init::{make_manifest, manifest, manifest_of};
 use super::message::{self, Show};
 use crate::args::{Agent, NewAgent};
+use crate::client::CHANGED_WITHIN;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::render;
 
-/// Spawning writes to the database and the audit log.
-const SPAWNED_WITHIN: Duration = Duration::from_secs(20);
 /// One turn of a chat.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(600);
 
@@ -107,7 +106,7 @@ fn spawn(file: &Path, json: bool, context: &Context) -> Result<Exit, Failure> {
     }
     let client = context.client()?;
     let request = SpawnRequest { manifest_toml };
-    let spawned: Spawned = context.block_on(client.post(path::AGENTS, &request, SPAWNED_WITHIN))?;
+    let spawned: Spawned = context.block_on(client.post(path::AGENTS, &request, CHANGED_WITHIN))?;
     for warning in &spawned.warnings {
         let place = match (warning.line, warning.column) {
             (Some(line), Some(column)) => format!("{}:{line}:{column}: ", file.display()),

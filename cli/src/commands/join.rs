@@ -20,8 +20,8 @@ use crate::render;
 /// No ticket is nearly as long.
 const TICKET_BYTES_MAX: usize = 64 << 10;
 const MEND_UNREACHED: &str = "check that the other node runs, that its listen_addr can be reached from here (0.0.0.0:PORT for other machines), and that its firewall lets TCP and UDP through";
-/// The node waits up to ten seconds for a connection.
-const JOINED_WITHIN: Duration = Duration::from_secs(20);
+/// The node waits up to ten seconds for a connection, and as long for its witnesses.
+const JOINED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Joins a mesh: the running node at once, a stopped one when it starts.
 pub(crate) fn run(args: &Join, context: &Context) -> Result<Exit, Failure> {
