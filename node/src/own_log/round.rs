@@ -221,6 +221,13 @@ impl<'a> Round<'a> {
         Instant::now() >= self.all_met_at()
     }
 
+    /// Tells whether enough have answered. In doubt that is everybody, and the first who answer are not
+    /// everybody: they tell of others.
+    fn have_all_told(&self) -> bool {
+        let is_done = self.inquiry.is_done(self.began.elapsed());
+        is_done && (self.doubt == Doubt::None || self.has_met_all())
+    }
+
     /// Tells whether there is nobody who could know anything.
     fn is_alone(&self) -> bool {
         let nobody_knew = self.inquiry.sworn().next().is_none() && !self.own.expects_peers;
@@ -252,7 +259,7 @@ impl<'a> Round<'a> {
                 }
             }
         }
-        let is_done = self.has_told_itself && self.inquiry.is_done(self.began.elapsed());
+        let is_done = self.has_told_itself && self.have_all_told();
         self.say_who_is_waited_for(is_done);
         if self.found == Found::Gone && !is_known {
             let nobody_has_it = self.is_alone() || (is_done && self.left.is_empty());

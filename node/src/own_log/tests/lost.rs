@@ -93,3 +93,27 @@ fn what_this_node_wrote_down_itself_is_known_where_no_peer_knows_it() {
         assert_eq!(node.anew().await, Anew::Next { last }, "nobody has it");
     });
 }
+
+#[test]
+fn in_doubt_the_first_who_answers_is_not_everybody() {
+    run(async {
+        let history = History::new(5, 20).await;
+        let newcomer = Peer::start(2, Knowledge::default()).await;
+        let witness = Peer::start(3, history.knowledge(true)).await;
+        let old = folder();
+        copy(history.old.path(), old.path());
+        let mut node = Node::start(old, Found::Moved, &[&newcomer]).await;
+        eventually("the only peer that it knows has been asked", || {
+            newcomer.fake.asked() > 0
+        })
+        .await;
+        let joined = newcomer
+            .mesh
+            .join(vec![witness.addr()], Some(secret()))
+            .await;
+        joined.expect("joined");
+        let (epoch, found) = (1, Found::Back);
+        assert_eq!(node.anew().await, Anew::Follow { epoch, found });
+        assert!(node.has_all_of(&history));
+    });
+}
