@@ -54,6 +54,8 @@ struct Log {
     asked: Option<Asked>,
     verdict: Option<(Why, Evidence)>,
     alarms: Vec<Heard>,
+    /// What it has not proved when it was asked, or was not asked any more: all of it speaks against it.
+    failed: Vec<SignedHead>,
     /// What is to be proved once more, since it has grown.
     doubted: Vec<SignedHead>,
     change: u64,
@@ -113,6 +115,7 @@ impl Book {
             accepted: kept.accepted,
             open: Vec::new(),
             asked: None,
+            failed: offending(kept.verdict.as_ref()),
             verdict: kept.verdict,
             alarms: Vec::new(),
             doubted: Vec::new(),
@@ -216,6 +219,7 @@ impl Book {
         log.key = announced;
         log.accepted = None;
         log.open.clear();
+        log.failed.clear();
         log.doubted.clear();
         log.asked = None;
         log.own = None;
@@ -352,6 +356,7 @@ impl Book {
             Err(CannotProve::Later) => None,
         };
         if let Some(why) = failed {
+            log.fail(asked.open.clone());
             let evidence = Evidence {
                 accepted: Some(accepted),
                 offending: Some(asked.open),
@@ -402,7 +407,10 @@ impl Book {
             return Step::None;
         }
         log.verdict = Some((why, evidence.clone()));
-        log.open.clear();
+        // Nothing that was seen is forgotten.
+        for open in std::mem::take(&mut log.open) {
+            log.fail(open);
+        }
         log.doubted.clear();
         log.asked = None;
         Step::Inconsistent(why, evidence)
@@ -494,6 +502,12 @@ impl Log {
             (_, None) => HeadView::None,
         }
     }
+}
+
+/// Returns the head that a verdict says was not proved.
+fn offending(verdict: Option<&(Why, Evidence)>) -> Vec<SignedHead> {
+    let offending = verdict.and_then(|(_why, evidence)| evidence.offending.clone());
+    offending.into_iter().collect()
 }
 
 /// Tells whether the proof shows that the larger of two heads continues the smaller.

@@ -5,11 +5,23 @@ use openfang_audit::SignedHead;
 use super::{Heard, Log};
 use crate::heads::{Alarm, HeldAlarm};
 
+/// The most heads of one log that are remembered as not proved.
+const FAILED_MAX: usize = 64;
+
 impl Log {
     /// Tells whether it is convicted for good.
     pub(super) fn is_convicted(&self) -> bool {
         let verdict = self.verdict.as_ref();
         verdict.is_some_and(|(why, _evidence)| why.is_for_good())
+    }
+
+    /// Keeps a head that the log has not proved. Of more than a log is asked about in a while, the first count:
+    /// they have to be proved before it is trusted again, and then it is asked about all that comes.
+    pub(super) fn fail(&mut self, head: SignedHead) {
+        let is_held = |held: &SignedHead| held.checkpoint == head.checkpoint;
+        if self.failed.len() < FAILED_MAX && !self.failed.iter().any(is_held) {
+            self.failed.push(head);
+        }
     }
 
     /// Keeps an alarm. It stands until what it names is proved; where that is nothing, for good.
@@ -39,9 +51,9 @@ impl Log {
             heard.stands &= heard.alarm.why.is_for_good() || !is_over;
         }
         self.doubted.retain(is_other);
-        let verdict = self.verdict.as_ref();
-        let offending = verdict.and_then(|(_why, evidence)| evidence.offending.as_ref());
-        let is_mended = !self.is_convicted() && offending.is_some_and(|held| !is_other(held));
+        self.failed.retain(is_other);
+        let may_end = self.verdict.is_some() && !self.is_convicted();
+        let is_mended = may_end && self.failed.is_empty();
         if is_mended {
             self.verdict = None;
         } else if has_grown {
@@ -62,12 +74,10 @@ impl Log {
 
     /// Has everything proved once more that speaks against the log.
     fn doubt_again(&mut self) {
-        let verdict = self.verdict.iter();
-        let offending = verdict.filter_map(|(_why, evidence)| evidence.offending.as_ref());
         let standing = self.alarms.iter().filter(|heard| heard.stands);
         let named = standing.flat_map(|heard| &heard.unproven);
         let mut doubted: Vec<SignedHead> = Vec::new();
-        for head in offending.chain(named) {
+        for head in self.failed.iter().chain(named) {
             if !doubted
                 .iter()
                 .any(|held| held.checkpoint == head.checkpoint)

@@ -273,6 +273,19 @@ fn a_log_that_proves_its_growth_and_not_the_head_that_was_seen_stays_inconsisten
 }
 
 #[test]
+fn no_head_that_failed_while_a_log_was_inconsistent_is_forgotten() {
+    let mut bus = damaged();
+    // Another history is shown while the first verdict stands, and not proved either.
+    announce(&mut bus, &leaves(30, 15));
+    answer_from(&mut bus, 1, leaves(40, 0));
+    announce(&mut bus, &leaves(40, 0));
+    bus.pass(Duration::from_secs(5));
+    announce(&mut bus, &leaves(40, 0));
+    bus.pass(Duration::from_secs(5));
+    assert_eq!(verdict(&bus, 0), Some(Why::Damaged { first_bad: 4 }));
+}
+
+#[test]
 fn a_log_that_stays_damaged_is_not_asked_without_end() {
     let mut bus = damaged();
     bus.questions.clear();
