@@ -463,7 +463,7 @@ impl Event {
     #[must_use]
     pub fn log_restored(seqs: &Range<u64>) -> Self {
         let Range { start, end } = seqs;
-        let what = format!("restored entries {start} to {end}");
+        let what = format!("restored entries {start} to {}", end.saturating_sub(1));
         Self::new(Kind::LogRecovered).act(Public::text(&what))
     }
 

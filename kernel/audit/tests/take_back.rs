@@ -197,7 +197,7 @@ fn a_wiped_or_rolled_back_log_takes_back_what_it_lost() {
         assert!(now.starts_with(&text(&before.lines)), "{context}");
         let told = String::from_utf8_lossy(&now[text(&before.lines).len()..]).into_owned();
         assert!(
-            told.contains(&format!("restored entries {earlier} to {whole}")),
+            told.contains(&format!("restored entries {earlier} to {}", whole - 1)),
             "{told}"
         );
         let kept = disk.disk().settled.clone();
