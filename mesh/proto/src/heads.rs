@@ -24,7 +24,7 @@ use openfang_id::NodeId;
 
 pub use convicted::Conviction;
 
-pub(crate) use book::{Book, KeptLog, Question, Step};
+pub(crate) use book::{Book, FAILED_MAX, KeptLog, Question, Step};
 pub(crate) use claim::{Alarm, HeldAlarm};
 pub(crate) use convicted::{Convicted, PROOFS_MAX, Proof, Worth};
 

@@ -4,6 +4,8 @@ mod alarms;
 mod mending;
 mod watching;
 
+pub(crate) use mending::FAILED_MAX;
+
 use std::collections::BTreeMap;
 
 use openfang_audit::evidence::{Evidence as Proven, EvidenceKind, Watch};
@@ -65,10 +67,15 @@ struct Log {
     own: Option<Watch>,
 }
 
+/// Which of several alarms of one reporter counts, the highest: whether it is for good, and the size of the
+/// largest head of the log that it names. What a log has mended, its later heads are not proved by.
+type Rank = (bool, u64);
+
 /// An alarm, and what it names.
 #[derive(Debug, Clone)]
 struct Heard {
     alarm: HeldAlarm,
+    rank: Rank,
     /// The heads that the log has signed and not proved here since.
     unproven: Vec<SignedHead>,
     /// Whether it says more than the log has proved.
@@ -90,6 +97,8 @@ pub(crate) struct KeptLog {
     pub(crate) key: LogKey,
     pub(crate) accepted: Option<SignedHead>,
     pub(crate) verdict: Option<(Why, Evidence)>,
+    /// What it has not proved: what speaks against it, and what was still to be asked about.
+    pub(crate) failed: Vec<SignedHead>,
     pub(crate) alarms: Vec<HeldAlarm>,
 }
 
@@ -115,7 +124,7 @@ impl Book {
             accepted: kept.accepted,
             open: Vec::new(),
             asked: None,
-            failed: offending(kept.verdict.as_ref()),
+            failed: kept.failed,
             verdict: kept.verdict,
             alarms: Vec::new(),
             doubted: Vec::new(),
@@ -124,7 +133,8 @@ impl Book {
             own: None,
         };
         for alarm in kept.alarms {
-            log.hear(alarm);
+            let heard = log.heard(alarm);
+            log.alarms.push(heard);
         }
         let found = log.watch();
         self.logs.insert(key, log);
@@ -182,6 +192,7 @@ impl Book {
             key: log.key,
             accepted: log.accepted.clone(),
             verdict: log.verdict.clone(),
+            failed: log.unproven(),
             alarms: log.alarms.iter().map(|heard| heard.alarm.clone()).collect(),
         })
     }
@@ -197,6 +208,7 @@ impl Book {
                 key: announced,
                 accepted: None,
                 verdict: None,
+                failed: Vec::new(),
                 alarms: Vec::new(),
             });
             return Step::None;
@@ -505,11 +517,6 @@ impl Log {
 }
 
 /// Returns the head that a verdict says was not proved.
-fn offending(verdict: Option<&(Why, Evidence)>) -> Vec<SignedHead> {
-    let offending = verdict.and_then(|(_why, evidence)| evidence.offending.clone());
-    offending.into_iter().collect()
-}
-
 /// Tells whether the proof shows that the larger of two heads continues the smaller.
 fn proves(one: &SignedHead, other: &SignedHead, proof: &[Hash]) -> bool {
     let (small, large) = if one.checkpoint.size <= other.checkpoint.size {

@@ -177,7 +177,7 @@ impl State {
 
     /// Takes one alarm. Returns whether it was news.
     fn on_alarm(&mut self, link: LinkId, alarm: Alarm) -> Result<bool, ForgedAlarm> {
-        let known = self.book.has_alarm(&alarm.accused, &alarm.reporter);
+        let known = self.book.has_alarm(&alarm);
         let weighs = known && self.book.may_convict(&alarm);
         if (known && !weighs) || alarm.reporter == self.me || alarm.reporter == alarm.accused {
             return Ok(false);

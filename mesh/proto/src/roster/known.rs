@@ -9,11 +9,11 @@ use openfang_id::{NetAddr, NodeId, VerifyingKey};
 use super::record::{ADDRS_MAX, RawRecord};
 use super::{Crypto, LogKey, SignedRecord};
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::heads::{Alarm, Evidence, KeptLog, Why};
+use crate::heads::{Alarm, Evidence, FAILED_MAX, KeptLog, Why};
 
-const FORMAT: u8 = 2;
-/// As [`FORMAT`], without the nodes that were met.
-const FORMAT_1: u8 = 1;
+const FORMAT: u8 = 3;
+/// As [`FORMAT`], without the heads that a log has not proved.
+const FORMAT_2: u8 = 2;
 /// The most of each list; far above what a roster holds.
 const LIST_MAX: usize = u16::MAX as usize;
 const ALARMS_MAX: usize = 16;
@@ -73,7 +73,7 @@ impl Known {
     pub fn decode(bytes: &[u8], crypto: &dyn Crypto) -> Result<Self, KnownError> {
         let mut from = Reader::new(bytes);
         let format = from.u8()?;
-        if ![FORMAT, FORMAT_1].contains(&format) {
+        if ![FORMAT, FORMAT_2].contains(&format) {
             let (what, value) = ("roster format", format);
             return Err(DecodeError::Unknown { what, value }.into());
         }
@@ -91,15 +91,10 @@ impl Known {
             known.addrs.push((node, addrs?));
         }
         for _nth in 0..from.count16(LIST_MAX)? {
-            known.logs.push(decode_log(&mut from, crypto)?);
+            known.logs.push(decode_log(&mut from, format, crypto)?);
         }
-        if format == FORMAT_1 {
-            let origins = known.records.iter().map(|record| record.record().origin);
-            known.met = origins.collect();
-        } else {
-            for _nth in 0..from.count16(LIST_MAX)? {
-                known.met.insert(from.node_id()?);
-            }
+        for _nth in 0..from.count16(LIST_MAX)? {
+            known.met.insert(from.node_id()?);
         }
         from.finish()?;
         Ok(known)
@@ -115,6 +110,11 @@ fn encode_log(log: &KeptLog, out: &mut Writer) {
         encode_head(evidence.accepted.as_ref(), out);
         encode_head(evidence.offending.as_ref(), out);
     });
+    let failed = log.failed.iter().take(FAILED_MAX);
+    out.count8(failed.len());
+    for head in failed {
+        out.str16(&head.note);
+    }
     out.count8(log.alarms.len());
     for alarm in &log.alarms {
         alarm.encode_into(out);
@@ -127,7 +127,11 @@ fn encode_head(head: Option<&SignedHead>, out: &mut Writer) {
     });
 }
 
-fn decode_log(from: &mut Reader<'_>, crypto: &dyn Crypto) -> Result<KeptLog, DecodeError> {
+fn decode_log(
+    from: &mut Reader<'_>,
+    format: u8,
+    crypto: &dyn Crypto,
+) -> Result<KeptLog, DecodeError> {
     let node = from.node_id()?;
     let key = LogKey {
         key: from.array()?,
@@ -138,6 +142,7 @@ fn decode_log(from: &mut Reader<'_>, crypto: &dyn Crypto) -> Result<KeptLog, Dec
         key,
         accepted: decode_head(from, &node, key)?,
         verdict: None,
+        failed: Vec::new(),
         alarms: Vec::new(),
     };
     log.verdict = from.option(|from| {
@@ -148,6 +153,13 @@ fn decode_log(from: &mut Reader<'_>, crypto: &dyn Crypto) -> Result<KeptLog, Dec
         };
         Ok((why, evidence))
     })?;
+    if format == FORMAT_2 {
+        log.failed = offending(log.verdict.as_ref());
+    } else {
+        for _nth in 0..from.count8(FAILED_MAX)? {
+            log.failed.extend(decode_note(from, &node, key)?);
+        }
+    }
     for _nth in 0..from.count8(ALARMS_MAX)? {
         let alarm = Alarm::decode_from(from)?;
         let reporter = NodeId::from_public_key(*alarm.reporter.as_bytes());
@@ -163,10 +175,23 @@ fn decode_head(
     node: &NodeId,
     key: LogKey,
 ) -> Result<Option<SignedHead>, DecodeError> {
-    let note = from.option(|from| from.str16(HEAD_BYTES_MAX))?;
+    let head = from.option(|from| decode_note(from, node, key))?;
+    Ok(head.flatten())
+}
+
+/// Reads a head; none where the log has not signed it.
+fn decode_note(
+    from: &mut Reader<'_>,
+    node: &NodeId,
+    key: LogKey,
+) -> Result<Option<SignedHead>, DecodeError> {
+    let note = from.str16(HEAD_BYTES_MAX)?;
     let signed_by = VerifyingKey::from_bytes(key.key).ok();
-    let open = |(note, signed_by): (&str, VerifyingKey)| {
-        SignedHead::open(note, &Origin::of(node, key.epoch), &signed_by).ok()
-    };
-    Ok(note.zip(signed_by).and_then(open))
+    let origin = Origin::of(node, key.epoch);
+    Ok(signed_by.and_then(|signed_by| SignedHead::open(note, &origin, &signed_by).ok()))
+}
+
+fn offending(verdict: Option<&(Why, Evidence)>) -> Vec<SignedHead> {
+    let offending = verdict.and_then(|(_why, evidence)| evidence.offending.clone());
+    offending.into_iter().collect()
 }

@@ -64,9 +64,9 @@ impl State {
             *bucket = self.table.digest(at);
         }
         let mut alarms = Writer::new();
-        for alarm in self.book.alarms() {
-            alarms.raw(alarm.accused.as_bytes());
-            alarms.raw(alarm.reporter.as_bytes());
+        for (accused, reporter, (is_for_good, size)) in self.book.alarm_ranks() {
+            alarms.raw(accused.as_bytes()).raw(reporter.as_bytes());
+            alarms.u8(u8::from(is_for_good)).u64(size);
         }
         for key in self.convicted_here() {
             alarms.raw(&[0; 32]).raw(key.as_bytes());

@@ -6,7 +6,7 @@ use super::{Heard, Log};
 use crate::heads::{Alarm, HeldAlarm};
 
 /// The most heads of one log that are remembered as not proved.
-const FAILED_MAX: usize = 64;
+pub(crate) const FAILED_MAX: usize = 64;
 
 impl Log {
     /// Tells whether it is convicted for good.
@@ -24,14 +24,24 @@ impl Log {
         }
     }
 
-    /// Keeps an alarm. It stands until what it names is proved; where that is nothing, for good.
-    pub(super) fn hear(&mut self, alarm: HeldAlarm) {
+    /// Returns what it has not proved so far, whether it was asked or not.
+    pub(super) fn unproven(&self) -> Vec<SignedHead> {
+        let asked = self.asked.as_ref().map(|asked| &asked.open);
+        let all = self.failed.iter().chain(asked).chain(&self.open);
+        all.take(FAILED_MAX).cloned().collect()
+    }
+
+    /// Finds what an alarm names. It stands until that is proved; where it is nothing, for good.
+    pub(super) fn heard(&self, alarm: HeldAlarm) -> Heard {
         let heads = alarm.notes.iter().filter_map(|note| self.open_note(note));
-        self.alarms.push(Heard {
-            unproven: heads.collect(),
+        let unproven: Vec<SignedHead> = heads.collect();
+        let largest = unproven.iter().map(|head| head.checkpoint.size).max();
+        Heard {
+            rank: (alarm.why.is_for_good(), largest.unwrap_or_default()),
+            unproven,
             alarm,
             stands: true,
-        });
+        }
     }
 
     /// Returns the alarms that say more than the log has proved.

@@ -283,6 +283,17 @@ fn no_head_that_failed_while_a_log_was_inconsistent_is_forgotten() {
     announce(&mut bus, &leaves(40, 0));
     bus.pass(Duration::from_secs(5));
     assert_eq!(verdict(&bus, 0), Some(Why::Damaged { first_bad: 4 }));
+    // Nor after a restart of who has seen it.
+    let bytes = bus.states[0].known().encode();
+    let known = Known::decode(&bytes, &bus.crypto(0)).expect("what was written");
+    bus.restart(0, 2, known);
+    bus.connect(0, 1);
+    for size in [50, 60] {
+        answer_from(&mut bus, 1, leaves(size, 0));
+        announce(&mut bus, &leaves(size, 0));
+        bus.pass(Duration::from_secs(5));
+    }
+    assert_eq!(verdict(&bus, 0), Some(Why::Damaged { first_bad: 4 }));
 }
 
 #[test]
@@ -310,6 +321,44 @@ fn a_log_that_was_put_back_and_is_whole_again_is_consistent() {
     announce(&mut bus, &leaves(23, 0));
     bus.pass(Duration::from_secs(5));
     assert!(is_consistent(&bus, 0, 23), "{:?}", view(&bus, 0));
+}
+
+#[test]
+fn what_a_node_reports_of_a_log_that_was_mended_is_heard_again() {
+    let mut bus = Bus::new(3);
+    bus.connect(0, 1);
+    let link = bus.connect(1, 2);
+    bus.connect(2, 0);
+    bus.pass(Duration::from_secs(1));
+    announce(&mut bus, &leaves(10, 0));
+    for size in [20, 30] {
+        bus.answers.insert(
+            1,
+            Box::new(|_from, _to| Err(CannotProve::Damaged { first_bad: 4 })),
+        );
+        announce(&mut bus, &leaves(size, 0));
+        answer_from(&mut bus, 1, leaves(size + 5, 0));
+        announce(&mut bus, &leaves(size + 5, 0));
+        bus.pass(Duration::from_secs(5));
+        assert!(is_consistent(&bus, 2, size + 5), "{:?}", view(&bus, 2));
+    }
+    // Node 2 sees it no more, and has the word of node 0 for the third time.
+    for at in [1, 2] {
+        bus.tell(at, In::Disconnected { link });
+    }
+    answer_from(&mut bus, 1, leaves(5, 0));
+    announce(&mut bus, &leaves(40, 0));
+    let behind = Why::Behind { have: 5 };
+    assert_eq!(verdict(&bus, 0), Some(behind));
+    assert!(
+        matches!(view(&bus, 2), HeadView::Reported { why, .. } if why == behind),
+        "{:?}",
+        view(&bus, 2)
+    );
+    bus.sent.clear();
+    bus.pass(Duration::from_secs(10));
+    let quiet = bus.sent.iter().all(|kind| matches!(kind, 1 | 6));
+    assert!(quiet, "all hold the same alarm: {:?}", bus.sent);
 }
 
 /// Node 1 is damaged, and node 2 has only the word of node 0 for it that there is a node 1.
