@@ -207,6 +207,8 @@ pub struct Event {
     pub(crate) user: Option<Slot>,
     /// A value that stands in the line as a commitment only.
     pub(crate) value: Option<Box<Slot>>,
+    /// Whether it says that what another entry announced was not done.
+    pub(crate) takes_back: bool,
 }
 
 impl Event {
@@ -476,10 +478,11 @@ impl Event {
     /// Tells whether the entry must be written even when the disk is full: it is about the end of the
     /// node, or about something that has happened already and that others rely on.
     pub(crate) fn is_essential(&self) -> bool {
-        matches!(
+        let is_last_or_learned = matches!(
             self.kind,
             Kind::NodeStop | Kind::PeerEvidence | Kind::LogRecovered | Kind::EpochStart
-        )
+        );
+        is_last_or_learned || self.takes_back
     }
 
     /// Returns the entry that what was announced by an earlier one, this, was not done: which one, and how that
@@ -487,6 +490,7 @@ impl Event {
     #[must_use]
     pub fn not_done(mut self, announced: &Cause, outcome: Outcome<'_>) -> Self {
         self.cause = Some(announced.to_string().into());
+        self.takes_back = true;
         self.outcome(outcome)
     }
 
@@ -502,6 +506,7 @@ impl Event {
             target: None,
             user: None,
             value: None,
+            takes_back: false,
         }
     }
 

@@ -11,7 +11,8 @@ use common::{
 };
 use openfang_audit::storage::{FsStorage, RESERVE_BYTES, Storage as _};
 use openfang_audit::{
-    AppendError, Checkpoint, CloseError, Event, Health, Log, Poison, Seq, SignedHead,
+    AppendError, Cause, Checkpoint, CloseError, Event, Health, Log, Outcome, Poison, Seq,
+    SignedHead,
 };
 
 /// Everything that was shown to the outside.
@@ -484,6 +485,20 @@ fn a_full_disk_refuses_actions_and_takes_the_last_entries() {
         ),
         "{health:?}"
     );
+    // What was announced and not done is no action: it says that there was none.
+    let (agent, name) = (
+        openfang_id::AgentId::from_bytes([7; 16]),
+        "research".parse().expect("a name"),
+    );
+    let announced = Event::agent_create(&agent, &name, "cli");
+    assert_eq!(append(&log, announced.clone()), Err(full));
+    let cause = Cause {
+        origin: origin(),
+        seq: 0,
+    };
+    let outcome = Outcome::Failed("interrupted".into());
+    let taken_back = append(&log, announced.not_done(&cause, outcome));
+    assert!(taken_back.is_ok(), "{taken_back:?}");
     let written = log.size();
     let stop = append(&log, Event::node_stop("SIGTERM"));
     assert_eq!(stop, Ok(Seq(written)), "the end is written");
