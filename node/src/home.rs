@@ -314,12 +314,6 @@ impl Home {
         self.0.join("audit.epoch.next")
     }
 
-    /// Says which file it is itself: a copy of the folder lies.
-    #[must_use]
-    pub(crate) fn audit_place(&self) -> PathBuf {
-        self.audit_dir().join("place")
-    }
-
     /// What is doubtful about the audit log. Beside it: who puts the log back does not take it along.
     #[must_use]
     pub fn audit_doubt(&self) -> PathBuf {

@@ -13,7 +13,6 @@
 mod asking;
 mod doubts;
 mod mark;
-pub(crate) mod place;
 mod round;
 mod written;
 
@@ -257,16 +256,13 @@ impl OwnLog {
     /// Lets the log be signed.
     async fn free(&self, seen: u64) -> Ended {
         let home = self.home.clone();
-        let settled = tokio::task::spawn_blocking(move || {
-            // In this order: what is not claimed is in doubt.
-            place::claim(&home).and_then(|()| Mark::clear(&home))
-        });
+        let settled = tokio::task::spawn_blocking(move || Mark::clear(&home));
         if let Err(why) = settled
             .await
             .unwrap_or_else(|why| Err(io::Error::other(why)))
         {
-            let (doubt, place) = (self.home.audit_doubt(), self.home.audit_place());
-            tracing::warn!(error = %why, doubt = %doubt.display(), place = %place.display(), "the audit log is in order, and the next start will ask about it as if it were not: a file cannot be removed or written");
+            let doubt = self.home.audit_doubt();
+            tracing::warn!(error = %why, doubt = %doubt.display(), "the audit log is in order, and the next start will ask about it as if it were not: a file cannot be removed");
         }
         if self.doubts.release(seen) {
             Ended::Free(seen)

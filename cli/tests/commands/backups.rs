@@ -90,6 +90,39 @@ fn a_whole_backup_is_signed_no_further_before_those_who_saw_more_have_spoken() {
 }
 
 #[test]
+fn a_backup_that_was_taken_while_the_node_ran_is_known_to_be_one() {
+    let (a, b) = (node("a", true), node("b", false));
+    let (daemon_a, daemon_b) = (a.start(), b.start());
+    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
+    eventually("a head is cosigned", || cosigned(&a) > 0);
+    let backup = tempfile::tempdir().expect("a folder");
+    copy(a.path(), backup.path());
+    let before = cosigned(&a);
+    a.ok(&["message", "of-a", "more"]);
+    eventually("what came after the backup is cosigned", || {
+        cosigned(&a) > before
+    });
+    daemon_a.stop();
+    // Stopped as usual, it is the same home.
+    let daemon_a = a.start();
+    assert!(!a.file("audit.doubt").exists());
+    daemon_a.stop();
+    daemon_b.signal(Signal::STOP);
+    let late = cosigned(&a);
+    copy(backup.path(), a.path());
+    let daemon_a = a.start();
+    assert_eq!(a.read("audit.doubt"), "moved\n");
+    daemon_b.signal(Signal::CONT);
+    eventually("the log is whole, and goes on", || cosigned(&a) > late);
+    for home in [&a, &b] {
+        let out = home.run(&["audit", "evidence"]);
+        assert_eq!(out.code, Some(0), "{out:?}");
+    }
+    daemon_a.stop();
+    daemon_b.stop();
+}
+
+#[test]
 fn a_log_with_two_histories_is_not_patched_from_one_with_the_other() {
     let (a, b) = (node("a", true), node("b", false));
     let (backup, daemon_b) = backup_of(&a, &b);

@@ -123,7 +123,10 @@ fn no_head_that_is_left_is_passed_over() {
     ] {
         let home = logged();
         std::fs::create_dir_all(home.file("audit.d/mirrored")).expect("made");
-        home.write(kept, &format!("{before}{}", home.read("audit.d/floor")));
+        home.write(
+            kept,
+            &format!("{before}{}", home.read("audit.d/checkpoint")),
+        );
         remove(&home, &["audit.d/floor", "audit.d/checkpoint"]);
         alter(&home);
         let altered = home.read("audit.jsonl");
@@ -154,13 +157,13 @@ fn a_log_that_is_gone_is_not_taken_for_an_empty_one() {
 #[test]
 fn a_damaged_published_head_is_made_again_from_the_floor() {
     let home = logged();
-    let floor = home.read("audit.d/floor");
+    let published = home.read("audit.d/checkpoint");
     home.write("audit.d/checkpoint", "rubbish");
     let out = home.run(&["audit", "verify"]);
     assert_eq!(out.code, Some(1), "{out:?}");
     assert!(out.stdout.contains("the published head"), "{out:?}");
     home.ok(&["audit", "repair"]);
-    assert_eq!(home.read("audit.d/checkpoint"), floor);
+    assert_eq!(home.read("audit.d/checkpoint"), published);
     assert!(home.ok(&["audit", "verify"]).starts_with("intact: "));
 }
 

@@ -11,6 +11,7 @@
 //! - `reserve`, beside the lines: room for the last entries of a disk that is full,
 //! - `evidence/`: what was cut off when the log was recovered.
 
+mod floor;
 pub(crate) mod fs;
 pub(crate) mod rewrite;
 mod segments;
@@ -19,6 +20,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 
+pub use floor::{is_floor_in_place, without_name};
 pub use fs::{FsReader, FsStorage, LockError};
 pub use segments::{SEGMENT_LINES, Sealed};
 
@@ -155,6 +157,13 @@ pub trait Storage: Reader + 'static {
     /// # Errors
     /// When it cannot be written; whether the old or the new one stands is then not known.
     fn replace(&self, small: Small, bytes: &[u8]) -> io::Result<()>;
+
+    /// Says of the files that they are those of this log, and no copy of them: from now on a floor says which
+    /// file it is in, the one that is there, too. Does nothing when it does so already.
+    ///
+    /// # Errors
+    /// When the floor cannot be written again.
+    fn claim(&self) -> io::Result<()>;
 
     /// Takes room on the disk, durably, for the last entries of a disk that is full otherwise. Does
     /// nothing when it is taken.

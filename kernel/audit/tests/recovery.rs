@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{TestClock, append, append_all, event, log_key, options, origin};
+use openfang_audit::storage::without_name;
 use openfang_audit::verify::{Damage, DamageKind, Verdict, verify_files};
 use openfang_audit::{
     Clock, FloorProblem, Hash, Line, Log, OpenError, Opened, Options, Origin, Seq, SignedHead,
@@ -162,7 +163,8 @@ fn a_torn_line_is_cut_off_at_every_byte() {
 }
 
 fn floor_of(root: &Path) -> SignedHead {
-    let note = fs::read_to_string(root.join("audit.d/floor")).expect("a floor");
+    let floor = fs::read(root.join("audit.d/floor")).expect("a floor");
+    let note = String::from_utf8_lossy(without_name(&floor));
     SignedHead::open(&note, &origin(), &log_key()).expect("a head")
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use openfang_audit::proof::{BuildError, subtree_root};
 use openfang_audit::repair::{Difference, Patch};
-use openfang_audit::storage::{FsReader, FsStorage, Reader};
+use openfang_audit::storage::{FsReader, FsStorage, Reader, without_name};
 use openfang_audit::tile::{Progress, TileError, TileNodes};
 use openfang_audit::tree::EMPTY_ROOT;
 use openfang_audit::verify::{Damage, Verdict, VerifyError, verify_files};
@@ -322,7 +322,7 @@ impl Files {
     fn signed_head(&self, name: &str) -> Result<Option<SignedHead>, RepairError> {
         let path = self.dir.join(name);
         let note = match std::fs::read(&path) {
-            Ok(note) => String::from_utf8_lossy(&note).into_owned(),
+            Ok(note) => String::from_utf8_lossy(without_name(&note)).into_owned(),
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(RepairError::Io { path, source }),
         };

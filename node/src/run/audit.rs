@@ -7,6 +7,7 @@ use std::sync::Arc;
 use openfang_audit::collect::{Collector, Witnessing};
 use openfang_audit::feed::{Mirroring, Pace};
 use openfang_audit::inquiry::Signing;
+use openfang_audit::storage::is_floor_in_place;
 use openfang_audit::{Event, Log, Origin, Public};
 use openfang_kernel::{Auditor, Demands};
 use openfang_mesh::Mesh;
@@ -22,7 +23,7 @@ use crate::cosigner::RoleKey;
 use crate::evidence::Around;
 use crate::home::Home;
 use crate::mirror::{self, Desk, Feeding};
-use crate::own_log::{Anew, Doubts, Found, Mark, OwnLog, place};
+use crate::own_log::{Anew, Doubts, Found, Mark, OwnLog};
 use crate::tasks::Tasks;
 use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Rules, Window};
 use crate::{VERSION, audit_epoch, entangle, evidence, own_log, redaction, wire};
@@ -284,26 +285,23 @@ fn has_met_peers(home: &Home) -> io::Result<bool> {
     Ok(home.audit_policy().try_exists()? || home.network_state().try_exists()?)
 }
 
-/// Looks whether what seems whole is where this node wrote it. A new log begins there.
+/// Looks whether what seems whole is where this node wrote it.
 fn in_its_place(home: &Home, found: Found) -> Result<Found, RunError> {
-    let unwritten = |why| RunError::Write {
-        path: home.audit_place(),
-        why,
-    };
-    match found {
-        Found::Whole if has_met_peers(home).map_err(unwritten)? && !place::is_claimed(home) => {
-            tracing::warn!(
-                "the files of the audit log are not those that this node wrote, as when a backup is put \
-                 back or a home is moved: nothing is signed before everybody has shown what they know of it"
-            );
-            Ok(Found::Moved)
-        }
-        Found::New => {
-            place::claim(home).map_err(unwritten)?;
-            Ok(Found::New)
-        }
-        Found::Whole | Found::Gone | Found::NoFloor | Found::Moved | Found::Back => Ok(found),
+    let dir = home.audit_dir();
+    let look = || Ok(found == Found::Whole && has_met_peers(home)? && !is_floor_in_place(&dir)?);
+    let is_elsewhere = look().map_err(|source| openfang_audit::OpenError::Io {
+        action: "read",
+        path: dir.clone(),
+        source,
+    })?;
+    if !is_elsewhere {
+        return Ok(found);
     }
+    tracing::warn!(
+        "the files of the audit log are not those that this node wrote, as when a backup is put back or a \
+         home is moved: nothing is signed before everybody has shown what they know of it"
+    );
+    Ok(Found::Moved)
 }
 
 /// Remembers what was found before anything is done about it: the next start may find a log that looks

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use openfang_audit::policy::Policy;
+use openfang_audit::storage::without_name;
 use openfang_audit::vault::VaultReader;
 use openfang_audit::verify::{DamageKind, Report, Source, Verdict};
 use openfang_audit::{HEAD_BYTES_MAX, Hash, Origin, SignedHead};
@@ -119,7 +120,7 @@ impl Files {
         let heads = heads.iter().chain([&self.cosigned]);
         let mut origins = heads.filter_map(|path| {
             let bytes = read_if_there(path, HEAD_BYTES_MAX).ok()??;
-            let note = String::from_utf8_lossy(&bytes);
+            let note = String::from_utf8_lossy(without_name(&bytes));
             let origin: Origin = note.lines().next()?.parse().ok()?;
             let own = origin.belongs_to(node);
             let signed = own && SignedHead::open(&note, &origin, &self.key).is_ok();
@@ -215,7 +216,7 @@ impl Files {
         let Some(bytes) = read_if_there(path, HEAD_BYTES_MAX)? else {
             return Ok(Kept::Nothing);
         };
-        let note = String::from_utf8_lossy(&bytes);
+        let note = String::from_utf8_lossy(without_name(&bytes));
         let name = note.lines().next().unwrap_or_default();
         if name != self.origin.as_str() && name.parse::<Origin>().is_ok() {
             return Ok(Kept::Nothing);

@@ -60,6 +60,10 @@ pub(super) fn recover(
     complete_derived(&*storage, &survey, &origin);
     let found = Seen::of(&survey);
     let shared = share(storage, options, (clock, guard), survey)?;
+    let dir_unwritten = |source| io_error("write", &shared.options.dir, source);
+    if (without_heads && found.lines == 0) || !shared.options.held {
+        shared.storage.claim().map_err(dir_unwritten)?;
+    }
     let floor = match floor {
         Some(floor) => floor,
         None => sign_first_floor(&shared)?,

@@ -5,14 +5,16 @@ use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::floor::{is_floor_in_place, name_of, split};
 use super::rewrite::{LinesFile, with_gaps};
 use super::segments::{Segments, folder_of};
 use super::{Part, Pending, RESERVE_BYTES, Reader, Sealed, Small, Stamp, Storage};
 
 /// The longest small file that is read: a head has at most 4 KiB.
-const SMALL_BYTES_MAX: u64 = 64 * 1024;
+pub(super) const SMALL_BYTES_MAX: u64 = 64 * 1024;
 /// The longest text that is shown of a lock file.
 const HOLDER_BYTES_MAX: u64 = 64;
 const HASHES: &str = "hashes.0";
@@ -46,6 +48,8 @@ pub struct FsStorage {
     locks: Vec<File>,
     log_path: PathBuf,
     dir: PathBuf,
+    /// Whether a floor says which file it is in.
+    claimed: AtomicBool,
 }
 
 /// The sealed segments, and the file that is written to.
@@ -87,8 +91,11 @@ impl FsReader {
             Err(error) => Err((path, error)),
         };
         let head = |small| {
-            let path = small_path(dir, small);
-            load(&path).map_err(|error| (error.kind(), format!("{}: {error}", path.display())))
+            let named = |error: io::Error| {
+                let path = small_path(dir, small);
+                (error.kind(), format!("{}: {error}", path.display()))
+            };
+            load(dir, small).map_err(named)
         };
         // The floor is written first, so that a daemon cannot make the checkpoint look newer.
         let checkpoint = head(Small::Checkpoint);
@@ -140,7 +147,7 @@ impl Reader for FsReader {
         let head = match small {
             Small::Floor => floor,
             Small::Checkpoint => checkpoint,
-            Small::Closed => return load(&small_path(&self.dir, small)),
+            Small::Closed => return load(&self.dir, small),
         };
         let known = |(kind, why): &(io::ErrorKind, String)| io::Error::new(*kind, why.clone());
         head.clone().map_err(|why| known(&why))
@@ -181,7 +188,10 @@ impl FsStorage {
             path: folder,
             source,
         })?;
+        // One that cannot be read says nothing.
+        let in_place = is_floor_in_place(dir).unwrap_or(false);
         Ok(Self {
+            claimed: AtomicBool::new(in_place),
             lines: RwLock::new(Lines { segments, active }),
             hashes,
             blocks,
@@ -261,7 +271,7 @@ impl Reader for FsStorage {
     }
 
     fn load(&self, small: Small) -> io::Result<Option<Vec<u8>>> {
-        load(&small_path(&self.dir, small))
+        load(&self.dir, small)
     }
 
     fn sealed(&self) -> Sealed {
@@ -355,14 +365,31 @@ impl Storage for FsStorage {
             Small::Floor | Small::Closed => true,
             Small::Checkpoint => false,
         };
+        let named = small == Small::Floor && self.claimed.load(Ordering::Acquire);
         let path = small_path(&self.dir, small);
         let new = path.with_extension("new");
-        write_new(&new, bytes, durable)?;
+        write_new_with(&new, durable, |file| {
+            let name = named.then(|| file.metadata().map(|file| name_of(&file)));
+            let name = name.transpose()?.unwrap_or_default();
+            file.write_all(&[bytes, name.as_bytes()].concat())
+        })?;
         std::fs::rename(&new, &path)?;
         if durable {
             sync_dir(&self.dir)?;
         }
         Ok(())
+    }
+
+    fn claim(&self) -> io::Result<()> {
+        if self.claimed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let claimed = match self.load(Small::Floor) {
+            Ok(Some(floor)) => self.replace(Small::Floor, &floor),
+            Ok(None) => Ok(()),
+            Err(why) => Err(why),
+        };
+        claimed.inspect_err(|_why| self.claimed.store(false, Ordering::Release))
     }
 
     fn fill_reserve(&self) -> io::Result<()> {
@@ -431,7 +458,7 @@ impl Storage for FsStorage {
     }
 }
 
-fn small_path(dir: &Path, small: Small) -> PathBuf {
+pub(super) fn small_path(dir: &Path, small: Small) -> PathBuf {
     dir.join(match small {
         Small::Floor => "floor",
         Small::Checkpoint => "checkpoint",
@@ -455,14 +482,16 @@ pub(super) fn read_some(file: &File, offset: u64, buffer: &mut [u8]) -> io::Resu
     }
 }
 
-fn load(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+fn load(dir: &Path, small: Small) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(small_path(dir, small)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
     file.take(SMALL_BYTES_MAX).read_to_end(&mut bytes)?;
+    // Whoever made one head of the other took it along.
+    bytes.truncate(split(&bytes).0.len());
     Ok(Some(bytes))
 }
 
@@ -539,13 +568,21 @@ pub(crate) fn take_lock(path: &Path, holder: &str) -> Result<File, LockError> {
 }
 
 pub(crate) fn write_new(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+    write_new_with(path, durable, |file| file.write_all(bytes))
+}
+
+fn write_new_with(
+    path: &Path,
+    durable: bool,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     if durable {
         file.sync_all()?;
     }

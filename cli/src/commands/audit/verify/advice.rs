@@ -1,5 +1,6 @@
 //! What helps when a log is not what was signed: by what was done to it, and who has a copy.
 
+use openfang_audit::storage::without_name;
 use openfang_audit::survey::Fit;
 use openfang_audit::verify::{DamageKind, Report, Verdict};
 use openfang_audit::{Checkpoint, HeadError, SignedHead};
@@ -180,7 +181,7 @@ pub(super) fn heads_text(files: &Files) -> String {
             }
             Err(why) => return Some(format!("{what} {} cannot be read: {why}", path.display())),
         };
-        let note = String::from_utf8_lossy(&bytes);
+        let note = String::from_utf8_lossy(without_name(&bytes));
         match SignedHead::open(&note, &files.origin, &files.key) {
             Ok(_) => None,
             Err(HeadError::OtherOrigin) => {

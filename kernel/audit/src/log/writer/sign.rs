@@ -123,6 +123,10 @@ impl Writer {
 
     /// Shows the last head, and signs from now on.
     pub(in crate::log) fn release(&mut self) {
+        if let Err(error) = self.shared.storage.claim() {
+            let dir = self.shared.options.dir.display();
+            tracing::warn!(%error, %dir, "the next start asks about the audit log again: its floor cannot be written");
+        }
         self.shared.held.store(false, Ordering::Release);
         self.head_micros = 0;
         if let Some(head) = self.unshown.take() {
