@@ -129,7 +129,7 @@ fn refused(why: &RedactError) -> ApiError {
         RedactError::NotLogged(_) | RedactError::NotAsDemanded => {
             ApiError::new(ErrorCode::NotLogged, sentence(why))
         }
-        RedactError::InDoubt => said(ErrorCode::NotLogged, IN_DOUBT),
+        RedactError::InDoubt | RedactError::Waits => said(ErrorCode::NotLogged, IN_DOUBT),
         RedactError::Incomplete { .. } => {
             tracing::error!(error = %why, "a redaction is not complete");
             said(ErrorCode::Internal, "vault_damaged")

@@ -24,13 +24,20 @@ use tempfile::TempDir;
 const PLAIN: &str = "correct horse battery staple of this node";
 
 fn open(root: &Path, run: u8) -> Log {
+    open_held(root, run, false)
+}
+
+fn open_held(root: &Path, run: u8, held: bool) -> Log {
     let known = Known::default().with([PLAIN.as_bytes()]);
     let guard = |dir: &Path| {
         let key = NodeSeed::from_bytes([1; 32]).vault_key();
         let vault = Vault::open(&dir.join("vault"), &key, [run; 32].into())?;
         Ok(Guard::new(known, Some(vault)))
     };
-    let options = common::options(root);
+    let options = openfang_audit::Options {
+        held,
+        ..common::options(root)
+    };
     Log::open_guarded(options, TestClock::fast(), guard)
         .expect("a log")
         .0
@@ -659,6 +666,119 @@ fn a_redaction_that_could_not_be_finished_is_finished_by_the_next_one() {
     let log = open(root.path(), 2);
     assert!(!path.exists() && path.with_extension("damaged").exists());
     log.close().expect("closed");
+}
+
+/// The intent to erase the value of the first entry, announced behind the second one.
+fn intent_of_the_first(root: &Path, withdrawn: &str) -> String {
+    format!(
+        "openfang/redaction/1\norigin {}\nfrom 1\nreason first\nuser cli\nseqs 0\n{withdrawn}{}end\n",
+        origin(),
+        commitments(root, &[0]).concat(),
+    )
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_was_left_waits_for_the_end_of_a_doubt() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    append(&log, from("192.0.2.7")).expect("durable");
+    log.close().expect("closed");
+    let path = root.path().join("audit.d/vault/redacting");
+    std::fs::write(&path, intent_of_the_first(root.path(), "")).expect("written");
+    let log = open_held(root.path(), 2, true);
+    assert_eq!(log.size(), 1, "what tells of it might have to make room");
+    assert_ne!(shown(root.path(), 0), erased());
+    let refused = erase(&log, Erase::Subject("192.0.2.7"));
+    assert!(matches!(refused, Err(RedactError::InDoubt)));
+    assert!(path.exists());
+    log.release();
+    until("finished", || !path.exists());
+    assert_eq!(log.size(), 2);
+    assert_eq!(
+        log.recent(1).expect("readable")[0].target.as_deref(),
+        Some("0")
+    );
+    assert_eq!(shown(root.path(), 0), erased());
+    log.close().expect("closed");
+    assert!(is_intact(root.path()));
+}
+
+#[test]
+fn a_redaction_that_a_doubt_overtakes_waits_for_its_end() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    append(&log, from("192.0.2.7")).expect("durable");
+    let what = Erase::Subject("192.0.2.7");
+    for is_as_demanded in [true, false] {
+        let overtaken = log.redact_when(what, "asked", "cli".into(), |_told| {
+            log.hold();
+            is_as_demanded
+        });
+        assert!(matches!(
+            overtaken,
+            Err(RedactError::Waits | RedactError::InDoubt)
+        ));
+        assert_ne!(shown(root.path(), 0), erased());
+    }
+    assert_eq!(log.size(), 2, "it is announced");
+    log.release();
+    until("finished", || {
+        !root.path().join("audit.d/vault/redacting").exists()
+    });
+    assert_eq!(log.size(), 2, "and not once more");
+    assert_eq!(shown(root.path(), 0), erased());
+    log.close().expect("closed");
+}
+
+/// A crash between the intent that says that nothing is erased and the entry that says so.
+#[test]
+fn what_was_withdrawn_is_said_at_the_next_start_and_not_erased() {
+    for is_said in [false, true] {
+        let root = TempDir::new().expect("a folder");
+        let log = open(root.path(), 1);
+        append(&log, from("192.0.2.7")).expect("durable");
+        let before = commitments(root.path(), &[0]);
+        let refused = log.redact_when(Erase::Entries(&[0].into()), "first", "cli".into(), |_| {
+            if !is_said {
+                // As if the node ended here.
+                let copy = root.path().join("copy.jsonl");
+                std::fs::copy(root.path().join("audit.jsonl"), copy).expect("copied");
+            }
+            false
+        });
+        assert!(matches!(refused, Err(RedactError::NotAsDemanded)));
+        assert_eq!(commitments(root.path(), &[0]), before);
+        log.close().expect("closed");
+        if !is_said {
+            std::fs::remove_dir_all(root.path().join("audit.d/evidence")).expect("removed");
+            for name in ["floor", "checkpoint", "closed"] {
+                std::fs::remove_file(root.path().join("audit.d").join(name)).expect("removed");
+            }
+            let copy = root.path().join("copy.jsonl");
+            std::fs::rename(copy, root.path().join("audit.jsonl")).expect("as it was");
+        }
+        let path = root.path().join("audit.d/vault/redacting");
+        std::fs::write(&path, intent_of_the_first(root.path(), "withdrawn 1\n")).expect("written");
+        // The heads are gone with the end, which only a log that is held bears.
+        let log = open_held(root.path(), 2, !is_said);
+        log.release();
+        until("finished", || !path.exists());
+        let mut told = log.recent(10).expect("readable");
+        told.retain(|line| line.ev == "redact");
+        let outcomes: Vec<_> = told.iter().map(|line| line.outcome.as_str()).collect();
+        assert_eq!(outcomes, ["ok", "denied: not cosigned"]);
+        assert_eq!(told[1].cause, Some(format!("{}#1", origin())));
+        assert_ne!(shown(root.path(), 0), erased());
+        log.close().expect("closed");
+    }
 }
 
 #[test]

@@ -88,7 +88,10 @@ fn failure(why: &OfflineError) -> Failure {
         OfflineError::Redact(RedactError::NothingKept) => refused("nothing_kept"),
         OfflineError::NoLog => (Exit::NotFound, ErrorCode::Unprocessable, None),
         OfflineError::Redact(
-            RedactError::InDoubt | RedactError::NotLogged(_) | RedactError::NotAsDemanded,
+            RedactError::InDoubt
+            | RedactError::Waits
+            | RedactError::NotLogged(_)
+            | RedactError::NotAsDemanded,
         )
         | OfflineError::NotWhole { .. } => (Exit::Failure, ErrorCode::NotLogged, None),
         OfflineError::Redact(RedactError::Incomplete { .. }) => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 
 use super::open::{append, io_error};
@@ -97,6 +98,13 @@ pub enum RedactError {
         /// The files.
         files: Vec<PathBuf>,
     },
+    /// It was announced in the log, which came into doubt meanwhile. It is done, and told if the entry does not
+    /// stay, when the log is signed again.
+    #[error(
+        "the audit log came into doubt while it was announced: it is done, and told again if need be, when the \
+         log is signed again; openfang audit witness status says when"
+    )]
+    Waits,
     /// The entries cannot be read.
     #[error("the entries cannot be read: {0}")]
     Read(#[source] ProveError),
@@ -167,8 +175,10 @@ impl Log {
         }
         if let Some(left) = vault.intended().map_err(RedactError::Vault)? {
             let mut log = |event: Event| self.append_durably(event);
-            announce(shared, &left, &mut log).map_err(RedactError::NotLogged)?;
-            erase(vault, &left.plan).map_err(RedactError::Unfinished)?;
+            end(shared, vault, &left, &mut log).map_err(|why| match why {
+                Unended::Log(why) => RedactError::NotLogged(why),
+                Unended::Vault(why) => RedactError::Unfinished(why),
+            })?;
         }
         let unread = vault.reader().unread().map_err(RedactError::Vault)?;
         let planned = match what {
@@ -189,24 +199,35 @@ impl Log {
             planned => planned?,
         };
         let seqs = numbers_of(&entries, elsewhere);
-        let intent = Intent {
+        let mut intent = Intent {
             origin: shared.origin.clone(),
             from: self.size(),
             // As the line will have it: it is looked for.
             reason: shown(shared, reason),
             user: shown(shared, user.as_str()),
             seqs,
+            withdrawn: Vec::new(),
             plan,
         };
         let told_in = self.tell(vault, &intent)?;
-        if told_in.last().is_some_and(|last| !may(*last)) {
+        let is_as_demanded = told_in.last().is_none_or(|last| may(*last));
+        if self.is_held() {
+            return Err(RedactError::Waits);
+        }
+        if !is_as_demanded {
             // In this order: what the log says was not erased never is by a redaction that was left.
-            vault.done().map_err(RedactError::Vault)?;
-            self.take_word_back(&intent, &told_in)
+            intent.withdrawn = told_in.iter().map(|seq| seq.0).collect();
+            vault.intend(&intent).map_err(RedactError::Unfinished)?;
+            take_word_back(shared, &intent, &mut |event| self.append_durably(event))
                 .map_err(RedactError::NotLogged)?;
+            vault.done().map_err(RedactError::Vault)?;
             return Err(RedactError::NotAsDemanded);
         }
-        erase(vault, &intent.plan).map_err(RedactError::Unfinished)?;
+        vault.erase(&intent.plan).map_err(RedactError::Unfinished)?;
+        // Otherwise it is kept in mind: what tells of it may be set aside.
+        if !self.is_held() {
+            vault.done().map_err(RedactError::Unfinished)?;
+        }
         if !is_all {
             complete(unread, openings)?;
         }
@@ -223,9 +244,7 @@ impl Log {
         vault.intend(intent).map_err(RedactError::Vault)?;
         let mut told_in = Vec::new();
         for numbers in &intent.seqs {
-            let reason = Public::text(&intent.reason);
-            let event = Event::redact_again(numbers, reason, Public::text(&intent.user));
-            match self.append_durably(event) {
+            match self.append_durably(told_of(intent, numbers)) {
                 Ok(seq) => told_in.push(seq),
                 Err(why) => {
                     if told_in.is_empty() {
@@ -236,21 +255,6 @@ impl Log {
             }
         }
         Ok(told_in)
-    }
-
-    /// Writes that what these entries tell of was not done.
-    fn take_word_back(&self, intent: &Intent, told_in: &[Seq]) -> Result<(), AppendError> {
-        for (numbers, seq) in intent.seqs.iter().zip(told_in) {
-            let announced = Cause {
-                origin: intent.origin.clone(),
-                seq: seq.0,
-            };
-            let reason = Public::text(&intent.reason);
-            let event = Event::redact_again(numbers, reason, Public::text(&intent.user));
-            let outcome = Outcome::Denied("not cosigned".into());
-            self.append_durably(event.not_done(&announced, outcome))?;
-        }
-        Ok(())
     }
 
     fn append_durably(&self, event: Event) -> Result<Seq, AppendError> {
@@ -265,19 +269,52 @@ impl Log {
     }
 }
 
-/// Finishes a redaction that was under way when the last run ended.
+/// Finishes a redaction that was under way when the last run ended, or when the log came into doubt. Does nothing
+/// while the log is held: what tells of it might have to make room.
 pub(super) fn finish(shared: &Shared, writer: &mut Writer) -> Result<(), OpenError> {
     let Some(vault) = shared.guard.vault() else {
+        return Ok(());
+    };
+    if shared.held.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    // One that is under way ends by itself.
+    let Some(_one_at_a_time) = vault.try_redacting() else {
         return Ok(());
     };
     let failed = |source| io_error("finish a redaction in", &shared.options.dir, source);
     let Some(left) = vault.intended().map_err(failed)? else {
         return Ok(());
     };
-    announce(shared, &left, &mut |event| append(shared, writer, event))?;
-    erase(vault, &left.plan).map_err(failed)?;
+    let mut log = |event| append(shared, writer, event);
+    end(shared, vault, &left, &mut log).map_err(|why| match why {
+        Unended::Log(why) => why,
+        Unended::Vault(why) => failed(why),
+    })?;
     tracing::warn!(log.origin = %shared.origin, entries = left.seqs.join(","), "a redaction that was interrupted is finished");
     Ok(())
+}
+
+/// Why a redaction that was left could not be ended.
+enum Unended<E> {
+    Log(E),
+    Vault(io::Error),
+}
+
+/// Does what is left of a redaction: all that it announced, or what says that it was not done.
+fn end<T, E>(
+    shared: &Shared,
+    vault: &Vault,
+    left: &Intent,
+    write: &mut impl FnMut(Event) -> Result<T, E>,
+) -> Result<(), Unended<E>> {
+    if left.withdrawn.is_empty() {
+        announce(shared, left, write).map_err(Unended::Log)?;
+        vault.erase(&left.plan).map_err(Unended::Vault)?;
+    } else {
+        take_word_back(shared, left, write).map_err(Unended::Log)?;
+    }
+    vault.done().map_err(Unended::Vault)
 }
 
 /// Returns what stands in the entries that tell of it: the numbers of others, and how many values are of none.
@@ -304,12 +341,6 @@ fn shown_paths(files: &[PathBuf]) -> String {
     shown.join(", ")
 }
 
-/// Overwrites, then forgets that it had to be done.
-fn erase(vault: &Vault, plan: &Plan) -> io::Result<()> {
-    vault.erase(plan)?;
-    vault.done()
-}
-
 /// Writes the entries about a redaction that the log does not have yet.
 fn announce<T, E>(
     shared: &Shared,
@@ -317,33 +348,61 @@ fn announce<T, E>(
     write: &mut impl FnMut(Event) -> Result<T, E>,
 ) -> Result<(), E> {
     let told = told_since(shared, intent);
+    let told: BTreeSet<_> = told.into_iter().filter_map(|line| line.target).collect();
     for numbers in &intent.seqs {
         // Numbers of an earlier log say nothing here.
         if told.contains(numbers) || intent.origin != shared.origin {
             continue;
         }
-        let reason = Public::text(&intent.reason);
-        let event = Event::redact_again(numbers, reason, Public::text(&intent.user));
-        drop(write(event)?);
+        drop(write(told_of(intent, numbers))?);
     }
     Ok(())
 }
 
-/// Finds which entries about a redaction were written. One that cannot be read is written again.
-fn told_since(shared: &Shared, intent: &Intent) -> BTreeSet<String> {
-    let size = shared.size.load(std::sync::atomic::Ordering::Acquire);
-    let mut told = BTreeSet::new();
+/// Writes that what the entries about a redaction tell of was not done, where the log does not say so yet.
+fn take_word_back<T, E>(
+    shared: &Shared,
+    intent: &Intent,
+    write: &mut impl FnMut(Event) -> Result<T, E>,
+) -> Result<(), E> {
+    let told = told_since(shared, intent);
+    for (numbers, seq) in intent.seqs.iter().zip(&intent.withdrawn) {
+        let announced = Cause {
+            origin: intent.origin.clone(),
+            seq: *seq,
+        };
+        let said = announced.to_string();
+        let is_there = told.iter().any(|line| line.seq.0 == *seq);
+        let is_said = told.iter().any(|line| line.cause.as_ref() == Some(&said));
+        // An announcement that did not stay needs no answer.
+        if is_there && !is_said {
+            let outcome = Outcome::Denied("not cosigned".into());
+            let event = told_of(intent, numbers).not_done(&announced, outcome);
+            drop(write(event)?);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the entry that tells of these numbers.
+fn told_of(intent: &Intent, numbers: &str) -> Event {
+    let reason = Public::text(&intent.reason);
+    Event::redact_again(numbers, reason, Public::text(&intent.user))
+}
+
+/// Finds the entries about a redaction that were written. One that cannot be read is none.
+fn told_since(shared: &Shared, intent: &Intent) -> Vec<Line> {
+    let size = shared.size.load(Ordering::Acquire);
+    let mut told = Vec::new();
     let mut from = intent.from;
     while from < size {
         let until = size.min(from + READ_AT_ONCE);
-        for line in shared.entries(from..until).unwrap_or_default() {
-            let Ok(line) = Line::parse(&line) else {
-                continue;
-            };
-            let same = line.ev == crate::Kind::Redact.as_str()
-                && line.act.as_deref() == Some(intent.reason.as_str());
-            told.extend(line.target.filter(|_| same));
-        }
+        let lines = shared.entries(from..until).unwrap_or_default();
+        let lines = lines.iter().filter_map(|line| Line::parse(line).ok());
+        told.extend(lines.filter(|line| {
+            line.ev == crate::Kind::Redact.as_str()
+                && line.act.as_deref() == Some(intent.reason.as_str())
+        }));
         from = until;
     }
     told
@@ -428,7 +487,7 @@ fn plan_of_subject(shared: &Shared, vault: &Vault, name: &str) -> Result<Planned
 }
 
 fn read(shared: &Shared, seq: u64) -> Result<Line, RedactError> {
-    let size = shared.size.load(std::sync::atomic::Ordering::Acquire);
+    let size = shared.size.load(Ordering::Acquire);
     if seq >= size {
         return Err(RedactError::NoSuchEntry { seq, size });
     }

@@ -2,13 +2,15 @@
 //!
 //! The order: the intent is durable, then the entries that announce it, then the openings and keys are
 //! overwritten, then the intent is removed. Announced first, so that the log never keeps quiet about something
-//! that is gone; with the intent before, so that what was announced is done in the end.
+//! that is gone; with the intent before, so that what was announced is done in the end. What was announced and
+//! may not be done is withdrawn the same way: the intent says so before the log does.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
+use std::sync::TryLockError;
 
 use data_encoding::HEXLOWER;
 
@@ -44,6 +46,8 @@ pub(crate) struct Intent {
     pub(crate) seqs: Vec<String>,
     pub(crate) reason: String,
     pub(crate) user: String,
+    /// The entries that tell of it, when it will not be done after all.
+    pub(crate) withdrawn: Vec<u64>,
     pub(crate) plan: Plan,
 }
 
@@ -69,6 +73,9 @@ impl std::fmt::Display for Intent {
         writeln!(f, "user {}", self.user)?;
         for seqs in &self.seqs {
             writeln!(f, "seqs {seqs}")?;
+        }
+        for seq in &self.withdrawn {
+            writeln!(f, "withdrawn {seq}")?;
         }
         for key in &self.plan.keys {
             writeln!(f, "key {}", HEXLOWER.encode(key))?;
@@ -103,11 +110,16 @@ impl Intent {
             reason: field("reason")?.to_owned(),
             user: field("user")?.to_owned(),
             seqs: Vec::new(),
+            withdrawn: Vec::new(),
             plan: Plan::default(),
         };
         for line in lines {
             match line.split_once(' ').ok_or(IntentError)? {
                 ("seqs", seqs) => intent.seqs.push(seqs.to_owned()),
+                ("withdrawn", seq) => {
+                    let seq = parse_decimal(seq).ok_or(IntentError)?;
+                    intent.withdrawn.push(seq);
+                }
                 ("key", key) => {
                     let mut id = KeyId::default();
                     let decoded = HEXLOWER.decode(key.as_bytes());
@@ -200,6 +212,15 @@ impl Vault {
     /// Lets one redaction be under way, and no other.
     pub(crate) fn redacting(&self) -> std::sync::MutexGuard<'_, ()> {
         lock(&self.redacting)
+    }
+
+    /// As [`Vault::redacting`], and none when one is under way.
+    pub(crate) fn try_redacting(&self) -> Option<std::sync::MutexGuard<'_, ()>> {
+        match self.redacting.try_lock() {
+            Ok(one) => Some(one),
+            Err(TryLockError::Poisoned(one)) => Some(one.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// What comes of these keys' subjects from now on is sealed by new keys. What was sealed and still waits for

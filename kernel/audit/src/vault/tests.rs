@@ -223,6 +223,7 @@ fn an_intent_is_read_back_in_one_spelling_only() {
         seqs: vec!["3,7-9".to_owned(), "12".to_owned()],
         reason: "asked by the subject".to_owned(),
         user: "cli".to_owned(),
+        withdrawn: vec![15, 16],
         plan: Plan {
             openings: [Hash::from_bytes([3; 32]), Hash::from_bytes([4; 32])].into(),
             keys: [[1; 16]].into(),
@@ -240,6 +241,7 @@ fn an_intent_is_read_back_in_one_spelling_only() {
         text.replace("seqs 12\n", ""),
         format!("{text}x"),
         text.replace("key ", "key x"),
+        text.replace("withdrawn 15", "withdrawn -15"),
         text.replace("opening", "closing"),
     ] {
         let read = parse_intent(bad.as_bytes());

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::super::open::write_checkpoint;
+use super::super::redact::finish;
 use super::{CloseError, Poison, Writer, lock};
 use crate::heads::Found;
 use crate::scan::lines;
@@ -131,6 +132,10 @@ impl Writer {
         self.head_micros = 0;
         if let Some(head) = self.unshown.take() {
             self.show(head);
+        }
+        let shared = Arc::clone(&self.shared);
+        if let Err(error) = finish(&shared, self) {
+            tracing::warn!(%error, "a redaction that was interrupted is not finished: the next one, or the next start, does that");
         }
     }
 
