@@ -497,8 +497,21 @@ fn a_full_disk_refuses_actions_and_takes_the_last_entries() {
         seq: 0,
     };
     let outcome = Outcome::Failed("interrupted".into());
-    let taken_back = append(&log, announced.not_done(&cause, outcome));
+    let taken_back = append(&log, announced.clone().not_done(&cause, outcome));
     assert!(taken_back.is_ok(), "{taken_back:?}");
+    // Where there is no room for it either, it is owed.
+    let left = disk.disk().space.replace(0);
+    let outcome = Outcome::Failed("owed".into());
+    let (sender, owed) = sync_channel(1);
+    let ack = Box::new(move |result| sender.send(result).expect("the test waits"));
+    let taken_back = announced.not_done(&cause, outcome);
+    log.append(taken_back, ack).expect("queued");
+    assert_eq!(append(&log, event(0)), Err(full));
+    assert!(owed.try_recv().is_err(), "it is not given up");
+    disk.disk().space = left.map(|left| left + 100_000);
+    let written = owed.recv().expect("an answer").expect("written");
+    assert_eq!(Seq(log.size() - 1), written);
+    disk.disk().space = left;
     let written = log.size();
     let stop = append(&log, Event::node_stop("SIGTERM"));
     assert_eq!(stop, Ok(Seq(written)), "the end is written");

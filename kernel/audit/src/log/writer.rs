@@ -36,6 +36,10 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 const REREAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked whether the reserve is there.
 const RESERVE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is tried again to write what is owed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The most entries that are owed: each stands for one that found room.
+const OWED_MAX: usize = 1_024;
 /// How long the writer waits for the next of the callers it just answered. Callers that wait for
 /// their answers come back within microseconds; without the pause half of them would just miss
 /// each flush, which takes milliseconds.
@@ -66,6 +70,8 @@ pub(super) struct Writer {
     reserve_micros: Option<u64>,
     scrub: Option<JoinHandle<()>>,
     waiting: VecDeque<Entry>,
+    /// What says of earlier entries that they are not so, and found no room on the disk.
+    owed: VecDeque<Entry>,
     text: Vec<u8>,
     leaves: Vec<Hash>,
     /// Where each line of the batch ends, within the batch.
@@ -119,6 +125,7 @@ impl Writer {
             reserve_micros: None,
             scrub: None,
             waiting: VecDeque::new(),
+            owed: VecDeque::new(),
             text: Vec::new(),
             leaves: Vec::new(),
             ends: Vec::new(),
@@ -186,6 +193,9 @@ impl Writer {
             self.commit();
         }
         self.commit();
+        for entry in self.owed.drain(..) {
+            entry.answer(Err(AppendError::Closed));
+        }
         self.close()
     }
 
@@ -217,6 +227,15 @@ impl Writer {
 
     /// How long to wait for an entry before a head is due, or the file is looked at.
     fn patience(&self) -> Duration {
+        let patience = self.patience_with_heads();
+        if self.owed.is_empty() {
+            patience
+        } else {
+            patience.min(RETRY_INTERVAL)
+        }
+    }
+
+    fn patience_with_heads(&self) -> Duration {
         if self.unsigned() == 0 {
             return if lock(&self.shared.rest).doubt {
                 REREAD_INTERVAL
@@ -325,6 +344,12 @@ impl Writer {
 
     /// Writes everything that waits, batch by batch.
     fn commit(&mut self) {
+        self.shared
+            .in_flight
+            .fetch_add(self.owed.len(), Ordering::Relaxed);
+        for entry in self.owed.drain(..).rev() {
+            self.waiting.push_front(entry);
+        }
         while !self.waiting.is_empty() {
             let shared = Arc::clone(&self.shared);
             let mut rest = lock(&shared.rest);
@@ -396,7 +421,12 @@ impl Writer {
             }
             Err(error) => {
                 for entry in self.batch.drain(..) {
-                    entry.answer(Err(error));
+                    let is_full = matches!(error, AppendError::Disk { .. });
+                    if is_full && entry.event.takes_back && self.owed.len() < OWED_MAX {
+                        self.owed.push_back(entry);
+                    } else {
+                        entry.answer(Err(error));
+                    }
                 }
             }
         }
