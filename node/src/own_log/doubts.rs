@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use openfang_audit::Log;
 use openfang_audit::inquiry::Signing;
+use openfang_audit::{Log, SignedHead};
 use openfang_id::NodeId;
 use openfang_mesh::Mesh;
 use tokio::sync::watch;
@@ -105,6 +105,17 @@ impl Doubts {
             mesh.hide_head();
         }
         self.0.changed.send_replace(());
+    }
+
+    /// Has a head of the log announced, unless the log is in doubt; tells whether it was.
+    pub(crate) fn announce(&self, mesh: &Mesh, head: SignedHead) -> bool {
+        // Who raises a doubt takes this first, and hides what was announced before.
+        let _state = self.state();
+        let is_free = *self.0.signing.borrow() == Signing::Free;
+        if is_free {
+            mesh.set_head(head);
+        }
+        is_free
     }
 
     /// Says that a node may know a head of the own log that is larger than it, or another one.

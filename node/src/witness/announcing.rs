@@ -74,9 +74,12 @@ impl Task {
     /// Announces a head. Nobody is met while the mesh sleeps, and before it wakes the log is held: the
     /// head is shown again when it is released.
     fn announce(&self, head: SignedHead) {
-        let Announcing { log, mesh, .. } = &self.announcing;
-        if !log.is_held() && matches!(mesh.status(), Status::Awake { .. }) {
-            mesh.set_head(head);
+        let Announcing { doubts, mesh, .. } = &self.announcing;
+        if matches!(mesh.status(), Status::Awake { .. }) {
+            let size = head.checkpoint.size;
+            if !doubts.announce(mesh, head) {
+                tracing::debug!(size, "the log is in doubt: its head is not announced");
+            }
         }
     }
 

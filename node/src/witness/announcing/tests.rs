@@ -206,6 +206,16 @@ async fn without_a_witness_or_with_one_that_is_gone_heads_go_out_as_they_are() {
     assert_eq!(node.task.cosigned(head.clone()).await, head);
 }
 
+#[tokio::test]
+async fn a_head_that_comes_when_the_log_is_in_doubt_is_not_announced() {
+    let node = node().await;
+    let head = node.grow().await;
+    let Announcing { doubts, mesh, .. } = &node.task.announcing;
+    assert!(doubts.announce(mesh, head.clone()));
+    let _joining = doubts.clone().joining().await;
+    assert!(!doubts.announce(mesh, head));
+}
+
 #[test]
 fn a_line_that_is_none_changes_nothing() {
     let head = head(&[]);
