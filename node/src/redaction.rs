@@ -35,7 +35,7 @@ pub enum OfflineError {
     },
     /// The number of the log cannot be read.
     #[error(
-        "audit.epoch, the number of the audit log: {0}\n    mend: check its permissions and df -h"
+        "audit.epoch, the number of the audit log: {0}\n    mend: {mend}", mend = audit_epoch::mend(.0)
     )]
     Epoch(#[source] io::Error),
     /// The system gave no random numbers.
@@ -84,6 +84,8 @@ pub fn redact_offline(
     if !config.audit.enabled || !begun {
         return Err(OfflineError::NoLog);
     }
+    let me = (&keys.node_id(), &keys.log.verifying_key());
+    let epoch = audit_epoch::checked(&config.home, me).map_err(OfflineError::Epoch)?;
     must_be_whole(config)?;
     let options = Options {
         log_path: config.audit.log_path.clone(),
@@ -91,7 +93,7 @@ pub fn redact_offline(
         node: keys.node_id(),
         key: keys.log.clone(),
         boot: u64::from_be_bytes(clock::random()?),
-        epoch: audit_epoch::current(&config.home).map_err(OfflineError::Epoch)?,
+        epoch,
         held: config.network.enabled && config.network.secret.is_some(),
     };
     let seed = Zeroizing::new(clock::random()?);

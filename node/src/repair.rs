@@ -126,7 +126,9 @@ pub async fn repair_log(
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Repaired, RepairError> {
     let (config, keys) = (prepared.config(), prepared.keys());
-    let epoch = audit_epoch::current(&config.home).map_err(|why| RepairError::Epoch { why })?;
+    let me = (&prepared.node_id(), &keys.log.verifying_key());
+    let epoch = audit_epoch::checked(&config.home, me);
+    let epoch = epoch.map_err(|why| RepairError::Epoch { why })?;
     let in_mesh = config.network.enabled && config.network.secret.is_some();
     if wanted.accept && in_mesh {
         return Err(RepairError::NotAlone);

@@ -9,7 +9,7 @@ use openfang_audit::vault::VaultReader;
 use openfang_audit::verify::{DamageKind, Report, Source, Verdict};
 use openfang_audit::{HEAD_BYTES_MAX, Hash, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
-use openfang_node::audit_epoch::{FIRST, is_begun, is_wiped};
+use openfang_node::audit_epoch::{FIRST, checked, is_begun, is_wiped, mend, other_number, signed};
 use openfang_node::config::Config;
 
 use crate::context::Context;
@@ -24,6 +24,8 @@ pub(super) struct Files {
     pub(super) log_path: PathBuf,
     pub(super) dir: PathBuf,
     pub(super) key: VerifyingKey,
+    /// Whose log it is.
+    pub(super) node: NodeId,
     pub(super) origin: Origin,
     /// Where the head is that the witnesses have cosigned, and by whose keys it is checked.
     cosigned: PathBuf,
@@ -83,6 +85,7 @@ impl Files {
             log_path: config.audit.log_path,
             dir: context.home.audit_dir(),
             key: keys.log.verifying_key(),
+            node: keys.node_id(),
             origin: Origin::of(&keys.node_id(), FIRST),
             cosigned: context.home.cosigned_head(),
             policy: context.home.audit_policy(),
@@ -94,16 +97,18 @@ impl Files {
             begun: true,
             unread: Vec::new(),
         };
-        let stored = openfang_node::audit_epoch::current(&context.home);
+        let (node, key) = (files.node, files.key);
+        let me = (&node, &key);
+        let stored = checked(&context.home, me);
         // A key whose number is gone has signed before, and nothing tells what.
         let begun = || Ok::<bool, io::Error>(is_begun(&context.home)? || is_wiped(&context.home)?);
         match stored.and_then(|epoch| Ok((epoch, begun()?))) {
             Ok((epoch, begun)) => {
-                files.origin = Origin::of(&keys.node_id(), epoch);
+                files.origin = Origin::of(&node, epoch);
                 files.begun = begun;
             }
             Err(why) => {
-                let signed = files.signed_origin(&keys.node_id());
+                let signed = signed(&context.home, me).next();
                 files
                     .unread
                     .push(unread_number(context, &why, signed.as_ref()));
@@ -111,21 +116,6 @@ impl Files {
             }
         }
         Ok(files)
-    }
-
-    /// Returns which log of this node the heads are of: their first line says it, and it is signed.
-    fn signed_origin(&self, node: &NodeId) -> Option<Origin> {
-        let heads = [self.dir.join("floor"), self.dir.join("checkpoint")];
-        let heads = heads.iter().chain([&self.cosigned]);
-        let mut origins = heads.filter_map(|path| {
-            let bytes = read_if_there(path, HEAD_BYTES_MAX).ok()??;
-            let note = String::from_utf8_lossy(&bytes);
-            let origin: Origin = note.lines().next()?.parse().ok()?;
-            let own = origin.belongs_to(node);
-            let signed = own && SignedHead::open(&note, &origin, &self.key).is_ok();
-            signed.then_some(origin)
-        });
-        origins.next()
     }
 
     pub(super) fn source(&self) -> Source<'_> {
@@ -295,23 +285,35 @@ impl Files {
 
 /// A node that is told to keep no log may have one from before.
 fn say_disabled(config: &Config, context: &Context) -> Result<(), Failure> {
-    let what = "this node keeps no audit log: audit.enabled is false in config.toml";
     let there = [
         config.audit.log_path.clone(),
         context.home.audit_dir().join("floor"),
     ];
     if there.iter().any(|path| path.exists()) {
         render::message(&format!(
-            "{what}. What is said here is about the one it kept before"
+            "{DISABLED}. What is said here is about the one it kept before"
         ));
         return Ok(());
     }
-    Err(Failure::new(Exit::Usage, what)
-        .mend("audit.enabled = true in config.toml, then openfang restart"))
+    Err(disabled())
 }
 
-/// Says that the number of the log cannot be read, and what to write there.
+/// What a node that keeps no log says to those who ask for it.
+pub(super) fn disabled() -> Failure {
+    Failure::new(Exit::Usage, DISABLED).mend(MEND_DISABLED)
+}
+
+const DISABLED: &str = "this node keeps no audit log: audit.enabled is false in config.toml";
+const MEND_DISABLED: &str = "audit.enabled = true in config.toml, then openfang restart";
+
+/// Says that the number of the log cannot be read, or is another one, and what to write there.
 fn unread_number(context: &Context, why: &io::Error, signed: Option<&Origin>) -> String {
+    if let Some(other) = other_number(why) {
+        return format!(
+            "the number of the log is wrong: {other}\n    mend: {}",
+            mend(why)
+        );
+    }
     let path = context.home.audit_epoch();
     let path = path.display();
     let mend = match signed {
