@@ -194,9 +194,11 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::CutOff
         | ErrorCode::ModelFailed
         | ErrorCode::Unreachable => StatusCode::BAD_GATEWAY,
-        ErrorCode::Busy | ErrorCode::Cancelled | ErrorCode::NotLogged | ErrorCode::ShuttingDown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorCode::Busy
+        | ErrorCode::Cancelled
+        | ErrorCode::NotLogged
+        | ErrorCode::NotSigned
+        | ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         ErrorCode::TooDeep => StatusCode::LOOP_DETECTED,
         ErrorCode::Internal | ErrorCode::Unknown | _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -4,8 +4,8 @@
 mod kept;
 
 use openfang_schema::{
-    AuditMirror, AuditMirrors, AuditWitness, AuditWitnesses, CosignState, CosignStrength,
-    SigningState, path,
+    AuditMirror, AuditMirrors, AuditSigning, AuditWitness, AuditWitnesses, CosignState,
+    CosignStrength, SigningState, path,
 };
 use serde::Serialize;
 
@@ -78,16 +78,18 @@ fn own_key_text(own_key: Option<String>) -> String {
 }
 
 /// What helps a log that is not signed, where something does.
-fn mend_of(state: SigningState) -> Option<&'static str> {
-    match state {
+fn mend_of(signing: &AuditSigning) -> Option<&'static str> {
+    match signing.state {
         SigningState::Free | SigningState::Restoring => None,
-        SigningState::Asking => Some(
-            "start the nodes that have witnessed this log; when they are gone for good: remove audit.d/policy, then openfang restart",
-        ),
+        // In its first seconds a node asks everybody, and nothing is wrong.
+        SigningState::Asking => (!signing.silent.is_empty()).then_some(MEND_SILENT),
         SigningState::Behind => Some(MEND_BEHIND),
         SigningState::Contradicted => Some(MEND_CONTRADICTED),
     }
 }
+
+/// Where everybody has to answer and some do not.
+const MEND_SILENT: &str = "start the nodes that are named. One that is gone for good is waited for until the mesh has forgotten it, a day after it was last seen; when it has witnessed this log, remove audit.d/policy then, and: openfang restart";
 
 /// Where peers know a longer log.
 pub(crate) const MEND_BEHIND: &str =
@@ -155,7 +157,7 @@ fn mirror_row(mirror: &AuditMirror) -> Vec<String> {
 
 fn summary(reply: &AuditWitnesses, kept_size: Option<u64>) -> String {
     let signing = reply.signing.reason.as_ref();
-    let mend = mend_of(reply.signing.state);
+    let mend = mend_of(&reply.signing);
     let mend = mend.map_or_else(String::new, |mend| format!("    mend: {mend}\n"));
     let signing = signing.map_or_else(String::new, |why| {
         format!(
