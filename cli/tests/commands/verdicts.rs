@@ -109,6 +109,57 @@ fn evidence_is_told_whom_it_is_against_and_wins_as_documented() {
 }
 
 #[test]
+fn evidence_that_is_damaged_or_gone_is_not_forgotten() {
+    let home = alone();
+    let evidence = equivocation(&NodeSeed::from_bytes([7; 32]));
+    let name = evidence.file_name();
+    let path = home.file("audit.d/evidence").join(&name);
+    keep(&home, &evidence);
+    verify(&home, 4, &["EVIDENCE against n-"]);
+    let mut bytes = evidence.to_bytes();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let damaged = ["intact: ", "INCOMPLETE", &name, "is damaged", "mend: "];
+    verify(&home, 2, &damaged);
+    std::fs::remove_file(&path).expect("removed");
+    verify(&home, 0, &["intact: "]);
+    tell_of(&home, &evidence);
+    let gone = [
+        "intact: ",
+        "INCOMPLETE: the log tells of evidence against n-",
+        &name,
+        "is not there",
+    ];
+    verify(&home, 2, &gone);
+    keep(&home, &evidence);
+    verify(&home, 4, &["EVIDENCE against n-"]);
+}
+
+/// Writes the entry about evidence that a node writes.
+fn tell_of(home: &Home, evidence: &Evidence) {
+    let keys = seed_of(home).keys();
+    let options = openfang_audit::Options {
+        log_path: home.file("audit.jsonl"),
+        dir: home.file("audit.d"),
+        node: keys.node_id(),
+        key: keys.log,
+        boot: 7,
+        epoch: 1,
+        held: false,
+    };
+    let clock = std::sync::Arc::new(openfang_node::clock::MachineClock);
+    let (log, _) = openfang_audit::Log::open(options, clock).expect("a log");
+    let what = format!("{}, evidence {}", evidence.kind(), evidence.file_name());
+    let origin = evidence.origin().as_str().parse().expect("a name");
+    let what = openfang_audit::Public::text(&what);
+    let event = openfang_audit::Event::peer_evidence(&origin, what);
+    log.append(event, Box::new(|done| assert!(done.is_ok(), "{done:?}")))
+        .expect("queued");
+    log.close().expect("closed");
+}
+
+#[test]
 fn files_that_prove_nothing_convict_nobody() {
     let home = alone();
     let evidence = equivocation(&NodeSeed::from_bytes([7; 32]));

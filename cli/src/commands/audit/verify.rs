@@ -7,6 +7,7 @@
 mod advice;
 mod own;
 mod peers;
+mod proofs;
 mod witnessed;
 
 use openfang_audit::Checkpoint;
@@ -27,6 +28,7 @@ use crate::render::progress::Bar;
 use advice::{Copy, Standing, contradiction, is_good_there, is_second_history};
 use own::{Known, Own};
 use peers::{Held, Peers};
+use proofs::{damaged, evidence_json, evidence_text, lost};
 use witnessed::{Lack, Witnessed};
 
 /// Everything that was found.
@@ -55,6 +57,7 @@ pub(super) fn run(files: &Files, args: &Verify, context: &Context) -> Result<Exi
         unread.push(said(&why));
         Listed::default()
     });
+    unread.extend(damaged(files, &evidence));
     let found = match look(files, args, context, &mut unread) {
         Ok(found) => found,
         Err(why) => return unreadable(files, &why, (&evidence, &unread), args.json.json),
@@ -122,6 +125,7 @@ fn look(
     });
     bar.finish();
     let surveyed = surveyed.map_err(|why| files.unreadable(&why))?;
+    unread.extend(lost(files, &surveyed.evidence));
     let report = files.judge(surveyed.report.clone());
     let contradictions = contradictions(&held, &surveyed);
     let fits = surveyed.compared.iter().map(|compared| compared.fit);
@@ -345,36 +349,6 @@ impl Findings {
         shown["exit"] = (exit as u8).into();
         shown
     }
-}
-
-fn evidence_json(known: &Listed) -> Value {
-    let valid = known.valid.iter();
-    valid
-        .map(|(name, found)| evidence::object(name, found))
-        .collect()
-}
-
-fn evidence_text(files: &Files, known: &Listed) -> Vec<String> {
-    let mut lines: Vec<String> = known
-        .valid
-        .iter()
-        .map(|(name, found)| {
-            let whom = if evidence::is_against(found, &files.origin) {
-                "THIS NODE".to_owned()
-            } else {
-                found.origin().to_string()
-            };
-            let place = evidence::place(files, name);
-            format!("EVIDENCE against {whom}: {} ({place})", found.kind())
-        })
-        .collect();
-    if !known.worthless.is_empty() {
-        lines.push(format!(
-            "{} files beside the evidence prove nothing: openfang audit evidence",
-            known.worthless.len()
-        ));
-    }
-    lines
 }
 
 pub(super) fn exit_of(report: &Report) -> Exit {
