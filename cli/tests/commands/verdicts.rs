@@ -10,7 +10,7 @@ use openfang_id::NodeSeed;
 use crate::harness::{Home, Output, eventually};
 use crate::mesh::node;
 
-fn verify(home: &Home, code: i32, words: &[&str]) -> Output {
+pub(crate) fn verify(home: &Home, code: i32, words: &[&str]) -> Output {
     let out = home.run(&["audit", "verify"]);
     assert_eq!(out.code, Some(code), "{out:?}");
     for word in words {
@@ -24,7 +24,7 @@ fn verify(home: &Home, code: i32, words: &[&str]) -> Output {
     out
 }
 
-fn alone() -> Home {
+pub(crate) fn alone() -> Home {
     let home = Home::init();
     let daemon = home.start();
     home.ok(&["message", "assistant", "one"]);
@@ -51,6 +51,11 @@ fn equivocation(seed: &NodeSeed) -> Evidence {
     };
     let key = Verifier::new(origin.as_str(), keys.log.verifying_key()).expect("a key");
     Evidence::equivocation(&key, &note(1), &note(2)).expect("evidence")
+}
+
+/// Keeps evidence against the node of a home.
+pub(crate) fn convict(home: &Home) {
+    keep(home, &equivocation(&seed_of(home)));
 }
 
 fn keep(home: &Home, evidence: &Evidence) {
@@ -392,7 +397,7 @@ fn what_the_last_run_found_to_be_doubtful_is_not_intact() {
     for (word, said) in [
         ("gone", "the log was gone"),
         ("rolled back", "put back to an earlier state"),
-        ("rubbish", "put back to an earlier state"),
+        ("rubbish", "none of the words"),
     ] {
         home.write("audit.doubt", &format!("{word}\n"));
         let out = verify(&home, 2, &["IN DOUBT: ", said, "mend: openfang join"]);

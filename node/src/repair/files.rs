@@ -8,7 +8,7 @@ use openfang_audit::repair::{Difference, Patch};
 use openfang_audit::storage::{FsReader, FsStorage, Reader};
 use openfang_audit::tile::{Progress, TileError, TileNodes};
 use openfang_audit::tree::EMPTY_ROOT;
-use openfang_audit::verify::{Damage, Verdict, VerifyError, verify_files};
+use openfang_audit::verify::{Damage, DamageKind, Verdict, VerifyError, verify_files};
 use openfang_audit::{Checkpoint, Hash, Origin, SignedHead, repair};
 use openfang_id::VerifyingKey;
 
@@ -100,11 +100,14 @@ impl Files {
             Verdict::Tampered {
                 first_bad_seq,
                 kind,
-            } => Damage {
-                first_bad_seq,
-                kind,
+            } if kind != DamageKind::Head || has_floor || self.dir.join("checkpoint").exists() => {
+                Damage {
+                    first_bad_seq,
+                    kind,
+                }
+                .to_string()
             }
-            .to_string(),
+            Verdict::Tampered { .. } => "its signed heads are gone".to_owned(),
             Verdict::Intact { .. } | Verdict::Empty => "its signing floor is gone".to_owned(),
         };
         if accept && has_floor {

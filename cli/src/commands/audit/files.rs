@@ -162,6 +162,17 @@ impl Files {
         }
     }
 
+    /// Says that the reserve for the last entries is gone: it is used when the disk is full.
+    pub(super) fn missing_reserve(&self) -> Option<String> {
+        let path = self.log_path.with_extension("d").join("reserve");
+        (self.written() > 0 && !path.exists()).then(|| {
+            format!(
+                "        {} is not there: the disk was full, and it was used for the last entries; or it was removed. The node makes it again when there is room: df -h",
+                path.display()
+            )
+        })
+    }
+
     /// How many entries there are, by their leaf hashes.
     pub(super) fn written(&self) -> u64 {
         let hashes = std::fs::metadata(self.dir.join("hashes.0"));
@@ -201,6 +212,20 @@ impl Files {
         self.head(&self.dir.join("checkpoint"))
     }
 
+    /// How many entries the newest head covers that this node has signed and kept; `None` where one of them cannot
+    /// be read.
+    pub(super) fn signed(&self) -> Result<Option<u64>, Failure> {
+        let mut most = 0;
+        for head in [self.published()?, self.head(&self.dir.join("floor"))?] {
+            match head {
+                Kept::Head(head) => most = most.max(head.checkpoint.size),
+                Kept::Nothing => {}
+                Kept::Bad(_) => return Ok(None),
+            }
+        }
+        Ok(Some(most))
+    }
+
     fn head(&self, path: &Path) -> Result<Kept, Failure> {
         let Some(bytes) = read_if_there(path, HEAD_BYTES_MAX)? else {
             return Ok(Kept::Nothing);
@@ -222,6 +247,17 @@ impl Files {
             .map_err(|why| cannot_read(&self.mirrored, &why))?;
         let own = |note: &String| SignedHead::open(note, &self.origin, &self.key).ok();
         Ok(notes.iter().filter_map(own).collect())
+    }
+
+    /// Warns of files that should hold heads that mirrors have cosigned, and do not: nothing is compared with them.
+    pub(super) fn warn_of_mirrored(&self) {
+        let damaged = openfang_node::mirror::damaged_notes(&self.mirrored, (&self.node, &self.key));
+        for path in damaged.unwrap_or_default() {
+            render::message(&format!(
+                "{} holds no head of this log that a mirror has cosigned: it is damaged, and nothing is compared with it\n    mend: openfang start, or restart: the node writes it again when that mirror has its next head",
+                path.display()
+            ));
+        }
     }
 
     /// Returns the word for what the last run found to be doubtful about the log.

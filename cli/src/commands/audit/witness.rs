@@ -9,8 +9,10 @@ use openfang_schema::{
 };
 use serde::Serialize;
 
+use super::evidence;
 use super::files::{Files, Kept};
 use super::policy::own_key;
+use super::verify::MEND_SPENT;
 use crate::args::Witness;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -54,7 +56,7 @@ pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure>
         kept_size,
         own_key,
     } = reply;
-    render::line(&summary(&witnesses, kept_size))?;
+    render::line(&summary(&witnesses, kept_size, is_convicted(context)))?;
     if !witnesses.witnesses.is_empty() {
         let headings = ["NAME", "STANDING", "COSIGNED", "ID", "NOTE"];
         let rows: Vec<Vec<String>> = witnesses.witnesses.iter().map(row).collect();
@@ -78,12 +80,13 @@ fn own_key_text(own_key: Option<String>) -> String {
 }
 
 /// What helps a log that is not signed, where something does.
-fn mend_of(signing: &AuditSigning) -> Option<&'static str> {
+fn mend_of(signing: &AuditSigning, convicted: bool) -> Option<&'static str> {
     match signing.state {
         SigningState::Free | SigningState::Restoring => None,
         // In its first seconds a node asks everybody, and nothing is wrong.
         SigningState::Asking => (!signing.silent.is_empty()).then_some(MEND_SILENT),
         SigningState::Behind => Some(MEND_BEHIND),
+        SigningState::Contradicted if convicted => Some(MEND_SPENT),
         SigningState::Contradicted => Some(MEND_CONTRADICTED),
     }
 }
@@ -96,6 +99,16 @@ pub(crate) const MEND_BEHIND: &str =
     "start the nodes that have a copy: this one fetches what is missing by itself";
 /// Where the log has two histories.
 pub(crate) const MEND_CONTRADICTED: &str = "is another machine running with the key of this node? When none is: openfang stop, move audit.jsonl and audit.d away, openfang start: it goes on as the peers have it";
+
+/// Whether evidence against this node is known here.
+fn is_convicted(context: &Context) -> bool {
+    let Ok(files) = Files::to_judge(context) else {
+        return false;
+    };
+    let known = evidence::known(&files).unwrap_or_default();
+    let mut valid = known.valid.iter();
+    valid.any(|(_, found)| evidence::is_against(found, &files.origin))
+}
 
 /// The size of the head that is kept: a node that was restarted may not have a newer one yet.
 fn kept_size(context: &Context) -> Option<u64> {
@@ -155,9 +168,9 @@ fn mirror_row(mirror: &AuditMirror) -> Vec<String> {
     ]
 }
 
-fn summary(reply: &AuditWitnesses, kept_size: Option<u64>) -> String {
+fn summary(reply: &AuditWitnesses, kept_size: Option<u64>, convicted: bool) -> String {
     let signing = reply.signing.reason.as_ref();
-    let mend = mend_of(&reply.signing);
+    let mend = mend_of(&reply.signing, convicted);
     let mend = mend.map_or_else(String::new, |mend| format!("    mend: {mend}\n"));
     let signing = signing.map_or_else(String::new, |why| {
         format!(

@@ -58,6 +58,20 @@ pub(super) struct Lack {
     pub(super) text: String,
 }
 
+impl Lack {
+    /// What a running node that cannot write its log lacks: new entries.
+    pub(super) fn failing(why: Option<&str>, files: &Files) -> Option<Self> {
+        let why = why?;
+        let folder = files.dir.display();
+        Some(Self {
+            word: "failing",
+            text: format!(
+                "FAILING: the running node cannot write its log, and does nothing that must be logged: {why}\n    mend: df -h {folder}; when there is room it goes on by itself, or: openfang restart"
+            ),
+        })
+    }
+}
+
 impl Witnessed {
     /// Reads it. `complete`: how many entries enough witnesses have cosigned, as the running node says.
     pub(super) fn load(files: &Files, complete: Option<u64>) -> Self {

@@ -1,0 +1,98 @@
+//! What is said to help does help, and nobody is sent round in a circle.
+
+use crate::harness::Home;
+use crate::verdicts::{alone, convict, verify};
+
+fn remove(home: &Home, names: &[&str]) {
+    for name in names {
+        std::fs::remove_file(home.file(name)).unwrap_or_else(|why| panic!("{name}: {why}"));
+    }
+}
+
+#[test]
+fn what_stands_twice_at_the_end_is_cut_off_by_the_repair_that_verify_names() {
+    let home = alone();
+    let good = home.read("audit.jsonl");
+    let last = good.lines().last().expect("a line");
+    home.write("audit.jsonl", &format!("{good}{last}\n"));
+    verify(&home, 1, &["TAMPERED", "openfang audit repair", "cuts off"]);
+    home.ok(&["audit", "repair"]);
+    assert_eq!(home.read("audit.jsonl"), good);
+    // One that stands in the middle is no matter of the end.
+    let first = good.lines().next().expect("a line");
+    home.write("audit.jsonl", &format!("{first}\n{good}"));
+    verify(&home, 1, &["TAMPERED", "backup that verifies"]);
+}
+
+#[test]
+fn a_head_that_is_missing_is_not_one_that_is_wrong() {
+    let home = alone();
+    remove(&home, &["audit.d/floor"]);
+    let missing = [
+        "intact: ",
+        "INCOMPLETE: its signing floor is missing",
+        "mend: openfang audit repair",
+    ];
+    verify(&home, 2, &missing);
+    home.fails(&["start"], 1, &["is missing"]);
+    remove(&home, &["audit.d/checkpoint"]);
+    let out = verify(&home, 1, &["TAMPERED: the signed heads are missing"]);
+    assert!(!out.stdout.contains("not valid"), "{out:?}");
+    let out = home.fails(&["audit", "repair"], 1, &["its signed heads are gone"]);
+    assert!(!out.stderr.contains("not valid"), "{out:?}");
+}
+
+#[test]
+fn a_word_that_no_node_writes_is_shown_as_it_stands() {
+    let home = alone();
+    home.write("audit.doubt", "junk\n");
+    let said = ["IN DOUBT: audit.doubt holds \"junk\"", "none of the words"];
+    verify(&home, 2, &said);
+}
+
+#[test]
+fn a_reserve_that_was_used_tells_of_a_full_disk() {
+    let home = alone();
+    let out = verify(&home, 0, &["intact: "]);
+    assert!(!out.stdout.contains("reserve"), "{out:?}");
+    remove(&home, &["audit.d/reserve"]);
+    verify(
+        &home,
+        0,
+        &["intact: ", "reserve is not there: the disk was full"],
+    );
+}
+
+#[test]
+fn a_damaged_head_of_a_mirror_is_told() {
+    let home = alone();
+    std::fs::create_dir_all(home.file("audit.d/mirrored")).expect("made");
+    let path = "audit.d/mirrored/12D3KooWFMRJk5pQnyvkFyf7J5q8rRHAEJkqU5gTifeJCjZaEicf";
+    home.write(path, &format!("key\n{}", home.read("audit.d/floor")));
+    let out = home.run(&["audit", "verify"]);
+    assert!(!out.stderr.contains("mirrored"), "{out:?}");
+    home.write(path, "key\nrubbish\n");
+    let out = home.run(&["audit", "verify"]);
+    assert!(
+        out.stderr.contains(path) && out.stderr.contains("mend: "),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn who_is_convicted_is_not_told_that_its_peers_go_on_with_it() {
+    let home = alone();
+    home.write("audit.doubt", "contradicted\n");
+    verify(&home, 1, &["TAMPERED", "mend: is another machine running"]);
+    convict(&home);
+    let said = [
+        "EVIDENCE against THIS NODE",
+        "its identity is spent",
+        "audit.allow_convicted",
+    ];
+    let out = verify(&home, 4, &said);
+    assert!(
+        !out.stdout.contains("it goes on as the peers have it"),
+        "{out:?}"
+    );
+}
