@@ -20,10 +20,13 @@ use crate::run::Prepared;
 /// Why nothing was erased, except where the cause says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
-    /// The node keeps no log, or has not begun it.
+    /// The node is told to keep no log.
     #[error(
-        "this node has no audit log\n    mend: openfang start begins one, with [audit] enabled"
+        "this node keeps no audit log: audit.enabled is false in config.toml\n    mend: audit.enabled = true in config.toml, then do it again: what was kept before can be erased then"
     )]
+    Off,
+    /// The node keeps no log, or has not begun it.
+    #[error("this node has no audit log\n    mend: openfang start begins one")]
     NoLog,
     /// Part of the log is missing: only a start, which asks the peers, may go on with it.
     #[error(
@@ -81,7 +84,10 @@ pub fn redact_offline(
 ) -> Result<Redacted, OfflineError> {
     let (config, keys) = (prepared.config(), prepared.keys());
     let begun = audit_epoch::is_begun(&config.home).map_err(OfflineError::Epoch)?;
-    if !config.audit.enabled || !begun {
+    if !config.audit.enabled {
+        return Err(OfflineError::Off);
+    }
+    if !begun {
         return Err(OfflineError::NoLog);
     }
     let me = (&keys.node_id(), &keys.log.verifying_key());

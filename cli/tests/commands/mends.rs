@@ -1,6 +1,7 @@
 //! What is said to help does help, and nobody is sent round in a circle.
 
 use crate::harness::Home;
+use crate::mesh::node;
 use crate::verdicts::{alone, convict, verify};
 
 fn remove(home: &Home, names: &[&str]) {
@@ -80,6 +81,22 @@ fn a_damaged_head_of_a_mirror_is_told() {
 }
 
 #[test]
+fn a_log_that_is_switched_off_says_so_and_how_to_switch_it_on() {
+    let home = alone();
+    home.write("config.toml", "[audit]\nenabled = false\n");
+    let said = ["audit.enabled is false", "mend: audit.enabled = true"];
+    let redact = ["audit", "redact", "1", "--reason", "asked"];
+    home.fails(&redact, 2, &said);
+    let beyond = ["audit", "prove", "9999"];
+    home.fails(&beyond, 3, &[said[0]]);
+    let daemon = home.start();
+    home.fails(&["audit", "witness", "status"], 2, &said);
+    let out = home.run(&redact);
+    assert_eq!(out.code, Some(2), "{out:?}");
+    daemon.stop();
+}
+
+#[test]
 fn who_is_convicted_is_not_told_that_its_peers_go_on_with_it() {
     let home = alone();
     home.write("audit.doubt", "contradicted\n");
@@ -95,4 +112,31 @@ fn who_is_convicted_is_not_told_that_its_peers_go_on_with_it() {
         !out.stdout.contains("it goes on as the peers have it"),
         "{out:?}"
     );
+}
+
+#[test]
+fn nothing_is_exported_or_proved_of_a_log_that_is_not_signed() {
+    let home = node("a", true);
+    home.start().stop();
+    std::fs::remove_dir_all(home.file("audit.d")).expect("removed");
+    remove(&home, &["audit.jsonl"]);
+    let daemon = home.start();
+    let status = home.ok(&["audit", "witness", "status"]);
+    assert!(status.contains("not now: asking"), "{status}");
+    assert!(!status.contains("of the 0"), "{status}");
+    assert!(!status.contains("mend: "), "{status}");
+    let out = home.file("export");
+    let out = out.to_str().expect("text");
+    let doubt = [
+        "no signed head",
+        "mend: openfang start, and wait: the log is in doubt",
+    ];
+    let export = ["audit", "export", "--format", "tlog", "--out", out];
+    home.fails(&export, 3, &doubt);
+    assert!(!home.file("export").exists());
+    let prove = ["audit", "prove", "0", "--wait", "0"];
+    home.fails(&prove, 3, &["the log is in doubt"]);
+    let (status, body) = daemon.http("GET", "/api/audit/checkpoint", "");
+    assert_eq!(status, 503, "{body}");
+    daemon.stop();
 }

@@ -266,6 +266,20 @@ impl Files {
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()))
     }
 
+    /// Says what brings a head over entries that no signed head covers.
+    pub(super) fn mend_unsigned(&self) -> String {
+        let in_doubt = matches!(self.doubt(), Ok(Some(_)));
+        if !self.enabled {
+            format!("this node keeps no audit log any more, and signs nothing: {MEND_DISABLED}")
+        } else if in_doubt && self.network_on {
+            "openfang start, and wait: the log is in doubt (audit.doubt), and nothing is signed before the peers have said what they know of it; openfang audit witness status says whom it waits for".to_owned()
+        } else if in_doubt {
+            "openfang join: the log is in doubt (audit.doubt), and nothing is signed before those who may know of it were asked; or, when there never was a peer, network.enabled = false in config.toml, then openfang restart".to_owned()
+        } else {
+            "openfang start: a head is signed within a second, in a mesh when the peers have said what they know of the log; openfang audit witness status says what it waits for".to_owned()
+        }
+    }
+
     /// Returns whose keys are asked for under a head of this log: the witnesses that were kept, or nobody
     /// where there were never any.
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
