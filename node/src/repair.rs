@@ -25,7 +25,7 @@ use openfang_ofp::heads::CannotProve;
 use tokio_util::sync::CancellationToken;
 
 pub use error::RepairError;
-use files::Files;
+use files::{Files, Fresh};
 pub use links::LINKS;
 use links::{is_called, links, name_of};
 
@@ -134,6 +134,7 @@ pub async fn repair_log(
         return Err(RepairError::NotAlone);
     }
     let files = Files::of(prepared, epoch);
+    let fresh = Fresh::before(&config.audit.log_path);
     let accept = wanted.accept;
     let local = tokio::task::spawn_blocking(move || files.mend_alone(accept, in_mesh)).await;
     let local = local.map_err(|_panicked| RepairError::Cut)??;
@@ -152,6 +153,7 @@ pub async fn repair_log(
         Status::Awake { .. } => with_mesh(prepared, &mesh, (wanted.from, epoch), progress).await,
     };
     owner.shutdown(FAREWELL).await;
+    drop(fresh);
     mended.map(|mended| Repaired {
         cut: local.cut.or(mended.cut),
         floor: local.floor || mended.floor,

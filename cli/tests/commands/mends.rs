@@ -81,6 +81,27 @@ fn a_damaged_head_of_a_mirror_is_told() {
 }
 
 #[test]
+fn a_repair_makes_nothing_where_nothing_is() {
+    let has_log = |home: &Home| home.file("audit.jsonl").exists() || home.file("audit.d").exists();
+    let new = Home::init();
+    new.ok(&["audit", "repair"]);
+    new.fails(&["audit", "repair", "--accept"], 1, &["mend: "]);
+    assert!(!has_log(&new));
+    let gone = alone();
+    std::fs::remove_dir_all(gone.file("audit.d")).expect("removed");
+    remove(&gone, &["audit.jsonl"]);
+    let out = gone.run(&["audit", "repair"]);
+    assert_eq!(out.code, Some(1), "{out:?}");
+    gone.fails(&["audit", "repair", "--accept"], 1, &["mend: "]);
+    assert!(!has_log(&gone));
+    // The lines alone are gone.
+    let cut = alone();
+    remove(&cut, &["audit.jsonl"]);
+    cut.fails(&["audit", "repair"], 1, &["mend: "]);
+    assert!(!cut.file("audit.jsonl").exists());
+}
+
+#[test]
 fn a_log_that_is_switched_off_says_so_and_how_to_switch_it_on() {
     let home = alone();
     home.write("config.toml", "[audit]\nenabled = false\n");
