@@ -54,6 +54,8 @@ pub struct Repaired {
     pub head: Option<Checkpoint>,
     /// Whose copy helped.
     pub from: Vec<String>,
+    /// Who was not heard of, and may have a longer copy.
+    pub silent: Vec<String>,
     /// What was replaced, in the order of the log.
     pub patches: Vec<Replaced>,
     /// What was cut off behind the last entry that counts.
@@ -188,7 +190,12 @@ async fn with_mesh(
         .filter(|(_, theirs)| *theirs == head)
         .map(|(node, _)| *node)
         .collect();
-    let names = holders.iter().map(|node| name_of(&view, node)).collect();
+    let names_of = |nodes: &mut dyn Iterator<Item = &NodeId>| {
+        let names = nodes.map(|node| name_of(&view, node));
+        names.collect::<Vec<String>>()
+    };
+    let names = names_of(&mut holders.iter());
+    let silent = names_of(&mut silent.iter());
     let tiles = PeerTiles::new(
         mesh.clone(),
         tokio::runtime::Handle::current(),
@@ -203,6 +210,7 @@ async fn with_mesh(
     let done = done.map_err(|_panicked| RepairError::Cut)??;
     Ok(Repaired {
         from: names,
+        silent,
         ..done
     })
 }

@@ -1,6 +1,8 @@
 //! What is said to help does help, and nobody is sent round in a circle.
 
-use crate::harness::Home;
+use rustix::process::Signal;
+
+use crate::harness::{Home, eventually};
 use crate::mesh::node;
 use crate::verdicts::{alone, convict, verify};
 
@@ -8,6 +10,13 @@ fn remove(home: &Home, names: &[&str]) {
     for name in names {
         std::fs::remove_file(home.file(name)).unwrap_or_else(|why| panic!("{name}: {why}"));
     }
+}
+
+/// How many entries a signed head is of.
+fn size_of(home: &Home, head: &str) -> u64 {
+    let note = std::fs::read_to_string(home.file(head)).unwrap_or_default();
+    let size = note.lines().nth(1).and_then(|size| size.parse().ok());
+    size.unwrap_or_default()
 }
 
 #[test]
@@ -160,4 +169,49 @@ fn nothing_is_exported_or_proved_of_a_log_that_is_not_signed() {
     let (status, body) = daemon.http("GET", "/api/audit/checkpoint", "");
     assert_eq!(status, 503, "{body}");
     daemon.stop();
+}
+
+#[test]
+fn a_copy_that_is_too_short_is_said_to_be_and_a_floor_is_not_taken_for_lines() {
+    let (a, b) = (node("a", true), node("b", false));
+    let (daemon_a, daemon_b) = (a.start(), b.start());
+    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
+    eventually("b has a copy", || {
+        let status = a.json(&["audit", "witness", "status", "--json"]);
+        status["mirroring"]["complete"] == 1 && status["state"] == "complete"
+    });
+    daemon_b.signal(Signal::STOP);
+    let before = size_of(&a, "audit.d/floor");
+    a.ok(&["message", "of-a", "what b has not"]);
+    eventually("it is signed", || size_of(&a, "audit.d/floor") > before);
+    daemon_a.stop();
+    let good = a.read("audit.jsonl");
+    let floor = a.read("audit.d/floor");
+    // A damaged floor: the lines are whole, and nobody says that some are missing.
+    a.write("audit.d/floor", "rubbish\n");
+    let damaged = [
+        "TAMPERED",
+        "floor is damaged",
+        "makes the damaged head again",
+    ];
+    let out = verify(&a, 1, &damaged);
+    assert!(!out.stdout.contains("than are left"), "{out:?}");
+    a.write("audit.d/floor", &floor);
+    // A bad entry behind the end of the only copy.
+    let (before, behind) = good.rsplit_once("node_stop").expect("it has stopped");
+    let bad = format!("{before}node_stoq{behind}");
+    a.write("audit.jsonl", &bad);
+    daemon_b.signal(Signal::CONT);
+    let out = a.run(&["audit", "repair"]);
+    assert_eq!(out.code, Some(1), "{out:?}");
+    for words in [
+        "the copies that can be reached have no more than",
+        "and cannot mend it",
+        "every other node has answered",
+    ] {
+        assert!(out.stderr.contains(words), "{words}: {out:?}");
+    }
+    assert!(!out.stderr.contains("openfang audit verify"), "{out:?}");
+    assert_eq!(a.read("audit.jsonl"), bad, "nothing was changed");
+    daemon_b.stop();
 }
