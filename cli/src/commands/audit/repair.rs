@@ -27,7 +27,7 @@ pub(super) fn run(args: &Repair, context: &Context) -> Result<Exit, Failure> {
     let prepared = openfang_node::prepare(&context.home, &process_environment)
         .map_err(|why| Failure::new(Exit::Failure, why.to_string()))?;
     // What it did is its answer. OPENFANG_LOG shows how.
-    telemetry::start(LogLevel::Error, &process_environment)
+    telemetry::start_of_command(LogLevel::Error, &process_environment, args.json.json)
         .map_err(|why| Failure::new(Exit::Config, why.to_string()))?;
     let mut bar = Bar::new("compare", "entries", args.json.json);
     let compares = Arc::new(AtomicBool::new(false));
