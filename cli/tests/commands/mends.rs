@@ -187,6 +187,11 @@ fn a_copy_that_is_too_short_is_said_to_be_and_a_floor_is_not_taken_for_lines() {
     daemon_a.stop();
     let good = a.read("audit.jsonl");
     let floor = a.read("audit.d/floor");
+    // Who has just met its witnesses has no copy yet.
+    let cosigned = a.read("audit.d/cosigned");
+    remove(&a, &["audit.d/cosigned"]);
+    verify(&a, 3, &["intact: ", "BELOW QUORUM: there are 1 witnesses"]);
+    a.write("audit.d/cosigned", &cosigned);
     // A damaged floor: the lines are whole, and nobody says that some are missing.
     a.write("audit.d/floor", "rubbish\n");
     let damaged = [

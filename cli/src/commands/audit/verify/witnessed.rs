@@ -30,6 +30,8 @@ pub(super) enum Witnessed {
         since: Option<u64>,
         /// How many entries enough of them have cosigned all the same, as the running node says.
         complete: Option<u64>,
+        /// Whether mirrors have cosigned a head: then the log is not one whose witnesses were just met.
+        mirrored: bool,
     },
     /// What was kept tells nothing of who has cosigned; why. The cosigned head, if there is one of this log.
     Damaged {
@@ -102,6 +104,7 @@ impl Witnessed {
                     of,
                     since: files.witnessed_since(),
                     complete,
+                    mirrored: files.mirrored().is_ok_and(|heads| !heads.is_empty()),
                 };
             }
             (Kept::Nothing, _) if of > 0 => return Self::NetworkOff,
@@ -182,9 +185,15 @@ impl Witnessed {
         }
         match self {
             Self::NoPeers | Self::NetworkOff | Self::Unread { .. } => {}
-            Self::NoneKept { of, since, complete } => {
+            Self::NoneKept {
+                of,
+                since,
+                complete,
+                mirrored,
+            } => {
                 // Who has just joined is given the time that a first head takes.
                 let just = since.is_some_and(|at| now.saturating_sub(at) <= FIRST_MICROS_MAX);
+                let just = just && !mirrored;
                 if !just && complete.is_none() {
                     lacks.push(Lack {
                         word: "below_quorum",
