@@ -142,7 +142,17 @@ impl ApiError {
 
     /// A change that is not made any more, or was cut.
     pub(crate) fn shutting_down() -> Self {
-        Self::new(ErrorCode::ShuttingDown, "The node is shutting down.")
+        Self::stopping("The node is shutting down.")
+    }
+
+    /// Something that a node refuses which is stopping. Whether it comes back, it does not know.
+    pub(crate) fn stopping(text: impl Into<String>) -> Self {
+        Self::new(ErrorCode::ShuttingDown, text)
+            .retry_after(STARTS_AGAIN)
+            .hint(
+                "Ask again in a moment: a node that has got its audit log back from its peers, or begins a new one, starts \
+                 again by itself. openfang status tells whether it runs; if not: openfang start.",
+            )
     }
 
     /// Something that needs an awake network.
@@ -154,6 +164,9 @@ impl ApiError {
         .hint("Join with a ticket, or set [network] shared_secret: openfang keygen --network makes one.")
     }
 }
+
+/// How long a start takes at most, mostly.
+const STARTS_AGAIN: Duration = Duration::from_secs(3);
 
 /// The one status of each code.
 fn status(code: ErrorCode) -> StatusCode {
@@ -194,9 +207,11 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::CutOff
         | ErrorCode::ModelFailed
         | ErrorCode::Unreachable => StatusCode::BAD_GATEWAY,
-        ErrorCode::Busy | ErrorCode::Cancelled | ErrorCode::NotLogged | ErrorCode::ShuttingDown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorCode::Busy
+        | ErrorCode::Cancelled
+        | ErrorCode::NotLogged
+        | ErrorCode::NotSigned
+        | ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         ErrorCode::TooDeep => StatusCode::LOOP_DETECTED,
         ErrorCode::Internal | ErrorCode::Unknown | _ => StatusCode::INTERNAL_SERVER_ERROR,

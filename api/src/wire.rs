@@ -1,11 +1,11 @@
 //! Facts of the kernel as bodies.
 
 mod mirrors;
+pub(crate) mod signing;
 
 use std::collections::BTreeMap;
 
 use openfang_audit::collect::{Standing, Witnessing};
-use openfang_audit::inquiry::Signing;
 use openfang_audit::policy::Strength;
 use openfang_audit::vault::Revealed;
 use openfang_audit::verify::{DamageKind, Verdict};
@@ -22,6 +22,8 @@ use crate::peers;
 use crate::state::{App, State};
 
 pub(crate) use mirrors::audit_mirrors;
+pub(crate) use signing::disputed;
+use signing::unsigned;
 
 /// This node.
 pub(crate) fn here(state: &State) -> NodeRef {
@@ -322,26 +324,6 @@ fn audit(state: &State) -> schema::AuditSummary {
     }
 }
 
-/// What keeps heads from being signed now.
-fn unsigned(state: &State) -> Option<String> {
-    let standing = state.signing.borrow().clone();
-    let view = state.mesh.view();
-    let reason = signing(&standing, |id| name_in(&view, id)).reason;
-    reason.map(|reason| format!("Not signed now. {reason}"))
-}
-
-/// How the log stands to what peers hold of it, where that is more or something else.
-pub(crate) fn disputed(state: &State) -> Option<(&'static str, Option<String>)> {
-    let standing = state.signing.borrow().clone();
-    let word = match &standing {
-        Signing::Contradicted { .. } => "contradicted",
-        Signing::Behind { .. } => "behind",
-        Signing::Asking { .. } | Signing::Restoring { .. } | Signing::Free => return None,
-    };
-    let view = state.mesh.view();
-    Some((word, signing(&standing, |id| name_in(&view, id)).reason))
-}
-
 fn name_in(view: &openfang_mesh::View, id: &NodeId) -> String {
     let node = view.node(id);
     node.map_or_else(String::new, |node| node.record.record().name.to_string())
@@ -476,43 +458,8 @@ pub(crate) fn audit_witnesses(state: &State, status: Witnessing) -> schema::Audi
             timestamp: rfc3339(head.by.values().max().map_or(0, |time| time * 1_000_000)),
             checkpoint: head.note.to_string(),
         }),
-        signing: signing(&state.signing.borrow(), name_of),
+        signing: signing::of(state),
     }
-}
-
-fn signing(signing: &Signing, name_of: impl Fn(&NodeId) -> String) -> schema::AuditSigning {
-    let (state, reason) = match signing {
-        Signing::Free => (schema::SigningState::Free, None),
-        Signing::Asking { answered, needed } => {
-            let reason = format!(
-                "Peers are asked what they know of this log: {answered} of the {needed} that are needed have answered."
-            );
-            (schema::SigningState::Asking, Some(reason))
-        }
-        Signing::Behind { size, silent } => {
-            let silent: Vec<String> = silent.iter().map(name_of).collect();
-            let reason = format!(
-                "Peers know a head of {size} entries. None that can be reached has them; not heard of: {}.",
-                if silent.is_empty() {
-                    "none".to_owned()
-                } else {
-                    silent.join(", ")
-                }
-            );
-            (schema::SigningState::Behind, Some(reason))
-        }
-        Signing::Restoring { done, total } => {
-            let reason = format!("{done} of {total} entries are back from copies of peers.");
-            (schema::SigningState::Restoring, Some(reason))
-        }
-        Signing::Contradicted { size } => {
-            let reason = format!(
-                "Peers hold a head of {size} entries that this log has signed and does not lead to: it has two histories."
-            );
-            (schema::SigningState::Contradicted, Some(reason))
-        }
-    };
-    schema::AuditSigning { state, reason }
 }
 
 /// Says what it means that a witness or mirror refuses with a status.

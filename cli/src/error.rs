@@ -134,6 +134,11 @@ impl Failure {
         self.answer.as_ref().map(|body| body.code)
     }
 
+    /// Returns the finer word of the API's answer, where there is one.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.answer.as_ref()?.reason.as_deref()
+    }
+
     /// Returns it for programs: what the API answered, or what went wrong before it could.
     pub(crate) fn to_json(&self) -> Value {
         let answer = self.answer.as_ref();

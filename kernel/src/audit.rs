@@ -348,9 +348,10 @@ impl Inner {
         };
         match &*demands.signing.borrow() {
             Signing::Free => Ok(()),
-            Signing::Asking { .. } | Signing::Behind { .. } | Signing::Restoring { .. } => {
-                Err(AuditError::InDoubt)
-            }
+            Signing::Asking { .. }
+            | Signing::Waiting { .. }
+            | Signing::Behind { .. }
+            | Signing::Restoring { .. } => Err(AuditError::InDoubt),
             Signing::Contradicted { .. } => Err(AuditError::Contradicted),
         }
     }

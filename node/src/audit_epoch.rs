@@ -3,10 +3,13 @@
 //! Other nodes know the log by its name, which holds this number, and demand that what they have seen
 //! of it goes on. A log that begins anew under an old number would contradict itself for ever.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use openfang_audit::Checkpoint;
+use openfang_audit::storage::without_name;
+use openfang_audit::{Checkpoint, HEAD_BYTES_MAX, Origin, SignedHead};
+use openfang_id::{NodeId, VerifyingKey};
 
 use crate::config::Config;
 use crate::files;
@@ -28,6 +31,8 @@ const HEAD_FILES: [&str; 7] = [
     "cosigned",
     "lock",
 ];
+/// The heads that say in their first line, and under their signature, which number the log has.
+const SIGNED_FILES: [&str; 3] = ["floor", "checkpoint", "cosigned"];
 /// The folder of the sealed lines.
 const SEGMENTS: &str = "seg";
 /// What the name of a folder begins with that keeps a log that was left.
@@ -43,6 +48,79 @@ pub fn current(home: &Home) -> io::Result<u32> {
     Ok(stored(home)?
         .filter(|epoch| *epoch > UNUSED)
         .unwrap_or(FIRST))
+}
+
+/// The file does not hold the number of the log that is there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} {}, and the signed heads beside the log are of number {signed}", path.display(), says(*.stored)
+)]
+pub struct OtherNumber {
+    path: PathBuf,
+    /// What the file holds; `None` when it is not there.
+    stored: Option<u32>,
+    signed: u32,
+}
+
+fn says(stored: Option<u32>) -> String {
+    stored.map_or_else(
+        || "is not there".to_owned(),
+        |stored| format!("says {stored}"),
+    )
+}
+
+impl OtherNumber {
+    fn mend(&self) -> String {
+        let Self {
+            path,
+            stored,
+            signed,
+        } = self;
+        let path = path.display();
+        match stored {
+            // Number 7 may have been there, and number 1 was put back from a backup.
+            Some(later) if later > signed => format!(
+                "echo {signed} > {path}; but where an older log was put back over that of number {later}: put all files of number {later} back"
+            ),
+            Some(_) | None => format!("echo {signed} > {path}"),
+        }
+    }
+}
+
+/// Returns the number of the log that is there, when what is signed of it is of this number.
+///
+/// # Errors
+/// As [`current`], and with [`OtherNumber`] inside when every signed head is of another number.
+pub fn checked(home: &Home, me: (&NodeId, &VerifyingKey)) -> io::Result<u32> {
+    let number = current(home)?;
+    let mut other = None;
+    for origin in signed(home, me) {
+        if origin.epoch() == number {
+            return Ok(number);
+        }
+        other = other.or(Some(origin.epoch()));
+    }
+    let Some(signed) = other else {
+        return Ok(number);
+    };
+    let why = OtherNumber {
+        path: home.audit_epoch(),
+        stored: stored(home)?,
+        signed,
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidData, why))
+}
+
+/// Returns of which logs of this node the heads are that are kept beside the lines. What is not signed by
+/// its key, or cannot be read, says nothing.
+pub fn signed(home: &Home, (node, key): (&NodeId, &VerifyingKey)) -> impl Iterator<Item = Origin> {
+    let dir = home.audit_dir();
+    SIGNED_FILES.iter().filter_map(move |name| {
+        let note = head_text(&dir.join(name)).ok()?;
+        let origin: Origin = note.lines().next()?.parse().ok()?;
+        let own = origin.belongs_to(node) && SignedHead::open(&note, &origin, key).is_ok();
+        own.then_some(origin)
+    })
 }
 
 /// Tells whether a log was ever begun. Where one was and nothing of it is left, it was removed.
@@ -318,18 +396,38 @@ fn text_of(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
+/// Reads a head. Of a file that is longer than one, no more than shows that.
+fn head_text(path: &Path) -> io::Result<String> {
+    let most = u64::try_from(HEAD_BYTES_MAX).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    File::open(path)?
+        .take(most.saturating_add(1))
+        .read_to_string(&mut text)?;
+    text.truncate(without_name(text.as_bytes()).len());
+    Ok(text)
+}
+
 fn rubbish(path: &Path, expected: &str) -> io::Error {
     let what = format!("{} does not hold {expected}", path.display());
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// Says what helps where the number cannot be had.
-pub(crate) fn mend(why: &io::Error) -> &'static str {
-    if why.kind() == io::ErrorKind::InvalidData {
-        "openfang audit verify says which number to write into audit.epoch: that at the end of the first line of a signed head, such as audit.d/floor"
+#[must_use]
+pub fn mend(why: &io::Error) -> String {
+    if let Some(other) = other_number(why) {
+        other.mend()
+    } else if why.kind() == io::ErrorKind::InvalidData {
+        "openfang audit verify says which number to write into audit.epoch: that at the end of the first line of a signed head, such as audit.d/floor".to_owned()
     } else {
-        "ls -l audit.epoch, df -h"
+        "ls -l audit.epoch, df -h".to_owned()
     }
+}
+
+/// Returns what is wrong with the number, where there is one and it is not that of the log.
+#[must_use]
+pub fn other_number(why: &io::Error) -> Option<&OtherNumber> {
+    why.get_ref()?.downcast_ref()
 }
 
 /// Whether there is something in a file.
@@ -384,6 +482,50 @@ mod tests {
         files::replace(&home.audit_epoch(), b"two").expect("written");
         let kind = of_start(&config, true).expect_err("no number").kind();
         assert_eq!(kind, io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_number_that_is_not_that_of_the_signed_heads_is_told_with_theirs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::at(folder.path());
+        let keys = openfang_id::NodeSeed::from_bytes([7; 32]).keys();
+        let (node, key) = (keys.node_id(), keys.log.verifying_key());
+        let put = |name: &str, seed: u8, epoch: u32| {
+            let keys = openfang_id::NodeSeed::from_bytes([seed; 32]).keys();
+            let head = Checkpoint {
+                origin: Origin::of(&keys.node_id(), epoch),
+                size: 7,
+                root: openfang_audit::Hash::from_bytes([3; 32]),
+            };
+            let note = SignedHead::sign(head, &keys.log).note;
+            files::replace(&home.audit_dir().join(name), note.as_bytes()).expect("written");
+        };
+        let number = |text: &str| {
+            files::replace(&home.audit_epoch(), text.as_bytes()).expect("written");
+            checked(&home, (&node, &key))
+        };
+        std::fs::create_dir_all(home.audit_dir()).expect("made");
+        assert_eq!(number("9").expect("nothing speaks against it"), 9);
+        put("floor", 8, 2);
+        assert_eq!(number("9").expect("the head of another node"), 9);
+        put("floor", 7, 2);
+        assert_eq!(number("2").expect("right"), 2);
+        for (wrong, says, mend) in [
+            ("9", "says 9", "put all files of number 9 back"),
+            ("1", "says 1", "echo 2 > "),
+            ("0", "says 0", "echo 2 > "),
+        ] {
+            let why = number(wrong).expect_err("another number");
+            assert!(why.to_string().contains(says), "{why}");
+            assert!(why.to_string().contains("are of number 2"), "{why}");
+            assert!(super::mend(&why).contains(mend), "{why}");
+        }
+        std::fs::remove_file(home.audit_epoch()).expect("removed");
+        let why = checked(&home, (&node, &key)).expect_err("not the first");
+        assert!(why.to_string().contains("is not there"), "{why}");
+        // One of them is that of the log: the other is told by whoever judges the heads.
+        put("checkpoint", 7, 3);
+        assert_eq!(number("3").expect("one fits"), 3);
     }
 
     #[test]

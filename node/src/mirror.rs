@@ -22,7 +22,7 @@ pub use peer_tiles::{Holds, NoTile, PeerTiles, PeerTilesError};
 
 pub(crate) use answering::Desk;
 pub(crate) use feeding::{Feeding, feed};
-pub use saved::notes as saved_notes;
+pub use saved::{damaged as damaged_notes, notes as saved_notes};
 
 /// Waits until every mirror that can be reached holds all that is in the log now.
 pub(crate) async fn copied(log: &Log, mut mirroring: watch::Receiver<Mirroring>) {

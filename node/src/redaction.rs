@@ -20,10 +20,13 @@ use crate::run::Prepared;
 /// Why nothing was erased, except where the cause says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
-    /// The node keeps no log, or has not begun it.
+    /// The node is told to keep no log.
     #[error(
-        "this node has no audit log\n    mend: openfang start begins one, with [audit] enabled"
+        "this node keeps no audit log: audit.enabled is false in config.toml\n    mend: audit.enabled = true in config.toml, then do it again: what was kept before can be erased then"
     )]
+    Off,
+    /// The node keeps no log, or has not begun it.
+    #[error("this node has no audit log\n    mend: openfang start begins one")]
     NoLog,
     /// Part of the log is missing: only a start, which asks the peers, may go on with it.
     #[error(
@@ -35,7 +38,7 @@ pub enum OfflineError {
     },
     /// The number of the log cannot be read.
     #[error(
-        "audit.epoch, the number of the audit log: {0}\n    mend: check its permissions and df -h"
+        "audit.epoch, the number of the audit log: {0}\n    mend: {mend}", mend = audit_epoch::mend(.0)
     )]
     Epoch(#[source] io::Error),
     /// The system gave no random numbers.
@@ -81,9 +84,14 @@ pub fn redact_offline(
 ) -> Result<Redacted, OfflineError> {
     let (config, keys) = (prepared.config(), prepared.keys());
     let begun = audit_epoch::is_begun(&config.home).map_err(OfflineError::Epoch)?;
-    if !config.audit.enabled || !begun {
+    if !config.audit.enabled {
+        return Err(OfflineError::Off);
+    }
+    if !begun {
         return Err(OfflineError::NoLog);
     }
+    let me = (&keys.node_id(), &keys.log.verifying_key());
+    let epoch = audit_epoch::checked(&config.home, me).map_err(OfflineError::Epoch)?;
     must_be_whole(config)?;
     let options = Options {
         log_path: config.audit.log_path.clone(),
@@ -91,7 +99,7 @@ pub fn redact_offline(
         node: keys.node_id(),
         key: keys.log.clone(),
         boot: u64::from_be_bytes(clock::random()?),
-        epoch: audit_epoch::current(&config.home).map_err(OfflineError::Epoch)?,
+        epoch,
         held: config.network.enabled && config.network.secret.is_some(),
     };
     let seed = Zeroizing::new(clock::random()?);

@@ -25,7 +25,7 @@ use openfang_ofp::heads::CannotProve;
 use tokio_util::sync::CancellationToken;
 
 pub use error::RepairError;
-use files::Files;
+use files::{Files, Fresh};
 pub use links::LINKS;
 use links::{is_called, links, name_of};
 
@@ -54,6 +54,8 @@ pub struct Repaired {
     pub head: Option<Checkpoint>,
     /// Whose copy helped.
     pub from: Vec<String>,
+    /// Who was not heard of, and may have a longer copy.
+    pub silent: Vec<String>,
     /// What was replaced, in the order of the log.
     pub patches: Vec<Replaced>,
     /// What was cut off behind the last entry that counts.
@@ -126,12 +128,15 @@ pub async fn repair_log(
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Repaired, RepairError> {
     let (config, keys) = (prepared.config(), prepared.keys());
-    let epoch = audit_epoch::current(&config.home).map_err(|why| RepairError::Epoch { why })?;
+    let me = (&prepared.node_id(), &keys.log.verifying_key());
+    let epoch = audit_epoch::checked(&config.home, me);
+    let epoch = epoch.map_err(|why| RepairError::Epoch { why })?;
     let in_mesh = config.network.enabled && config.network.secret.is_some();
     if wanted.accept && in_mesh {
         return Err(RepairError::NotAlone);
     }
     let files = Files::of(prepared, epoch);
+    let fresh = Fresh::before(&config.audit.log_path);
     let accept = wanted.accept;
     let local = tokio::task::spawn_blocking(move || files.mend_alone(accept, in_mesh)).await;
     let local = local.map_err(|_panicked| RepairError::Cut)??;
@@ -150,6 +155,7 @@ pub async fn repair_log(
         Status::Awake { .. } => with_mesh(prepared, &mesh, (wanted.from, epoch), progress).await,
     };
     owner.shutdown(FAREWELL).await;
+    drop(fresh);
     mended.map(|mended| Repaired {
         cut: local.cut.or(mended.cut),
         floor: local.floor || mended.floor,
@@ -184,7 +190,12 @@ async fn with_mesh(
         .filter(|(_, theirs)| *theirs == head)
         .map(|(node, _)| *node)
         .collect();
-    let names = holders.iter().map(|node| name_of(&view, node)).collect();
+    let names_of = |nodes: &mut dyn Iterator<Item = &NodeId>| {
+        let names = nodes.map(|node| name_of(&view, node));
+        names.collect::<Vec<String>>()
+    };
+    let names = names_of(&mut holders.iter());
+    let silent = names_of(&mut silent.iter());
     let tiles = PeerTiles::new(
         mesh.clone(),
         tokio::runtime::Handle::current(),
@@ -199,6 +210,7 @@ async fn with_mesh(
     let done = done.map_err(|_panicked| RepairError::Cut)??;
     Ok(Repaired {
         from: names,
+        silent,
         ..done
     })
 }

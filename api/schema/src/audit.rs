@@ -152,6 +152,10 @@ pub struct AuditSigning {
     /// One sentence, unless they are signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who is waited for, each as a name and an id, or the id alone of a node that nobody knows any more. Not
+    /// in the first seconds, in which everybody is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<String>,
 }
 
 /// The states of signing.

@@ -122,6 +122,9 @@ codes! {
     Cancelled = "cancelled",
     /// 503: the audit log cannot take the entry, so that the action was not done.
     NotLogged = "not_logged",
+    /// 503: no head of the audit log can be shown, because it is not signed now: peers are asked what they know of
+    /// it. With `Retry-After`; `reason` is the state.
+    NotSigned = "not_signed",
     /// 503: the node, or that of the agent, is stopping.
     ShuttingDown = "shutting_down",
     /// 504: no answer in time. With `node`.

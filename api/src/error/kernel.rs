@@ -90,7 +90,7 @@ impl From<SendError> for ApiError {
                 .hint("Delete the agent and spawn it anew."),
             SendError::NotLogged(cause) => not_logged(&cause),
             SendError::AlreadyRan => Self::new(ErrorCode::AlreadyRan, text),
-            SendError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, text),
+            SendError::ShuttingDown => Self::stopping(text),
             SendError::Remote { code, .. } => remote(code, text),
         }
     }
@@ -103,7 +103,7 @@ impl From<TurnError> for ApiError {
         match error {
             TurnError::Cancelled => Self::new(ErrorCode::Cancelled, text),
             TurnError::TimedOut { .. } => Self::new(ErrorCode::TimedOut, text),
-            TurnError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, text),
+            TurnError::ShuttingDown => Self::stopping(text),
             TurnError::Model(model) => from_model(&model, text),
             TurnError::Killed
             | TurnError::IterationLimit { .. }
@@ -139,7 +139,7 @@ impl From<SpawnError> for ApiError {
             | SpawnError::TooMany { .. } => Self::new(ErrorCode::Unprocessable, text).reason(word),
             SpawnError::NotLogged(cause) => not_logged(&cause),
             SpawnError::Storage(cause) => Self::internal("Storing the agent", &cause),
-            SpawnError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, text),
+            SpawnError::ShuttingDown => Self::stopping(text),
         }
     }
 }
@@ -151,7 +151,7 @@ impl From<KillError> for ApiError {
             KillError::Unknown { id } => Self::new(ErrorCode::UnknownAgent, text).looked_for(id),
             KillError::NotLogged(cause) => not_logged(&cause),
             KillError::Storage(cause) => Self::internal("Storing the change", &cause),
-            KillError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, text),
+            KillError::ShuttingDown => Self::stopping(text),
         }
     }
 }

@@ -18,7 +18,7 @@ impl From<JoinError> for ApiError {
                 .reason("network_not_started")
                 .hint("[network] listen_addr in config.toml says where the network listens."),
             JoinError::Failed { tried } => not_reached(text, &tried),
-            JoinError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, text),
+            JoinError::ShuttingDown => Self::stopping(text),
         }
     }
 }

@@ -360,3 +360,21 @@ fn every_code_has_an_error_status_and_the_headers_that_go_with_it() {
         );
     }
 }
+
+#[test]
+fn who_meets_a_node_that_stops_is_told_to_ask_again() {
+    for error in [
+        ApiError::shutting_down(),
+        ApiError::from(SendError::ShuttingDown),
+        ApiError::from(KillError::ShuttingDown),
+    ] {
+        let body = error.into_body();
+        assert_eq!(body.code, ErrorCode::ShuttingDown);
+        assert!(body.retry_after_ms.is_some(), "{body:?}");
+        let hint = body.hint.expect("a hint");
+        assert!(
+            hint.contains("Ask again") && hint.contains("openfang start"),
+            "{hint}"
+        );
+    }
+}

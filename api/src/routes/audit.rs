@@ -121,13 +121,17 @@ pub(crate) async fn checkpoint(State(app): AppState) -> Answer {
     let note = note.or_else(|| log.head().map(|head| head.note));
     match note {
         Some(note) => Ok(([(CONTENT_TYPE, PLAIN)], note).into_response()),
-        None => Err(ApiError::new(
-            ErrorCode::Unprocessable,
-            "No head of the audit log is signed yet.",
-        )
-        .reason("no_head")
-        .hint("The first one follows the first entry within a second.")),
+        None => Err(wire::signing::not_now(&app.state).unwrap_or_else(no_head)),
     }
+}
+
+fn no_head() -> ApiError {
+    ApiError::new(
+        ErrorCode::Unprocessable,
+        "No head of the audit log is signed yet.",
+    )
+    .reason("no_head")
+    .hint("The first one follows the first entry within a second.")
 }
 
 /// `GET /api/audit/witnesses`

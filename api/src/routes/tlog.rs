@@ -20,6 +20,7 @@ use crate::error::ApiError;
 use crate::extract::{Parameter, Parameters, Params, is_whole};
 use crate::headers::IMMUTABLE;
 use crate::state::State as Given;
+use crate::wire::signing;
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -51,7 +52,7 @@ pub(crate) async fn proof(State(app): AppState, Path(seq): Path<String>) -> Answ
             "The number of an entry is a decimal number.",
         )
     })?;
-    let note = covering(&app.state, &log, seq).ok_or_else(|| not_covered(seq, log.size()))?;
+    let note = covering(&app.state, &log, seq).ok_or_else(|| uncovered(&app.state, &log, seq))?;
     let made = blocking(move || prove(&log, seq, note)).await?;
     let text = made?.to_string();
     Ok(([(CONTENT_TYPE, PLAIN)], text).into_response())
@@ -130,6 +131,12 @@ fn no_tile() -> ApiError {
         ErrorCode::NoRoute,
         "The audit log has no such tile or bundle.",
     )
+}
+
+/// An entry that is there is covered when the log is signed again.
+fn uncovered(state: &Given, log: &Log, seq: u64) -> ApiError {
+    let not_now = signing::not_now(state).filter(|_| seq < log.size());
+    not_now.unwrap_or_else(|| not_covered(seq, log.size()))
 }
 
 /// An entry that is not there yet, or too new to be proved.

@@ -1,6 +1,7 @@
 //! The audit routes.
 
 use openfang_audit::inquiry::Signing;
+use openfang_id::NodeSeed;
 use serde_json::json;
 
 use crate::node::{KEYED, Setup, start};
@@ -147,6 +148,42 @@ async fn nothing_is_changed_by_a_node_whose_log_is_not_signed_any_more() {
     }
     assert!(node.logged("config_change").is_empty());
     assert!(node.logged("agent_create").is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_signed_yet_is_to_be_asked_for_again_and_not_given_up() {
+    let node = start(Setup {
+        signing: || Signing::Waiting {
+            answered: 0,
+            needed: 1,
+            silent: vec![NodeSeed::from_bytes([9; 32]).keys().node_id()],
+        },
+        awake: true,
+        listen: true,
+        seed: 11,
+        ..KEYED
+    })
+    .await;
+    let silent = NodeSeed::from_bytes([9; 32]).keys().node_id().to_string();
+    let stranger = node.get("/api/status").from(crate::node::ELSEWHERE);
+    stranger.send().await.is_error(401, "key_required");
+    while node.logged("auth_failed").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    for path in ["/api/audit/checkpoint", "/api/audit/proof/0"] {
+        let answer = node.get(path).send().await;
+        assert!(answer.header("retry-after").is_some(), "{path}");
+        let body = answer.is_error(503, "not_signed");
+        assert_eq!(body["reason"], "asking");
+        let text = body["error"].as_str().expect("a text");
+        assert!(text.contains(&silent), "{text}");
+    }
+    let beyond = node.get("/api/audit/proof/99").send().await;
+    let body = beyond.is_error(422, "unprocessable");
+    assert_eq!(body["reason"], "not_covered", "waiting brings none");
+    let told = node.get("/api/audit/witnesses").send().await.is_ok();
+    assert_eq!(told["signing"]["state"], "asking");
+    assert_eq!(told["signing"]["silent"][0], silent);
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ pub(crate) async fn start(setup: Setup) -> Node {
     let name = format!("node-{}", setup.seed).parse().expect("a name");
     let id = keys.node_id();
     let log_path = dir.path().join("audit.jsonl");
-    let log = setup.audit.then(|| open_log(&dir, &seed));
+    let log = setup.audit.then(|| open_log(&dir, &seed, setup));
     let auditor = auditor(&log, setup);
     let (kernel, kernel_owner) = Kernel::open(
         kernel_config(&dir),
@@ -204,7 +204,7 @@ fn auditor(log: &Option<Log>, setup: Setup) -> Auditor {
     Auditor::with(log, demands)
 }
 
-fn open_log(dir: &TempDir, seed: &NodeSeed) -> Log {
+fn open_log(dir: &TempDir, seed: &NodeSeed, setup: Setup) -> Log {
     let keys = seed.keys();
     let guard = |folder: &std::path::Path| {
         let vault = Vault::open(&folder.join("vault"), &seed.vault_key(), [7; 32].into())?;
@@ -220,7 +220,7 @@ fn open_log(dir: &TempDir, seed: &NodeSeed) -> Log {
         key: keys.log.clone(),
         boot: 1,
         epoch: 0,
-        held: false,
+        held: (setup.signing)() != Signing::Free,
     };
     let clock = Arc::new(Counter(AtomicU64::new(0)));
     Log::open_guarded(options, clock, guard).expect("a log").0

@@ -3,7 +3,7 @@
 use openfang_schema::{Status, path};
 use serde_json::json;
 
-use super::audit::{MEND_BEHIND, MEND_CONTRADICTED};
+use super::audit::{MEND_BEHIND, MEND_CONTRADICTED, MEND_SPENT};
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::render;
@@ -32,10 +32,7 @@ fn mend_of_audit(state: &str) -> Option<&'static str> {
     const MENDS: [(&str, &str); 5] = [
         ("contradicted", MEND_CONTRADICTED),
         ("behind", MEND_BEHIND),
-        (
-            "convicted",
-            "openfang audit evidence, openfang audit verify",
-        ),
+        ("convicted", MEND_SPENT),
         ("damaged", "openfang audit verify"),
         (
             "failing",

@@ -68,6 +68,7 @@ fn a_whole_backup_is_signed_no_further_before_those_who_saw_more_have_spoken() {
     a.ok(&["message", "of-a", "what nobody has seen"]);
     let status = a.ok(&["audit", "witness", "status"]);
     assert!(status.contains("asked what they know"), "{status}");
+    assert!(!status.contains("mend: "), "it has just begun: {status}");
     let verdict = a.run(&["audit", "verify", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&verdict.stdout).expect("JSON");
     assert!(told["unsigned"].as_u64() > Some(0), "{told}");
@@ -120,6 +121,39 @@ fn a_backup_that_was_taken_while_the_node_ran_is_known_to_be_one() {
     }
     daemon_a.stop();
     daemon_b.stop();
+}
+
+#[test]
+fn who_is_waited_for_is_named() {
+    let (a, b) = (node("a", true), node("b", false));
+    let (_backup, daemon_b) = backup_of(&a, &b);
+    daemon_b.stop();
+    // Moved to another disk: the files are whole, and not known to be those that the node wrote.
+    let floor = a.file("audit.d/floor");
+    let bytes = std::fs::read(&floor).expect("read");
+    std::fs::remove_file(&floor).expect("removed");
+    std::fs::write(&floor, bytes).expect("written");
+    let daemon_a = a.start();
+    assert_eq!(a.read("audit.doubt"), "moved\n");
+    check_who_is_silent(&a, &b);
+    daemon_a.stop();
+}
+
+fn check_who_is_silent(home: &Home, peer: &Home) {
+    let seed = openfang_node::keys::load(&peer.file("node.key")).expect("a key");
+    let id = seed.keys().node_id().to_string();
+    eventually("who is silent is named", || {
+        let told = home.json(&["audit", "witness", "status", "--json"]);
+        let silent = told["signing"]["silent"].as_array();
+        silent.is_some_and(|all| {
+            all.iter()
+                .any(|one| one.as_str().is_some_and(|one| one.contains(&id)))
+        })
+    });
+    let status = home.ok(&["audit", "witness", "status"]);
+    for words in [&id[..], "mend: start the nodes that are named", "0 of 1"] {
+        assert!(status.contains(words), "{words}: {status}");
+    }
 }
 
 #[test]

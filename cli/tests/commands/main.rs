@@ -7,6 +7,7 @@ mod exports;
 mod files;
 mod harness;
 mod manifests;
+mod mends;
 mod mesh;
 mod proofs;
 mod redact;

@@ -48,6 +48,34 @@ fn shown(home: &Home, reveal: bool) -> String {
 }
 
 #[test]
+fn what_cannot_be_read_is_not_called_erased() {
+    let (home, first) = with_strangers(&["192.0.2.7:1", "192.0.2.8:2"]);
+    home.ok(&["audit", "redact", &first.to_string(), "--reason", "asked"]);
+    let open = shown(&home, true);
+    assert!(open.contains("target=(erased)"), "{open}");
+    assert!(open.contains("target=192.0.2.8:2"), "{open}");
+    let folder = home.file("audit.d/vault");
+    let mut files = std::fs::read_dir(folder).expect("listed").flatten();
+    let holds = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.len() > 100);
+    let path = files.find_map(|entry| Some(entry.path()).filter(|path| holds(path)));
+    let path = path.expect("a file of the vault");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    bytes[0] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let out = home.run(&["audit", "show", "--filter", "auth_failed", "--reveal"]);
+    assert_eq!(out.code, Some(0), "{out:?}");
+    assert_eq!(
+        out.stdout.matches("target=(unreadable)").count(),
+        2,
+        "{out:?}"
+    );
+    assert!(
+        out.stderr.contains(path.to_str().expect("text")) && out.stderr.contains("mend: "),
+        "{out:?}"
+    );
+}
+
+#[test]
 fn without_a_running_node_values_are_shown_and_erased() {
     let (home, first) = with_strangers(&["192.0.2.7:1", "192.0.2.8:2", "192.0.2.7:3"]);
     let plain = shown(&home, false);

@@ -203,6 +203,47 @@ fn rubbish_beside_the_log_hides_no_tampering() {
 }
 
 #[test]
+fn a_wrong_number_leads_nobody_away_from_the_log() {
+    let home = logged();
+    let lines = home.read("audit.jsonl");
+    let floor = home.read("audit.d/floor");
+    let mend = format!("echo 1 > {}", home.file("audit.epoch").display());
+    let said = ["says 7", "are of number 1", mend.as_str()];
+    home.write("audit.epoch", "7\n");
+    let out = home.run(&["audit", "verify"]);
+    assert_eq!(out.code, Some(2), "{out:?}");
+    for word in ["intact: ", "INCOMPLETE: the number of the log is wrong"]
+        .iter()
+        .chain(&said)
+    {
+        assert!(out.stdout.contains(word), "{word:?}: {out:?}");
+    }
+    for args in [
+        &["audit", "policy"][..],
+        &["audit", "show"],
+        &["audit", "prove", "0"],
+        &["audit", "witness", "status"],
+    ] {
+        let out = home.fails(args, 2, &said);
+        assert_eq!(out.stdout, "", "{args:?}");
+    }
+    for args in [
+        &["audit", "repair"][..],
+        &["audit", "repair", "--accept"],
+        &["audit", "redact", "1", "--reason", "asked"],
+        &["start"],
+    ] {
+        home.fails(args, 1, &said);
+    }
+    assert_eq!(home.read("audit.epoch"), "7\n");
+    assert_eq!(home.read("audit.jsonl"), lines);
+    assert_eq!(home.read("audit.d/floor"), floor);
+    home.write("audit.epoch", "1\n");
+    home.start().stop();
+    assert!(home.ok(&["audit", "verify"]).starts_with("intact: "));
+}
+
+#[test]
 fn failures_are_json_for_programs() {
     let home = logged();
     for (args, code) in [

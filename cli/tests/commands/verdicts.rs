@@ -10,7 +10,7 @@ use openfang_id::NodeSeed;
 use crate::harness::{Home, Output, eventually};
 use crate::mesh::node;
 
-fn verify(home: &Home, code: i32, words: &[&str]) -> Output {
+pub(crate) fn verify(home: &Home, code: i32, words: &[&str]) -> Output {
     let out = home.run(&["audit", "verify"]);
     assert_eq!(out.code, Some(code), "{out:?}");
     for word in words {
@@ -24,7 +24,7 @@ fn verify(home: &Home, code: i32, words: &[&str]) -> Output {
     out
 }
 
-fn alone() -> Home {
+pub(crate) fn alone() -> Home {
     let home = Home::init();
     let daemon = home.start();
     home.ok(&["message", "assistant", "one"]);
@@ -51,6 +51,11 @@ fn equivocation(seed: &NodeSeed) -> Evidence {
     };
     let key = Verifier::new(origin.as_str(), keys.log.verifying_key()).expect("a key");
     Evidence::equivocation(&key, &note(1), &note(2)).expect("evidence")
+}
+
+/// Keeps evidence against the node of a home.
+pub(crate) fn convict(home: &Home) {
+    keep(home, &equivocation(&seed_of(home)));
 }
 
 fn keep(home: &Home, evidence: &Evidence) {
@@ -106,6 +111,57 @@ fn evidence_is_told_whom_it_is_against_and_wins_as_documented() {
     verify(&home, 4, &["cannot read", "EVIDENCE against THIS NODE"]);
     std::fs::remove_dir_all(home.file("audit.d/evidence")).expect("removed");
     verify(&home, 2, &["cannot read"]);
+}
+
+#[test]
+fn evidence_that_is_damaged_or_gone_is_not_forgotten() {
+    let home = alone();
+    let evidence = equivocation(&NodeSeed::from_bytes([7; 32]));
+    let name = evidence.file_name();
+    let path = home.file("audit.d/evidence").join(&name);
+    keep(&home, &evidence);
+    verify(&home, 4, &["EVIDENCE against n-"]);
+    let mut bytes = evidence.to_bytes();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let damaged = ["intact: ", "INCOMPLETE", &name, "is damaged", "mend: "];
+    verify(&home, 2, &damaged);
+    std::fs::remove_file(&path).expect("removed");
+    verify(&home, 0, &["intact: "]);
+    tell_of(&home, &evidence);
+    let gone = [
+        "intact: ",
+        "INCOMPLETE: the log tells of evidence against n-",
+        &name,
+        "is not there",
+    ];
+    verify(&home, 2, &gone);
+    keep(&home, &evidence);
+    verify(&home, 4, &["EVIDENCE against n-"]);
+}
+
+/// Writes the entry about evidence that a node writes.
+fn tell_of(home: &Home, evidence: &Evidence) {
+    let keys = seed_of(home).keys();
+    let options = openfang_audit::Options {
+        log_path: home.file("audit.jsonl"),
+        dir: home.file("audit.d"),
+        node: keys.node_id(),
+        key: keys.log,
+        boot: 7,
+        epoch: 1,
+        held: false,
+    };
+    let clock = std::sync::Arc::new(openfang_node::clock::MachineClock);
+    let (log, _) = openfang_audit::Log::open(options, clock).expect("a log");
+    let what = format!("{}, evidence {}", evidence.kind(), evidence.file_name());
+    let origin = evidence.origin().as_str().parse().expect("a name");
+    let what = openfang_audit::Public::text(&what);
+    let event = openfang_audit::Event::peer_evidence(&origin, what);
+    log.append(event, Box::new(|done| assert!(done.is_ok(), "{done:?}")))
+        .expect("queued");
+    log.close().expect("closed");
 }
 
 #[test]
@@ -341,7 +397,7 @@ fn what_the_last_run_found_to_be_doubtful_is_not_intact() {
     for (word, said) in [
         ("gone", "the log was gone"),
         ("rolled back", "put back to an earlier state"),
-        ("rubbish", "put back to an earlier state"),
+        ("rubbish", "none of the words"),
     ] {
         home.write("audit.doubt", &format!("{word}\n"));
         let out = verify(&home, 2, &["IN DOUBT: ", said, "mend: openfang join"]);

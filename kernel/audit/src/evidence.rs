@@ -369,6 +369,13 @@ pub fn file_name(id: &Hash) -> String {
     format!("{}.json", HEXLOWER.encode(id.as_bytes()))
 }
 
+/// Tells whether a name is one that evidence is kept under: the hash of a file that proved something once.
+#[must_use]
+pub fn is_file_name(name: &str) -> bool {
+    let id = name.strip_suffix(".json").and_then(|id| id.parse().ok());
+    id.is_some_and(|id: Hash| file_name(&id) == name)
+}
+
 impl fmt::Display for EvidenceKind {
     /// Writes what stands in the `type` field.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

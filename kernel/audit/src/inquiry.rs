@@ -54,6 +54,15 @@ pub enum Signing {
         /// How many must.
         needed: usize,
     },
+    /// Everybody must say what it knows of it, and some have not: nothing but them is waited for.
+    Waiting {
+        /// How many have answered.
+        answered: usize,
+        /// How many must.
+        needed: usize,
+        /// Who has not: those who are known, and those who have witnessed it.
+        silent: Vec<NodeId>,
+    },
     /// Peers know a head that it does not lead to, and nobody who can be reached has its entries.
     Behind {
         /// The size of that head.
@@ -319,6 +328,15 @@ impl Inquiry {
         self.peers.keys()
     }
 
+    /// Returns who is waited for where everybody has to answer: those who are known, and those who have
+    /// witnessed the log and are known to nobody any more.
+    #[must_use]
+    pub fn waited_for(&self) -> Vec<NodeId> {
+        let is_unknown = |node: &&NodeId| !self.peers.contains_key(node);
+        let gone = self.sworn.iter().filter(is_unknown);
+        self.silent().chain(gone).copied().collect()
+    }
+
     /// Returns who has not answered.
     pub fn silent(&self) -> impl Iterator<Item = &NodeId> {
         let silent = self.peers.iter().filter(|(_, peer)| !peer.answered);
@@ -366,6 +384,22 @@ mod tests {
             assert_eq!(asked.is_done(11 * SECOND), sure);
             assert_eq!(asked.next(SECOND), Some(10 * SECOND));
         }
+    }
+
+    #[test]
+    fn who_is_waited_for_are_those_who_are_known_and_those_who_have_witnessed() {
+        let mut asked = inquiry(Doubt::Reasonable);
+        assert!(asked.waited_for().is_empty());
+        asked.set_sworn([node(2), node(5)]);
+        asked.set_known(&known(&[(2, true), (3, true), (4, false)]));
+        asked.on_answer(node(3), [].into_iter());
+        let mut waited_for = asked.waited_for();
+        waited_for.sort();
+        let mut all = vec![node(2), node(4), node(5)];
+        all.sort();
+        assert_eq!(waited_for, all, "nobody twice");
+        let (answered, needed) = asked.answered();
+        assert_eq!(needed - answered, all.len());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::io;
 use std::ops::ControlFlow;
 
+use crate::evidence::is_file_name;
 use crate::forest::Grow;
 use crate::heads::Heads;
 use crate::scan::Passing;
@@ -14,7 +15,7 @@ use crate::storage::{FsReader, Part, Reader as _};
 use crate::tile::Progress;
 use crate::tree::Compact;
 use crate::verify::{Report, Source, VerifyError, judge_onto};
-use crate::{Checkpoint, Hash, Line};
+use crate::{Checkpoint, Hash, Kind, Line};
 
 /// How often progress is told, in entries.
 const PROGRESS_ENTRIES: u64 = 4096;
@@ -50,7 +51,21 @@ pub struct Survey {
     pub first_unsigned: Option<String>,
     /// When the last entry was written.
     pub last_entry: Option<String>,
+    /// What the log says that was kept as evidence, each once and no more than [`EVIDENCE_MAX`].
+    pub evidence: Vec<Told>,
 }
+
+/// An entry about evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The name of the file that it was kept in.
+    pub file: String,
+    /// The log that it is about.
+    pub about: Option<String>,
+}
+
+/// How many entries about evidence are remembered: a node keeps no more files.
+pub const EVIDENCE_MAX: usize = 1_024;
 
 /// Verifies the files, and compares the entries with these heads, whose signatures the caller has
 /// checked.
@@ -89,6 +104,7 @@ pub fn survey(
             .collect(),
         first_unsigned: times.first_unsigned,
         last_entry: last.and_then(|line| time_in(&line)),
+        evidence: times.evidence,
     })
 }
 
@@ -150,6 +166,7 @@ struct Times<'a> {
     first_unsigned: Option<String>,
     /// Where the last line is.
     last: Option<(u64, usize)>,
+    evidence: Vec<Told>,
 }
 
 impl<'a> Times<'a> {
@@ -161,11 +178,18 @@ impl<'a> Times<'a> {
             signed,
             first_unsigned: None,
             last: None,
+            evidence: Vec::new(),
         }
     }
 
     fn see(&mut self, passing: &Passing<'_>) {
         self.last = Some((passing.offset, passing.bytes.len()));
+        if let Some(told) = evidence_in(passing.bytes)
+            && self.evidence.len() < EVIDENCE_MAX
+            && !self.evidence.contains(&told)
+        {
+            self.evidence.push(told);
+        }
         while let Some((at, rest)) = self.left.split_first() {
             if self.heads[*at].size != passing.seq {
                 break;
@@ -192,6 +216,30 @@ fn read_line(reader: &FsReader, (offset, length): (u64, usize)) -> io::Result<Ve
     }
     Ok(line)
 }
+
+/// Returns what a line says of evidence. Looks into a line only where it begins as one that does.
+fn evidence_in(bytes: &[u8]) -> Option<Told> {
+    let act = bytes.strip_prefix(ACT)?;
+    if !KINDS.iter().any(|kind| act.starts_with(kind)) {
+        return None;
+    }
+    let line = Line::parse(bytes).ok()?;
+    let (_kind, file) = line.act.as_deref()?.split_once(", evidence ")?;
+    let is_told = line.ev == Kind::PeerEvidence.as_str() && is_file_name(file);
+    is_told.then(|| Told {
+        file: file.to_owned(),
+        about: line.target.clone(),
+    })
+}
+
+/// How the line of an entry begins that has an act.
+const ACT: &[u8] = b"{\"act\":\"";
+/// How the act of an entry about evidence begins.
+const KINDS: [&[u8]; 3] = [
+    b"equivocation, evidence ",
+    b"fork, evidence ",
+    b"cosigner, evidence ",
+];
 
 /// Returns when a line was written.
 fn time_in(line: &[u8]) -> Option<String> {

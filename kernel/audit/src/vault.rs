@@ -55,7 +55,8 @@ pub enum Revealed {
     Erased,
     /// A secret: nobody keeps those.
     Secret,
-    /// What is kept for it does not open it.
+    /// What is kept for it does not open it; or nothing is found, and a file of the vault is damaged that may
+    /// hold it.
     Unreadable,
 }
 
@@ -87,6 +88,9 @@ pub(crate) struct Opening {
     commitment: Hash,
     sealed: Vec<u8>,
 }
+
+/// Keys of subjects that were found, each as far as it could be unwrapped.
+type Unwrapped = BTreeMap<KeyId, Option<Zeroizing<[u8; 32]>>>;
 
 /// The keys of subjects that are in use.
 #[derive(Default)]
@@ -145,16 +149,24 @@ impl VaultReader {
         let found = self.openings(&wanted)?;
         let ids = found.values().map(|kept| kept.key).collect();
         let keys = self.unwrapped(&ids)?;
+        // What is not found was erased, unless it may stand where nothing can be read.
+        let is_missing = found.len() < wanted.len() || keys.len() < ids.len();
+        let absent = if is_missing && !self.unread()?.is_empty() {
+            Revealed::Unreadable
+        } else {
+            Revealed::Erased
+        };
         let reveal = |(field, commitment): (Field, Hash)| {
             let revealed = match (field, found.get(&commitment)) {
                 (Field::Value, _) => Revealed::Secret,
-                (Field::Session | Field::Target | Field::User, None) => Revealed::Erased,
+                (Field::Session | Field::Target | Field::User, None) => absent.clone(),
                 (Field::Session | Field::Target | Field::User, Some(kept)) => {
                     match keys.get(&kept.key) {
-                        Some(key) => open(key, kept)
+                        Some(Some(key)) => open(key, kept)
                             .filter(|_| kept.field == field)
                             .map_or(Revealed::Unreadable, Revealed::Value),
-                        None => Revealed::Erased,
+                        Some(None) => Revealed::Unreadable,
+                        None => absent.clone(),
                     }
                 }
             };
@@ -180,11 +192,8 @@ impl VaultReader {
         Ok(found)
     }
 
-    /// Finds and unwraps keys. One that cannot be unwrapped is left out.
-    fn unwrapped(
-        &self,
-        wanted: &BTreeSet<KeyId>,
-    ) -> io::Result<BTreeMap<KeyId, Zeroizing<[u8; 32]>>> {
+    /// Finds and unwraps keys; nothing stands in the place of one that cannot be unwrapped.
+    fn unwrapped(&self, wanted: &BTreeSet<KeyId>) -> io::Result<Unwrapped> {
         let mut found = BTreeMap::new();
         if wanted.is_empty() {
             return Ok(found);
@@ -192,9 +201,8 @@ impl VaultReader {
         self.each(|record| {
             if let Record::Key(key) = record
                 && wanted.contains(&key.id)
-                && let Some(unwrapped) = self.unwrap(&key)
             {
-                found.insert(key.id, unwrapped);
+                found.insert(key.id, self.unwrap(&key));
             }
         })?;
         Ok(found)

@@ -175,6 +175,40 @@ fn no_secret_of_any_event_is_in_any_file_or_export() {
 }
 
 #[test]
+fn a_value_whose_file_is_damaged_is_not_taken_for_an_erased_one() {
+    let root = TempDir::new().expect("a folder");
+    let log = open(root.path(), 1);
+    append(&log, from("192.0.2.7")).expect("durable");
+    log.close().expect("closed");
+    assert_eq!(shown(root.path(), 0), value("192.0.2.7:4200"));
+    let unread = || reader(root.path()).unread().expect("listed");
+    assert!(unread().is_empty());
+    let folder = std::fs::read_dir(root.path().join("audit.d/vault")).expect("listed");
+    let paths: Vec<_> = folder
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    let path = paths.first().expect("a file of the vault");
+    let whole = std::fs::read(path).expect("readable");
+    let unreadable = vec![(Field::Target, Revealed::Unreadable)];
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(path, bytes).expect("written");
+        let found = shown(root.path(), 0);
+        let is_good = found == value("192.0.2.7:4200") || found == unreadable;
+        assert!(is_good || unread().is_empty(), "byte {at}: {found:?}");
+    }
+    let mut head = whole.clone();
+    head[0] ^= 1;
+    std::fs::write(path, head).expect("written");
+    assert_eq!(shown(root.path(), 0), unreadable);
+    assert_eq!(unread(), std::slice::from_ref(path));
+    // What was never written is no damage.
+    std::fs::remove_file(path).expect("removed");
+    assert_eq!(shown(root.path(), 0), erased());
+}
+
+#[test]
 fn what_is_erased_is_gone_and_every_proof_still_holds() {
     let root = TempDir::new().expect("a folder");
     let log = open(root.path(), 1);
@@ -355,8 +389,8 @@ fn a_vault_that_cannot_be_read_whole_is_never_called_erased() {
     assert!(refused.to_string().contains("00000001.vault"), "{refused}");
     assert_eq!(
         shown(root.path(), 0),
-        erased(),
-        "what could be found is gone"
+        [(Field::Target, Revealed::Unreadable)],
+        "what could be found is gone, and whether there was more cannot be told"
     );
     // Nor is it said that there is nothing.
     for what in [

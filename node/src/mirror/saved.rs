@@ -48,6 +48,26 @@ pub fn notes(folder: &Path) -> io::Result<Vec<String>> {
     Ok(notes)
 }
 
+/// Names the files that hold no head that a log of this node has signed, whichever of its logs it is.
+///
+/// # Errors
+/// When the folder or a file in it cannot be read.
+pub fn damaged(folder: &Path, (node, key): (&NodeId, &VerifyingKey)) -> io::Result<Vec<PathBuf>> {
+    let is_signed = |text: &str| {
+        let (_vkey, note) = text.split_once('\n')?;
+        let origin: Origin = note.lines().next()?.parse().ok()?;
+        let own = origin.belongs_to(node);
+        (own && SignedHead::open(note, &origin, key).is_ok()).then_some(())
+    };
+    let mut damaged = Vec::new();
+    for (_, path) in list(folder)?.into_iter().take(FILES_MAX) {
+        if text_of(&path)?.as_deref().and_then(is_signed).is_none() {
+            damaged.push(path);
+        }
+    }
+    Ok(damaged)
+}
+
 /// Writes what mirrors hold, and removes what was saved of others.
 pub(super) fn save(folder: &Path, held: &[(NodeId, CosignerKey, Note)]) -> io::Result<()> {
     files::create_folder(folder)?;

@@ -141,7 +141,7 @@ impl<'a> Round<'a> {
     fn on_view(&mut self, view: &View) {
         let others = view.nodes.iter().filter(|node| node.id != view.me);
         let (left, there): (Vec<_>, Vec<_>) =
-            others.partition(|node| node.liveness == Liveness::Left);
+            others.partition(|node| node.liveness == Liveness::Left && !self.own.strict);
         let known = Acquaintance {
             nodes: there
                 .iter()
@@ -161,13 +161,27 @@ impl<'a> Round<'a> {
     fn show(&self) {
         let (answered, needed) = self.inquiry.answered();
         self.shown.send_if_modified(|standing| {
-            let now = Signing::Asking { answered, needed };
-            let asking = matches!(standing, Signing::Asking { .. }) && *standing != now;
+            let now = match self.is_waiting() {
+                true => Signing::Waiting {
+                    answered,
+                    needed,
+                    silent: self.inquiry.waited_for(),
+                },
+                false => Signing::Asking { answered, needed },
+            };
+            let asks = matches!(standing, Signing::Asking { .. } | Signing::Waiting { .. });
+            let asking = asks && *standing != now;
             if asking {
                 *standing = now;
             }
             asking
         });
+    }
+
+    /// Tells whether everybody who is there has had the time to answer, and not all have.
+    fn is_waiting(&self) -> bool {
+        let in_doubt = self.doubt == Doubt::Reasonable && !self.inquiry.have_all_answered();
+        in_doubt && self.has_met_all()
     }
 
     fn ask_those_due(&mut self) {
@@ -260,6 +274,7 @@ impl<'a> Round<'a> {
             }
         }
         let is_done = self.has_told_itself && self.have_all_told();
+        self.show();
         self.say_who_is_waited_for(is_done);
         if self.found == Found::Gone && !is_known {
             let nobody_has_it = self.is_alone() || (is_done && self.left.is_empty());
@@ -291,8 +306,9 @@ impl<'a> Round<'a> {
             needed,
             silent = silent.join(" "),
             away = away.join(" "),
-            "nothing is signed before enough of those who have witnessed the audit log have shown what they \
-             know of it; when they are gone for good: remove audit.d/policy, then openfang restart"
+            "nothing is signed before all who are known and all who have witnessed the audit log have shown \
+             what they know of it: start them. The mesh forgets a node that is away for a day; a witness that it \
+             has forgotten is waited for until audit.d/policy is removed and the node restarted"
         );
     }
 }

@@ -566,6 +566,11 @@ fn silence_does_not_stop_a_log_that_is_whole_unless_it_is_told_to() {
             let found = (Found::Whole, strict);
             let mut node = Node::start_as(old, found, (&[&peer], true)).await;
             if strict {
+                let silent = [peer.mesh.node_id()];
+                eventually("who is silent is named", || {
+                    matches!(node.standing(), Signing::Waiting { silent: who, .. } if who == silent)
+                })
+                .await;
                 node.waits().await;
             } else {
                 node.is_free().await;

@@ -1,14 +1,14 @@
 //! The files of a log that is mended, with copies and without.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use openfang_audit::proof::{BuildError, subtree_root};
 use openfang_audit::repair::{Difference, Patch};
 use openfang_audit::storage::{FsReader, FsStorage, Reader, without_name};
 use openfang_audit::tile::{Progress, TileError, TileNodes};
 use openfang_audit::tree::EMPTY_ROOT;
-use openfang_audit::verify::{Damage, Verdict, VerifyError, verify_files};
+use openfang_audit::verify::{Damage, DamageKind, Verdict, VerifyError, verify_files};
 use openfang_audit::{Checkpoint, Hash, Origin, SignedHead, repair};
 use openfang_id::VerifyingKey;
 
@@ -76,6 +76,9 @@ impl Files {
     /// Does what needs no copy: takes what has no signed heads as it stands, if that is wanted, and cuts off
     /// what is no part of the log. A node that is in no mesh can do no more.
     pub(super) fn mend_alone(&self, accept: bool, in_mesh: bool) -> Result<Local, RepairError> {
+        if self.is_gone()? {
+            return self.nothing(accept, in_mesh);
+        }
         let storage = self.open()?;
         let mut local = Local {
             floor: self.raise_floor(&storage)?,
@@ -100,11 +103,14 @@ impl Files {
             Verdict::Tampered {
                 first_bad_seq,
                 kind,
-            } => Damage {
-                first_bad_seq,
-                kind,
+            } if kind != DamageKind::Head || has_floor || self.dir.join("checkpoint").exists() => {
+                Damage {
+                    first_bad_seq,
+                    kind,
+                }
+                .to_string()
             }
-            .to_string(),
+            Verdict::Tampered { .. } => "its signed heads are gone".to_owned(),
             Verdict::Intact { .. } | Verdict::Empty => "its signing floor is gone".to_owned(),
         };
         if accept && has_floor {
@@ -113,6 +119,36 @@ impl Files {
         Err(RepairError::Alone {
             what,
             heads_gone: !has_floor && self.can_accept()?,
+        })
+    }
+
+    /// Tells whether nothing is there of the log, neither lines nor heads. Opening it would make both.
+    fn is_gone(&self) -> Result<bool, RepairError> {
+        let sealed = self.log_path.with_extension("d").join("seg");
+        let heads = ["floor", "checkpoint", "hashes.0"].map(|name| self.dir.join(name));
+        for path in heads.iter().chain([&self.log_path, &sealed]) {
+            let is_there = path.try_exists().map_err(|source| RepairError::Io {
+                path: path.clone(),
+                source,
+            })?;
+            if is_there {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What there is to mend where nothing is: what peers have of it.
+    fn nothing(&self, accept: bool, in_mesh: bool) -> Result<Local, RepairError> {
+        if accept {
+            return Err(not_acceptable());
+        }
+        Ok(Local {
+            floor: false,
+            published: false,
+            cut: None,
+            accepted: None,
+            is_whole: !in_mesh,
         })
     }
 
@@ -210,12 +246,7 @@ impl Files {
     /// empty log.
     fn accept(&self, storage: &FsStorage) -> Result<Accepted, RepairError> {
         let Some(entries) = self.acceptable(storage)? else {
-            return Err(RepairError::Alone {
-                what: "its entries are gone, damaged, or not those of a head that it has signed, and not \
-                       taken as they stand"
-                    .to_owned(),
-                heads_gone: false,
-            });
+            return Err(not_acceptable());
         };
         let newest = self.own_heads()?;
         let newest = newest.into_iter().max_by_key(|head| head.checkpoint.size);
@@ -362,6 +393,37 @@ impl Files {
             path: self.dir.join("damaged"),
             source,
         })
+    }
+}
+
+fn not_acceptable() -> RepairError {
+    RepairError::Alone {
+        what: "its entries are gone, damaged, or not those of a head that it has signed, and not taken \
+               as they stand"
+            .to_owned(),
+        heads_gone: false,
+    }
+}
+
+/// A file of lines that was not there before: an empty one is not left behind.
+pub(super) struct Fresh(Option<PathBuf>);
+
+impl Fresh {
+    pub(super) fn before(log_path: &Path) -> Self {
+        let is_new = matches!(log_path.try_exists(), Ok(false));
+        Self(is_new.then(|| log_path.to_owned()))
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        let Some(path) = &self.0 else {
+            return;
+        };
+        let is_empty = std::fs::metadata(path).is_ok_and(|found| found.len() == 0);
+        if is_empty && let Err(why) = crate::files::remove(path) {
+            tracing::warn!(path = %path.display(), error = %why, "an empty audit log is left behind");
+        }
     }
 }
 

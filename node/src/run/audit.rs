@@ -340,13 +340,16 @@ pub(super) fn open_audit(
     // Without a mesh, now or later, there is nobody to ask.
     let asks = config.network.enabled;
     let home = &config.home;
+    // Before anything is made of it: under another number the log that is there would look gone.
+    let me = (&keys.node_id(), &keys.log.verifying_key());
+    let epoch = |why| RunError::Epoch { why };
+    audit_epoch::checked(home, me).map_err(epoch)?;
     let mark = Mark::load(home).map_err(doubt_of(home))?;
     let mark = if asks {
         mark
     } else {
         never_mind(config, mark)?
     };
-    let epoch = |why| RunError::Epoch { why };
     let is_known = mark.is_some() || may_be_known(prepared).map_err(epoch)?;
     let start = audit_epoch::of_start(config, asks && is_known).map_err(epoch)?;
     let found = Mark::found(mark, start.found);

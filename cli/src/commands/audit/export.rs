@@ -89,12 +89,28 @@ impl Write for Counted<'_> {
 /// Writes a directory under the newest cosigned head, or where there is none, the newest that is signed.
 fn directory(files: &Files, out: &Path, as_json: bool) -> Result<Exit, Failure> {
     let head = choose_head(files)?;
+    let signed = files.signed()?;
+    // The head of no entries is signed before there is any.
+    if head.is_none() && signed == Some(0) && files.written() > 0 {
+        return Err(refused(files, out, &DirectoryError::Unsigned));
+    }
     let mut bar = Bar::new("exporting", "entries", as_json);
     let exported = export_directory(files.source(), head.as_ref(), out, &mut |at| {
         bar.show(at.done, at.total);
     });
     bar.finish();
     let exported = exported.map_err(|why| refused(files, out, &why))?;
+    let unsigned = files.written().saturating_sub(signed.unwrap_or(u64::MAX));
+    if unsigned > 0 {
+        render::message(&format!(
+            "{unsigned} entries are left out: no signed head covers them yet"
+        ));
+    }
+    if head.is_none() {
+        render::message(
+            "signed by this node alone: no head that enough witnesses have cosigned is there",
+        );
+    }
     tell(out, &exported, head.is_some(), as_json)?;
     Ok(Exit::Ok)
 }
@@ -116,12 +132,7 @@ fn choose_head(files: &Files) -> Result<Option<SignedHead>, Failure> {
             }
             Ok(Some(head))
         }
-        Kept::Nothing | Kept::Bad(_) => {
-            render::message(
-                "signed by this node alone: no head that enough witnesses have cosigned is there",
-            );
-            Ok(None)
-        }
+        Kept::Nothing | Kept::Bad(_) => Ok(None),
     }
 }
 
@@ -152,8 +163,9 @@ fn refused(files: &Files, out: &Path, why: &DirectoryError) -> Failure {
         DirectoryError::NotEmpty { .. } => {
             Failure::new(Exit::Usage, why.to_string()).mend("--out DIR, empty or new")
         }
-        DirectoryError::Unsigned => Failure::new(Exit::NotFound, why.to_string())
-            .mend("openfang start: the first head is signed within a second"),
+        DirectoryError::Unsigned => {
+            Failure::new(Exit::NotFound, why.to_string()).mend(files.mend_unsigned())
+        }
         DirectoryError::Tampered(_) | DirectoryError::OtherHead => {
             let mend = "openfang audit verify; --format jsonl exports the lines as they are";
             Failure::new(Exit::Failure, why.to_string()).mend(mend)

@@ -10,7 +10,7 @@ use openfang_audit::vault::VaultReader;
 use openfang_audit::verify::{DamageKind, Report, Source, Verdict};
 use openfang_audit::{HEAD_BYTES_MAX, Hash, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
-use openfang_node::audit_epoch::{FIRST, is_begun, is_wiped};
+use openfang_node::audit_epoch::{FIRST, checked, is_begun, is_wiped, mend, other_number, signed};
 use openfang_node::config::Config;
 
 use crate::context::Context;
@@ -25,6 +25,8 @@ pub(super) struct Files {
     pub(super) log_path: PathBuf,
     pub(super) dir: PathBuf,
     pub(super) key: VerifyingKey,
+    /// Whose log it is.
+    pub(super) node: NodeId,
     pub(super) origin: Origin,
     /// Where the head is that the witnesses have cosigned, and by whose keys it is checked.
     cosigned: PathBuf,
@@ -84,6 +86,7 @@ impl Files {
             log_path: config.audit.log_path,
             dir: context.home.audit_dir(),
             key: keys.log.verifying_key(),
+            node: keys.node_id(),
             origin: Origin::of(&keys.node_id(), FIRST),
             cosigned: context.home.cosigned_head(),
             policy: context.home.audit_policy(),
@@ -95,16 +98,18 @@ impl Files {
             begun: true,
             unread: Vec::new(),
         };
-        let stored = openfang_node::audit_epoch::current(&context.home);
+        let (node, key) = (files.node, files.key);
+        let me = (&node, &key);
+        let stored = checked(&context.home, me);
         // A key whose number is gone has signed before, and nothing tells what.
         let begun = || Ok::<bool, io::Error>(is_begun(&context.home)? || is_wiped(&context.home)?);
         match stored.and_then(|epoch| Ok((epoch, begun()?))) {
             Ok((epoch, begun)) => {
-                files.origin = Origin::of(&keys.node_id(), epoch);
+                files.origin = Origin::of(&node, epoch);
                 files.begun = begun;
             }
             Err(why) => {
-                let signed = files.signed_origin(&keys.node_id());
+                let signed = signed(&context.home, me).next();
                 files
                     .unread
                     .push(unread_number(context, &why, signed.as_ref()));
@@ -112,21 +117,6 @@ impl Files {
             }
         }
         Ok(files)
-    }
-
-    /// Returns which log of this node the heads are of: their first line says it, and it is signed.
-    fn signed_origin(&self, node: &NodeId) -> Option<Origin> {
-        let heads = [self.dir.join("floor"), self.dir.join("checkpoint")];
-        let heads = heads.iter().chain([&self.cosigned]);
-        let mut origins = heads.filter_map(|path| {
-            let bytes = read_if_there(path, HEAD_BYTES_MAX).ok()??;
-            let note = String::from_utf8_lossy(without_name(&bytes));
-            let origin: Origin = note.lines().next()?.parse().ok()?;
-            let own = origin.belongs_to(node);
-            let signed = own && SignedHead::open(&note, &origin, &self.key).is_ok();
-            signed.then_some(origin)
-        });
-        origins.next()
     }
 
     pub(super) fn source(&self) -> Source<'_> {
@@ -173,6 +163,17 @@ impl Files {
         }
     }
 
+    /// Says that the reserve for the last entries is gone: it is used when the disk is full.
+    pub(super) fn missing_reserve(&self) -> Option<String> {
+        let path = self.log_path.with_extension("d").join("reserve");
+        (self.written() > 0 && !path.exists()).then(|| {
+            format!(
+                "        {} is not there: the disk was full, and it was used for the last entries; or it was removed. The node makes it again when there is room: df -h",
+                path.display()
+            )
+        })
+    }
+
     /// How many entries there are, by their leaf hashes.
     pub(super) fn written(&self) -> u64 {
         let hashes = std::fs::metadata(self.dir.join("hashes.0"));
@@ -212,6 +213,20 @@ impl Files {
         self.head(&self.dir.join("checkpoint"))
     }
 
+    /// How many entries the newest head covers that this node has signed and kept; `None` where one of them cannot
+    /// be read.
+    pub(super) fn signed(&self) -> Result<Option<u64>, Failure> {
+        let mut most = 0;
+        for head in [self.published()?, self.head(&self.dir.join("floor"))?] {
+            match head {
+                Kept::Head(head) => most = most.max(head.checkpoint.size),
+                Kept::Nothing => {}
+                Kept::Bad(_) => return Ok(None),
+            }
+        }
+        Ok(Some(most))
+    }
+
     fn head(&self, path: &Path) -> Result<Kept, Failure> {
         let Some(bytes) = read_if_there(path, HEAD_BYTES_MAX)? else {
             return Ok(Kept::Nothing);
@@ -235,10 +250,35 @@ impl Files {
         Ok(notes.iter().filter_map(own).collect())
     }
 
+    /// Warns of files that should hold heads that mirrors have cosigned, and do not: nothing is compared with them.
+    pub(super) fn warn_of_mirrored(&self) {
+        let damaged = openfang_node::mirror::damaged_notes(&self.mirrored, (&self.node, &self.key));
+        for path in damaged.unwrap_or_default() {
+            render::message(&format!(
+                "{} holds no head of this log that a mirror has cosigned: it is damaged, and nothing is compared with it\n    mend: openfang start, or restart: the node writes it again when that mirror has its next head",
+                path.display()
+            ));
+        }
+    }
+
     /// Returns the word for what the last run found to be doubtful about the log.
     pub(super) fn doubt(&self) -> Result<Option<String>, Failure> {
         let bytes = read_if_there(&self.doubt, DOUBT_BYTES_MAX)?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()))
+    }
+
+    /// Says what brings a head over entries that no signed head covers.
+    pub(super) fn mend_unsigned(&self) -> String {
+        let in_doubt = matches!(self.doubt(), Ok(Some(_)));
+        if !self.enabled {
+            format!("this node keeps no audit log any more, and signs nothing: {MEND_DISABLED}")
+        } else if in_doubt && self.network_on {
+            "openfang start, and wait: the log is in doubt (audit.doubt), and nothing is signed before the peers have said what they know of it; openfang audit witness status says whom it waits for".to_owned()
+        } else if in_doubt {
+            "openfang join: the log is in doubt (audit.doubt), and nothing is signed before those who may know of it were asked; or, when there never was a peer, network.enabled = false in config.toml, then openfang restart".to_owned()
+        } else {
+            "openfang start: a head is signed within a second, in a mesh when the peers have said what they know of the log; openfang audit witness status says what it waits for".to_owned()
+        }
     }
 
     /// Returns whose keys are asked for under a head of this log: the witnesses that were kept, or nobody
@@ -296,23 +336,35 @@ impl Files {
 
 /// A node that is told to keep no log may have one from before.
 fn say_disabled(config: &Config, context: &Context) -> Result<(), Failure> {
-    let what = "this node keeps no audit log: audit.enabled is false in config.toml";
     let there = [
         config.audit.log_path.clone(),
         context.home.audit_dir().join("floor"),
     ];
     if there.iter().any(|path| path.exists()) {
         render::message(&format!(
-            "{what}. What is said here is about the one it kept before"
+            "{DISABLED}. What is said here is about the one it kept before"
         ));
         return Ok(());
     }
-    Err(Failure::new(Exit::Usage, what)
-        .mend("audit.enabled = true in config.toml, then openfang restart"))
+    Err(disabled())
 }
 
-/// Says that the number of the log cannot be read, and what to write there.
+/// What a node that keeps no log says to those who ask for it.
+pub(super) fn disabled() -> Failure {
+    Failure::new(Exit::Usage, DISABLED).mend(MEND_DISABLED)
+}
+
+const DISABLED: &str = "this node keeps no audit log: audit.enabled is false in config.toml";
+const MEND_DISABLED: &str = "audit.enabled = true in config.toml, then openfang restart";
+
+/// Says that the number of the log cannot be read, or is another one, and what to write there.
 fn unread_number(context: &Context, why: &io::Error, signed: Option<&Origin>) -> String {
+    if let Some(other) = other_number(why) {
+        return format!(
+            "the number of the log is wrong: {other}\n    mend: {}",
+            mend(why)
+        );
+    }
     let path = context.home.audit_epoch();
     let path = path.display();
     let mend = match signed {

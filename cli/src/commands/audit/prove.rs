@@ -99,12 +99,12 @@ fn choose_head(files: &Files, seq: u64) -> Result<SignedHead, Failure> {
             });
             Ok(head)
         }
-        Kept::Head(head) => Err(not_covered(seq, head.checkpoint.size)),
+        Kept::Head(head) => Err(not_covered(files, seq, head.checkpoint.size)),
         Kept::Nothing => Err(Failure::new(
             Exit::NotFound,
             "no head of this log is signed yet, and nothing can be proved",
         )
-        .mend("openfang start: the first head is signed within a second")),
+        .mend(files.mend_unsigned())),
         Kept::Bad(why) => Err(Failure::new(
             Exit::Failure,
             format!("the published head cannot be used: {why}"),
@@ -161,13 +161,15 @@ fn why_alone(files: &Files) -> String {
     }
 }
 
-fn not_covered(seq: u64, size: u64) -> Failure {
+fn not_covered(files: &Files, seq: u64, size: u64) -> Failure {
     let what = format!(
         "entry {seq} is not under a signed head: the newest has {size} entries, the first of them is 0"
     );
-    let mend =
-        "openfang audit show --limit 1 for the last number; a new entry is covered within a second";
-    Failure::new(Exit::NotFound, what).mend(mend)
+    let failure = Failure::new(Exit::NotFound, what);
+    if seq < files.written() {
+        return failure.mend(files.mend_unsigned());
+    }
+    failure.mend("openfang audit show --limit 1 for the last number")
 }
 
 fn refused(files: &Files, why: &ProveFileError) -> Failure {

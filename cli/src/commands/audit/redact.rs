@@ -13,6 +13,8 @@ use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::render;
 
+/// The word of the API for a node that keeps no log.
+pub(super) const AUDIT_OFF: &str = "audit_off";
 /// A vault of years is read and written to.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -66,7 +68,9 @@ fn reply(done: &Redacted) -> RedactReply {
 
 /// What the running node refuses ends as what this command refuses by itself.
 fn of_node(why: Failure) -> Failure {
-    if why.code() == Some(ErrorCode::Unprocessable) {
+    if why.reason() == Some(AUDIT_OFF) {
+        why.ends_with(Exit::Usage)
+    } else if why.code() == Some(ErrorCode::Unprocessable) {
         why.ends_with(Exit::NotFound)
     } else if why.code() == Some(ErrorCode::InvalidBody) {
         why.ends_with(Exit::Usage)
@@ -86,6 +90,7 @@ fn failure(why: &OfflineError) -> Failure {
         OfflineError::Redact(RedactError::NoSuchEntry { .. }) => refused("no_such_entry"),
         OfflineError::Redact(RedactError::NothingPersonal { .. }) => refused("nothing_personal"),
         OfflineError::Redact(RedactError::NothingKept) => refused("nothing_kept"),
+        OfflineError::Off => (Exit::Usage, ErrorCode::Unprocessable, Some(AUDIT_OFF)),
         OfflineError::NoLog => (Exit::NotFound, ErrorCode::Unprocessable, None),
         OfflineError::Redact(
             RedactError::InDoubt

@@ -27,7 +27,7 @@ pub(super) fn run(args: &Repair, context: &Context) -> Result<Exit, Failure> {
     let prepared = openfang_node::prepare(&context.home, &process_environment)
         .map_err(|why| Failure::new(Exit::Failure, why.to_string()))?;
     // What it did is its answer. OPENFANG_LOG shows how.
-    telemetry::start(LogLevel::Error, &process_environment)
+    telemetry::start_of_command(LogLevel::Error, &process_environment, args.json.json)
         .map_err(|why| Failure::new(Exit::Config, why.to_string()))?;
     let mut bar = Bar::new("compare", "entries", args.json.json);
     let compares = Arc::new(AtomicBool::new(false));
@@ -68,8 +68,10 @@ pub(super) fn run(args: &Repair, context: &Context) -> Result<Exit, Failure> {
     } else {
         render::line(&text(&repaired, &report))?;
     }
-    if repaired.put_aside.is_none() {
-        verify::warn_if_tampered(&files, &report);
+    match too_short(&repaired, &report) {
+        _ if repaired.put_aside.is_some() => {}
+        Some(why) => render::message(&why),
+        None => verify::warn_if_tampered(&files, &report),
     }
     Ok(exit)
 }
@@ -140,9 +142,42 @@ fn text(repaired: &Repaired, report: &Report) -> String {
     } else if nothing && is_gone(report) {
         lines.push("the log is gone, so that there is nothing to repair: nothing was changed\n    next: openfang start begins a new one, in the next epoch; or put it back from a backup first".to_owned());
     } else if nothing {
-        lines.push("none of these entries is damaged: nothing was changed".to_owned());
+        let of = repaired
+            .head
+            .as_ref()
+            .map_or_else(String::new, |head| format!(" {}", head.size));
+        lines.push(format!(
+            "none of these{of} entries is damaged: nothing was changed"
+        ));
     }
     lines.join("\n")
+}
+
+/// Says that the copies that were found end before the damage, and who may have a longer one: to do it again
+/// with the same ones helps nothing.
+fn too_short(repaired: &Repaired, report: &Report) -> Option<String> {
+    let Verdict::Tampered {
+        first_bad_seq: Some(first_bad),
+        kind,
+    } = report.verdict
+    else {
+        return None;
+    };
+    let size = repaired.head.as_ref()?.size;
+    if first_bad < size {
+        return None;
+    }
+    let silent = render::cell(&repaired.silent.join(", "));
+    let mend = if silent.is_empty() {
+        "every other node has answered, and none has more: put the files back from a backup that verifies; or move audit.jsonl and audit.d away, then openfang start, which fetches what the copies have and begins a new log".to_owned()
+    } else {
+        format!(
+            "start the nodes that were not heard of, one of which may have more: {silent}; then openfang audit repair again"
+        )
+    };
+    Some(format!(
+        "TAMPERED: {kind}, first bad entry {first_bad}: the copies that can be reached have no more than {size} entries, and cannot mend it\n    mend: {mend}"
+    ))
 }
 
 fn is_gone(report: &Report) -> bool {
@@ -249,6 +284,7 @@ fn object(repaired: &Repaired, exit: Exit) -> serde_json::Value {
     });
     json!({
         "from": repaired.from,
+        "silent": repaired.silent,
         "size": head.map(|head| head.size),
         "root": head.map(|head| head.root.to_string()),
         "replaced": patches.collect::<Vec<_>>(),

@@ -93,6 +93,10 @@ fn print(files: &Files, args: &Show, lines: &[Line]) -> Result<(), Failure> {
     } else {
         Vec::new()
     };
+    let is_unread = |(_, one): &(Field, Revealed)| *one == Revealed::Unreadable;
+    if revealed.iter().flatten().any(is_unread) {
+        note_unread(files);
+    }
     let mut revealed = revealed.iter();
     for line in lines {
         let values = revealed.next().map(Vec::as_slice);
@@ -103,6 +107,23 @@ fn print(files: &Files, args: &Show, lines: &[Line]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Says which files of the vault are damaged: what cannot be read is not erased.
+fn note_unread(files: &Files) {
+    let unread = files.vault.unread().unwrap_or_default();
+    let names: Vec<String> = unread
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let where_is = if names.is_empty() {
+        "what is kept for them does not open them".to_owned()
+    } else {
+        format!("damaged: {}", names.join(", "))
+    };
+    render::message(&format!(
+        "some values cannot be read, which is not that they were erased; {where_is}\n    mend: put the files of audit.d/vault back from a backup"
+    ));
 }
 
 /// The line as it is, and what it commits to.

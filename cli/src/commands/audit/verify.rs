@@ -7,6 +7,7 @@
 mod advice;
 mod own;
 mod peers;
+mod proofs;
 mod witnessed;
 
 use openfang_audit::Checkpoint;
@@ -24,9 +25,11 @@ use crate::error::{Exit, Failure};
 use crate::render;
 use crate::render::progress::Bar;
 
+pub(crate) use advice::MEND_SPENT;
 use advice::{Copy, Standing, contradiction, is_good_there, is_second_history};
 use own::{Known, Own};
 use peers::{Held, Peers};
+use proofs::{damaged, evidence_json, evidence_text, lost};
 use witnessed::{Lack, Witnessed};
 
 /// Everything that was found.
@@ -55,6 +58,7 @@ pub(super) fn run(files: &Files, args: &Verify, context: &Context) -> Result<Exi
         unread.push(said(&why));
         Listed::default()
     });
+    unread.extend(damaged(files, &evidence));
     let found = match look(files, args, context, &mut unread) {
         Ok(found) => found,
         Err(why) => return unreadable(files, &why, (&evidence, &unread), args.json.json),
@@ -122,17 +126,24 @@ fn look(
     });
     bar.finish();
     let surveyed = surveyed.map_err(|why| files.unreadable(&why))?;
+    unread.extend(lost(files, &surveyed.evidence));
     let report = files.judge(surveyed.report.clone());
-    let contradictions = contradictions(&held, &surveyed);
+    let contradictions = if advice::is_unread(&surveyed.report) {
+        Vec::new()
+    } else {
+        contradictions(&held, &surveyed)
+    };
     let fits = surveyed.compared.iter().map(|compared| compared.fit);
     let differs = is_second_history(fits, &surveyed.report);
     let heard = own.own.heard().map(str::to_owned);
     let of_own = witnessed.head().and_then(|_| surveyed.compared.first());
     let now = own.runs.then(|| MachineClock.now_micros());
+    let mut lacks = witnessed.lacks(&surveyed, of_own, now);
+    lacks.extend(Lack::failing(own.failing.as_deref(), files));
     Ok(Findings {
         contradictions: contradictions.into_iter().chain(heard).collect(),
         two_histories: differs || matches!(own.own, Own::Contradicted(_)),
-        lacks: witnessed.lacks(&surveyed, of_own, now),
+        lacks,
         copies: copies(peers.as_ref()),
         report,
         witnessed,
@@ -159,6 +170,7 @@ fn held(
         unread.push(said(&why));
         Vec::new()
     });
+    files.warn_of_mirrored();
     for head in mirrored {
         let is_new = held.iter().all(|(_, known)| *known != head.checkpoint);
         if is_new {
@@ -231,7 +243,7 @@ impl Findings {
     }
 
     /// What could not be found out, and why.
-    fn incomplete(&self) -> Vec<String> {
+    fn incomplete(&self, files: &Files) -> Vec<String> {
         let asked = match &self.peers {
             Some(Err(why)) => Some(format!("the peers were not asked: {}", said(why))),
             Some(Ok(peers)) if peers.known > 0 && peers.answered == 0 => Some(format!(
@@ -240,20 +252,33 @@ impl Findings {
             )),
             Some(Ok(_)) | None => None,
         };
-        self.unread.iter().cloned().chain(asked).collect()
+        let unread = self.unread.iter().cloned();
+        unread.chain(asked).chain(self.lacks_floor(files)).collect()
+    }
+
+    /// Says that it is not known whether the entries are all that were signed, where nothing worse is.
+    fn lacks_floor(&self, files: &Files) -> Option<String> {
+        let is_good = !self.is_tampered() && self.own.own.doubt().is_none();
+        let lacks = advice::missing_floor(files, &self.report);
+        lacks.filter(|_| is_good)
+    }
+
+    /// Whether evidence against this very node is known.
+    fn convicts_own(&self, files: &Files) -> bool {
+        let against_own = |(_, found): &(String, openfang_audit::evidence::Evidence)| {
+            evidence::is_against(found, &files.origin)
+        };
+        self.evidence.valid.iter().any(against_own)
     }
 
     /// The worst of what holds: evidence against this log, tampering, what could not be found out,
     /// evidence against others, what the log lacks.
     fn exit(&self, files: &Files) -> Exit {
-        let against_own = |(_, found): &(String, openfang_audit::evidence::Evidence)| {
-            evidence::is_against(found, &files.origin)
-        };
-        if self.evidence.valid.iter().any(against_own) {
+        if self.convicts_own(files) {
             Exit::EVIDENCE
         } else if self.is_tampered() {
             Exit::Failure
-        } else if !self.incomplete().is_empty() || self.own.own.doubt().is_some() {
+        } else if !self.incomplete(files).is_empty() || self.own.own.doubt().is_some() {
             Exit::Usage
         } else if !self.evidence.valid.is_empty() {
             Exit::EVIDENCE
@@ -278,6 +303,7 @@ impl Findings {
             let standing = Standing {
                 copies: &self.copies,
                 two_histories: self.two_histories,
+                convicted: self.convicts_own(files),
                 own: &self.own,
             };
             lines.push(advice::of_damage(files, &self.report, standing));
@@ -285,18 +311,18 @@ impl Findings {
             if let Some(why) = self.own.own.doubt() {
                 lines = vec![advice::doubt_text(files, &self.report, why, self.own.runs)];
             }
-            lines.extend(advice::missing_floor(files, &self.report));
             lines.push(self.witnessed.text());
+            lines.extend(files.missing_reserve());
             lines.extend(self.lacks.iter().map(|lack| lack.text.clone()));
         }
-        lines.extend(self.peers_text());
+        lines.extend(self.peers_text(files));
         lines.extend(evidence_text(files, &self.evidence));
         lines.join("\n")
     }
 
-    fn peers_text(&self) -> Vec<String> {
+    fn peers_text(&self, files: &Files) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
-        for why in self.incomplete() {
+        for why in self.incomplete(files) {
             lines.push(format!("INCOMPLETE: {why}"));
         }
         let Some(Ok(peers)) = &self.peers else {
@@ -338,43 +364,13 @@ impl Findings {
         shown["witnessed"] = self.witnessed.as_json();
         shown["lacks"] = lacks.collect();
         shown["evidence"] = evidence_json(&self.evidence);
-        shown["incomplete"] = joined(&self.incomplete()).into();
+        shown["incomplete"] = joined(&self.incomplete(files)).into();
         if let Some(Ok(peers)) = &self.peers {
             shown["peers"] = peers.as_json();
         }
         shown["exit"] = (exit as u8).into();
         shown
     }
-}
-
-fn evidence_json(known: &Listed) -> Value {
-    let valid = known.valid.iter();
-    valid
-        .map(|(name, found)| evidence::object(name, found))
-        .collect()
-}
-
-fn evidence_text(files: &Files, known: &Listed) -> Vec<String> {
-    let mut lines: Vec<String> = known
-        .valid
-        .iter()
-        .map(|(name, found)| {
-            let whom = if evidence::is_against(found, &files.origin) {
-                "THIS NODE".to_owned()
-            } else {
-                found.origin().to_string()
-            };
-            let place = evidence::place(files, name);
-            format!("EVIDENCE against {whom}: {} ({place})", found.kind())
-        })
-        .collect();
-    if !known.worthless.is_empty() {
-        lines.push(format!(
-            "{} files beside the evidence prove nothing: openfang audit evidence",
-            known.worthless.len()
-        ));
-    }
-    lines
 }
 
 pub(super) fn exit_of(report: &Report) -> Exit {
@@ -425,7 +421,8 @@ fn report_text(files: &Files, report: &Report) -> String {
             let place =
                 first_bad_seq.map_or_else(String::new, |seq| format!(", first bad entry {seq}"));
             let path = first_bad_seq.map_or(path.to_string(), |seq| files.lines_of(seq));
-            let mut text = format!("TAMPERED: {kind}{place}, in {path}");
+            let what = advice::what(files, *kind);
+            let mut text = format!("TAMPERED: {what}{place}, in {path}");
             if *kind == DamageKind::Head {
                 text = format!("{text}\n{}", advice::heads_text(files));
             }
@@ -460,7 +457,7 @@ fn report_json(files: &Files, report: &Report) -> serde_json::Value {
             "verdict": "tampered",
             "path": path,
             "first_bad_seq": first_bad_seq,
-            "what": kind.to_string(),
+            "what": advice::what(files, *kind),
         }),
     }
 }

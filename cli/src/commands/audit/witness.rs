@@ -4,13 +4,16 @@
 mod kept;
 
 use openfang_schema::{
-    AuditMirror, AuditMirrors, AuditWitness, AuditWitnesses, CosignState, CosignStrength,
-    SigningState, path,
+    AuditMirror, AuditMirrors, AuditSigning, AuditWitness, AuditWitnesses, CosignState,
+    CosignStrength, SigningState, path,
 };
 use serde::Serialize;
 
-use super::files::{Files, Kept};
+use super::evidence;
+use super::files::{Files, Kept, disabled};
 use super::policy::own_key;
+use super::redact::AUDIT_OFF;
+use super::verify::MEND_SPENT;
 use crate::args::Witness;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -38,7 +41,9 @@ pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure>
     let client = context.client()?;
     let reply = Cosigners {
         running: true,
-        witnesses: context.block_on(client.get(path::AUDIT_WITNESSES))?,
+        witnesses: context
+            .block_on(client.get(path::AUDIT_WITNESSES))
+            .map_err(of_node)?,
         mirroring: context.block_on(client.get(path::AUDIT_MIRRORS))?,
         kept_size: kept_size(context),
         own_key: own_key(context),
@@ -54,7 +59,7 @@ pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure>
         kept_size,
         own_key,
     } = reply;
-    render::line(&summary(&witnesses, kept_size))?;
+    render::line(&summary(&witnesses, kept_size, is_convicted(context)))?;
     if !witnesses.witnesses.is_empty() {
         let headings = ["NAME", "STANDING", "COSIGNED", "ID", "NOTE"];
         let rows: Vec<Vec<String>> = witnesses.witnesses.iter().map(row).collect();
@@ -70,6 +75,14 @@ pub(super) fn run(command: &Witness, context: &Context) -> Result<Exit, Failure>
     Ok(Exit::Ok)
 }
 
+/// A node that is told to keep no log has no witnesses, and says what all commands say then.
+fn of_node(why: Failure) -> Failure {
+    match why.reason() {
+        Some(AUDIT_OFF) => disabled(),
+        Some(_) | None => why,
+    }
+}
+
 fn own_key_text(own_key: Option<String>) -> String {
     match own_key {
         Some(key) => format!("own key   {key}, with which this node cosigns the heads of others"),
@@ -78,22 +91,35 @@ fn own_key_text(own_key: Option<String>) -> String {
 }
 
 /// What helps a log that is not signed, where something does.
-fn mend_of(state: SigningState) -> Option<&'static str> {
-    match state {
+fn mend_of(signing: &AuditSigning, convicted: bool) -> Option<&'static str> {
+    match signing.state {
         SigningState::Free | SigningState::Restoring => None,
-        SigningState::Asking => Some(
-            "start the nodes that have witnessed this log; when they are gone for good: remove audit.d/policy, then openfang restart",
-        ),
+        // In its first seconds a node asks everybody, and nothing is wrong.
+        SigningState::Asking => (!signing.silent.is_empty()).then_some(MEND_SILENT),
         SigningState::Behind => Some(MEND_BEHIND),
+        SigningState::Contradicted if convicted => Some(MEND_SPENT),
         SigningState::Contradicted => Some(MEND_CONTRADICTED),
     }
 }
+
+/// Where everybody has to answer and some do not.
+const MEND_SILENT: &str = "start the nodes that are named. One that is gone for good is waited for until the mesh has forgotten it, a day after it was last seen; when it has witnessed this log, remove audit.d/policy then, and: openfang restart";
 
 /// Where peers know a longer log.
 pub(crate) const MEND_BEHIND: &str =
     "start the nodes that have a copy: this one fetches what is missing by itself";
 /// Where the log has two histories.
 pub(crate) const MEND_CONTRADICTED: &str = "is another machine running with the key of this node? When none is: openfang stop, move audit.jsonl and audit.d away, openfang start: it goes on as the peers have it";
+
+/// Whether evidence against this node is known here.
+fn is_convicted(context: &Context) -> bool {
+    let Ok(files) = Files::to_judge(context) else {
+        return false;
+    };
+    let known = evidence::known(&files).unwrap_or_default();
+    let mut valid = known.valid.iter();
+    valid.any(|(_, found)| evidence::is_against(found, &files.origin))
+}
 
 /// The size of the head that is kept: a node that was restarted may not have a newer one yet.
 fn kept_size(context: &Context) -> Option<u64> {
@@ -153,9 +179,9 @@ fn mirror_row(mirror: &AuditMirror) -> Vec<String> {
     ]
 }
 
-fn summary(reply: &AuditWitnesses, kept_size: Option<u64>) -> String {
+fn summary(reply: &AuditWitnesses, kept_size: Option<u64>, convicted: bool) -> String {
     let signing = reply.signing.reason.as_ref();
-    let mend = mend_of(reply.signing.state);
+    let mend = mend_of(&reply.signing, convicted);
     let mend = mend.map_or_else(String::new, |mend| format!("    mend: {mend}\n"));
     let signing = signing.map_or_else(String::new, |why| {
         format!(

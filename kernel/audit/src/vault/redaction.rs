@@ -189,7 +189,10 @@ impl VaultReader {
 
     /// Returns the files that cannot be read to their end: what they hold behind that belongs to nobody that could
     /// be named.
-    pub(crate) fn unread(&self) -> io::Result<Vec<PathBuf>> {
+    ///
+    /// # Errors
+    /// When the folder, or one of them, cannot be read at all.
+    pub fn unread(&self) -> io::Result<Vec<PathBuf>> {
         let mut unread = Vec::new();
         for (_, path) in self.files()? {
             let bytes = read(&path)?;

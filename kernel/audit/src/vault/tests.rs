@@ -44,7 +44,7 @@ fn value(reader: &VaultReader, commitment: Hash) -> Option<String> {
     let kept = reader.openings(&[commitment].into()).expect("readable");
     let kept = kept.get(&commitment)?;
     let keys = reader.unwrapped(&[kept.key].into()).expect("readable");
-    super::open(keys.get(&kept.key)?, kept)
+    super::open(keys.get(&kept.key)?.as_ref()?, kept)
 }
 
 #[test]

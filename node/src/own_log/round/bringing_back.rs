@@ -25,7 +25,10 @@ impl Round<'_> {
         }
         let first = match *self.shown.borrow() {
             Signing::Restoring { .. } | Signing::Contradicted { .. } => false,
-            Signing::Asking { .. } | Signing::Behind { .. } | Signing::Free => true,
+            Signing::Asking { .. }
+            | Signing::Waiting { .. }
+            | Signing::Behind { .. }
+            | Signing::Free => true,
         };
         if first {
             tracing::warn!(

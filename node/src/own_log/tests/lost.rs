@@ -117,3 +117,34 @@ fn in_doubt_the_first_who_answers_is_not_everybody() {
         assert!(node.has_all_of(&history));
     });
 }
+
+#[test]
+fn who_has_left_is_waited_for_where_silence_is_no_answer() {
+    run(async {
+        let history = History::new(5, 0).await;
+        let peer = Peer::start(2, Knowledge::default()).await;
+        let silent = Knowledge {
+            silent: true,
+            ..Knowledge::default()
+        };
+        let gone = Peer::start(3, silent).await;
+        let old = folder();
+        copy(history.old.path(), old.path());
+        let found = (Found::Whole, true);
+        let mut node = Node::start_as(old, found, (&[&peer, &gone], true)).await;
+        let left = gone.mesh.node_id();
+        gone._owner.shutdown(Duration::from_secs(1)).await;
+        eventually("it has left", || {
+            let view = node.mesh.view();
+            let seen = view.node(&left);
+            seen.is_some_and(|seen| seen.liveness == openfang_mesh::Liveness::Left)
+        })
+        .await;
+        eventually(
+            "it is waited for all the same",
+            || matches!(node.standing(), Signing::Waiting { silent, .. } if silent == [left]),
+        )
+        .await;
+        node.waits().await;
+    });
+}

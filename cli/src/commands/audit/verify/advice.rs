@@ -25,9 +25,14 @@ pub(super) struct Standing<'a> {
     pub(super) copies: &'a [Copy],
     /// Whether the log has signed other entries than others hold, and not only more or fewer.
     pub(super) two_histories: bool,
+    /// Whether evidence against this very node is known: its peers have it, or will.
+    pub(super) convicted: bool,
     /// What the node itself knows.
     pub(super) own: &'a Known,
 }
+
+/// Where a node was convicted of two histories: no log that it goes on with takes that back.
+pub(crate) const MEND_SPENT: &str = "evidence convicts this node (openfang audit evidence): for every peer that has it its identity is spent, and putting the log aside does not change that. For a new identity: openfang stop, move the home away, openfang init, openfang join. To go on with this one, the operator of each peer has to put the id of this node into audit.allow_convicted there; then: openfang stop, move audit.jsonl and audit.d away, openfang start";
 
 /// Says what to do about a log that is not what was signed.
 pub(super) fn of_damage(files: &Files, report: &Report, standing: Standing<'_>) -> String {
@@ -47,33 +52,34 @@ pub(super) fn of_damage(files: &Files, report: &Report, standing: Standing<'_>) 
     if lost {
         return "    mend: put the log back from a backup that verifies; openfang start begins a new one, in the next epoch".to_owned();
     }
-    let stop = "openfang audit repair, while the node is stopped";
     let gone = |name: &str| !files.dir.join(name).exists();
     if kind == DamageKind::Head && files.network_on && gone("floor") && gone("checkpoint") {
         return format!(
-            "    mend: openfang start, which asks the peers what was signed before it signs anything; or {stop}"
+            "    mend: openfang start, which asks the peers what was signed before it signs anything; or {STOP}"
         );
     }
+    let first_bad = match report.verdict {
+        Verdict::Tampered { first_bad_seq, .. } => first_bad_seq,
+        Verdict::Empty | Verdict::Intact { .. } => None,
+    };
     if !files.network_on {
-        return match kind {
-            DamageKind::Head => format!(
-                "    mend: {stop}: it says what helps a node that is in no mesh"
-            ),
-            DamageKind::Inserted => format!(
-                "    mend: {stop}: it cuts off what was written behind the last signed entry, and keeps it. This node is in no mesh: lines that were put between others need a backup that verifies"
-            ),
-            DamageKind::Altered
-            | DamageKind::Removed
-            | DamageKind::Truncated
-            | DamageKind::Sequence
-            | DamageKind::Missing => {
-                "    mend: put the files back from a backup that verifies: this node is in no mesh, so that nobody else has a copy".to_owned()
-            }
-        };
+        return alone(files, kind, first_bad);
     }
+    if is_unread(report) {
+        return format!(
+            "    mend: {STOP}: it makes the damaged head again, from the other one or from the head that the copies of peers have"
+        );
+    }
+    let first_bad = first_bad.unwrap_or(0);
+    let signed = files.signed().ok().flatten();
+    let is_signed = signed.is_some_and(|signed| first_bad < signed);
     match copies.iter().max_by_key(|copy| copy.size) {
+        Some(best) if best.size <= first_bad && is_signed => format!(
+            "    mend: start the other nodes that mirror this one, then {STOP}: the longest copy of those that answer, that of {}, has {} entries, and entry {first_bad} is bad",
+            best.name, best.size
+        ),
         None => format!(
-            "    mend: {stop}: it fetches what is bad from the peers that hold a copy, or with --from NODE from that one, and cuts off what was written behind the end"
+            "    mend: {STOP}: it fetches what is bad from the peers that hold a copy, or with --from NODE from that one, and cuts off what was written behind the end"
         ),
         Some(best) => {
             let all: Vec<String> = copies
@@ -81,7 +87,7 @@ pub(super) fn of_damage(files: &Files, report: &Report, standing: Standing<'_>) 
                 .map(|copy| format!("{} has {} entries", copy.name, copy.size))
                 .collect();
             format!(
-                "    mend: {stop}: it fetches what is bad from the peers that hold a copy ({}), or with --from {} from that one, and cuts off what was written behind the end",
+                "    mend: {STOP}: it fetches what is bad from the peers that hold a copy ({}), or with --from {} from that one, and cuts off what was written behind the end",
                 all.join(", "),
                 best.name
             )
@@ -89,7 +95,39 @@ pub(super) fn of_damage(files: &Files, report: &Report, standing: Standing<'_>) 
     }
 }
 
+/// What helps a node that is in no mesh.
+fn alone(files: &Files, kind: DamageKind, first_bad: Option<u64>) -> String {
+    let signed = files.signed().ok().flatten();
+    let is_behind = |seq| signed.is_some_and(|signed| seq >= signed);
+    if first_bad.is_some_and(is_behind) {
+        return format!(
+            "    mend: {STOP}: it cuts off what stands behind the last entry that is signed, and keeps it in audit.d/evidence"
+        );
+    }
+    match kind {
+        DamageKind::Head => format!(
+            "    mend: {STOP}: it says what helps a node that is in no mesh"
+        ),
+        DamageKind::Inserted => format!(
+            "    mend: {STOP}: it cuts off what was written behind the last signed entry, and keeps it. This node is in no mesh: lines that were put between others need a backup that verifies"
+        ),
+        DamageKind::Altered
+        | DamageKind::Removed
+        | DamageKind::Truncated
+        | DamageKind::Sequence
+        | DamageKind::Missing => {
+            "    mend: put the files back from a backup that verifies: this node is in no mesh, so that nobody else has a copy".to_owned()
+        }
+    }
+}
+
+/// What helps first.
+const STOP: &str = "openfang audit repair, while the node is stopped";
+
 fn of_rollback(files: &Files, standing: Standing<'_>) -> String {
+    if standing.two_histories && standing.convicted {
+        return format!("    mend: {MEND_SPENT}");
+    }
     if standing.two_histories {
         let how = if files.network_on {
             ": it goes on as the peers have it"
@@ -156,17 +194,35 @@ pub(super) fn doubt_text(files: &Files, report: &Report, why: &str, runs: bool) 
     )
 }
 
+/// Tells whether the entries were not looked at, because a head is damaged: no other head was compared with them.
+pub(super) fn is_unread(report: &Report) -> bool {
+    match report.verdict {
+        Verdict::Tampered { kind, .. } => kind == DamageKind::Head && report.bytes == 0,
+        Verdict::Empty | Verdict::Intact { .. } => false,
+    }
+}
+
+/// Says what is wrong. A head that is not there is not one that does not hold.
+pub(super) fn what(files: &Files, kind: DamageKind) -> String {
+    let gone = |name: &str| !files.dir.join(name).exists();
+    if kind == DamageKind::Head && gone("floor") && gone("checkpoint") {
+        "the signed heads are missing, so that nothing tells what the entries were".to_owned()
+    } else {
+        kind.to_string()
+    }
+}
+
 /// Says that the signing floor is missing from a log that is intact.
 pub(super) fn missing_floor(files: &Files, report: &Report) -> Option<String> {
     let signed = matches!(report.verdict, Verdict::Intact { head: Some(_), .. });
     let there = files.dir.join("floor").exists();
     (signed && !there).then(|| {
-        let next = if files.network_on {
-            "openfang start asks the peers what was signed"
+        let mend = if files.network_on {
+            "openfang start, which asks the peers what was signed before it signs anything"
         } else {
-            "openfang audit repair says what helps"
+            "openfang audit repair, which says what helps: as it is the node does not start"
         };
-        format!("        its signing floor is missing, as in a backup: {next}")
+        format!("its signing floor is missing, as in a backup: whether entries were signed behind these is not known\n    mend: {mend}")
     })
 }
 

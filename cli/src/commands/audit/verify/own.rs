@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use openfang_schema::{AuditWitnesses, SigningState, path};
+use openfang_schema::{AuditWitnesses, SigningState, Status, path};
+use serde::de::DeserializeOwned;
 
 use super::super::files::Files;
 use super::said;
@@ -45,6 +46,8 @@ pub(super) struct Known {
     pub(super) runs: bool,
     /// How many entries enough witnesses have cosigned, as the running node says.
     pub(super) complete: Option<u64>,
+    /// Why the running node does not write its log, if so.
+    pub(super) failing: Option<String>,
 }
 
 /// Looks and asks. `unread` is told what cannot be read.
@@ -68,6 +71,7 @@ pub(super) fn load(files: &Files, context: &Context, unread: &mut Vec<String>) -
         own,
         runs,
         complete,
+        failing: (runs && files.enabled).then(|| failing(context)).flatten(),
     }
 }
 
@@ -82,12 +86,7 @@ fn words(reason: Option<String>) -> String {
 
 /// Asks the running node. What it does not say is no damage, and is said.
 fn ask(context: &Context) -> Option<AuditWitnesses> {
-    let asked = context.client().and_then(|client| {
-        context.block_on(async {
-            let asked = tokio::time::timeout(ANSWER, client.get(path::AUDIT_WITNESSES)).await;
-            asked.unwrap_or_else(|_late| Err(Failure::new(Exit::Timeout, "no answer in time")))
-        })
-    });
+    let asked = answer(context, path::AUDIT_WITNESSES);
     asked
         .inspect_err(|why| {
             let why = said(why);
@@ -96,6 +95,24 @@ fn ask(context: &Context) -> Option<AuditWitnesses> {
             ));
         })
         .ok()
+}
+
+/// Asks the running node whether it can write its log. One that does not answer has been told of already.
+fn failing(context: &Context) -> Option<String> {
+    let status: Status = answer(context, path::STATUS).ok()?;
+    let is_failing = FAILING.contains(&status.audit.state.as_str());
+    is_failing.then(|| words(status.audit.reason))
+}
+
+/// The words of the API for a log that is not written.
+const FAILING: [&str; 2] = ["failing", "poisoned"];
+
+fn answer<T: DeserializeOwned>(context: &Context, path: &str) -> Result<T, Failure> {
+    let client = context.client()?;
+    context.block_on(async {
+        let asked = tokio::time::timeout(ANSWER, client.get(path)).await;
+        asked.unwrap_or_else(|_late| Err(Failure::new(Exit::Timeout, "no answer in time")))
+    })
 }
 
 /// Reads what the last run remembered.
@@ -107,9 +124,17 @@ fn remembered(files: &Files, unread: &mut Vec<String>) -> Own {
         ),
         Ok(Some(word)) => {
             let known = DOUBTS.iter().find(|(known, _)| *known == word);
-            let (_, what) = known.unwrap_or(&DOUBTS[DOUBTS.len() - 1]);
+            let what = known.map_or_else(
+                || {
+                    let word = render::cell(&word);
+                    format!(
+                        "audit.doubt holds {word:?}, which is none of the words that a node writes, and counts as that the log was put back"
+                    )
+                },
+                |(_, what)| format!("{what} (audit.doubt)"),
+            );
             Own::InDoubt(format!(
-                "{what}, and the peers have not said yet what they know of it (audit.doubt)"
+                "{what}; the peers have not said yet what they know of it"
             ))
         }
         Err(why) => {

@@ -30,6 +30,8 @@ pub(super) enum Witnessed {
         since: Option<u64>,
         /// How many entries enough of them have cosigned all the same, as the running node says.
         complete: Option<u64>,
+        /// Whether mirrors have cosigned a head: then the log is not one whose witnesses were just met.
+        mirrored: bool,
     },
     /// What was kept tells nothing of who has cosigned; why. The cosigned head, if there is one of this log.
     Damaged {
@@ -56,6 +58,20 @@ pub(super) enum Witnessed {
 pub(super) struct Lack {
     pub(super) word: &'static str,
     pub(super) text: String,
+}
+
+impl Lack {
+    /// What a running node that cannot write its log lacks: new entries.
+    pub(super) fn failing(why: Option<&str>, files: &Files) -> Option<Self> {
+        let why = why?;
+        let folder = files.dir.display();
+        Some(Self {
+            word: "failing",
+            text: format!(
+                "FAILING: the running node cannot write its log, and does nothing that must be logged: {why}\n    mend: df -h {folder}; when there is room it goes on by itself, or: openfang restart"
+            ),
+        })
+    }
 }
 
 impl Witnessed {
@@ -88,6 +104,7 @@ impl Witnessed {
                     of,
                     since: files.witnessed_since(),
                     complete,
+                    mirrored: files.mirrored().is_ok_and(|heads| !heads.is_empty()),
                 };
             }
             (Kept::Nothing, _) if of > 0 => return Self::NetworkOff,
@@ -168,9 +185,15 @@ impl Witnessed {
         }
         match self {
             Self::NoPeers | Self::NetworkOff | Self::Unread { .. } => {}
-            Self::NoneKept { of, since, complete } => {
+            Self::NoneKept {
+                of,
+                since,
+                complete,
+                mirrored,
+            } => {
                 // Who has just joined is given the time that a first head takes.
                 let just = since.is_some_and(|at| now.saturating_sub(at) <= FIRST_MICROS_MAX);
+                let just = just && !mirrored;
                 if !just && complete.is_none() {
                     lacks.push(Lack {
                         word: "below_quorum",

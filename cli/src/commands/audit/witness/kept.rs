@@ -90,6 +90,7 @@ fn load(files: &Files) -> Result<Found, Failure> {
         }
     };
     let mirrored = files.mirrored()?;
+    files.warn_of_mirrored();
     Ok(Found {
         published,
         cosigned,
