@@ -385,8 +385,13 @@ impl Vault {
             }
         };
         // When this fails, the next write goes to another file: behind half a record nothing is found.
-        file.write_all(bytes)?;
-        file.sync_data()?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_data());
+        if written.is_err()
+            && let Err(why) = file.set_len(len)
+        {
+            tracing::warn!(number, error = %why, "half a record is left in a file of the vault, which counts as damaged from now on");
+        }
+        written?;
         active.file = Some((number, file, len + bytes.len() as u64));
         Ok(())
     }

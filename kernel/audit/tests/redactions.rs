@@ -141,6 +141,46 @@ fn zero_first_opening(root: &Path) {
     std::fs::write(&path, bytes).expect("written");
 }
 
+/// Nobody is told that a value is gone which a damaged file still holds.
+#[test]
+fn no_flipped_bit_of_the_vault_makes_a_redaction_say_more_than_it_did() {
+    let whole = TempDir::new().expect("a folder");
+    let log = open(whole.path(), 1);
+    append(&log, from("192.0.2.7")).expect("durable");
+    log.close().expect("closed");
+    let before = files(whole.path());
+    let vault = "audit.d/vault/00000001.vault";
+    let length = std::fs::read(whole.path().join(vault))
+        .expect("there")
+        .len();
+    for at in 0..length {
+        let root = TempDir::new().expect("a folder");
+        restore(&before, whole.path(), root.path());
+        let path = root.path().join(vault);
+        let flip = |at: usize| {
+            let mut bytes = std::fs::read(&path).expect("readable");
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).expect("written");
+        };
+        flip(at);
+        assert_ne!(shown(root.path(), 0), erased(), "byte {at}");
+        let log = open(root.path(), 2);
+        let by_number = at % 2 == 0;
+        let first = [0].into();
+        let what = if by_number {
+            Erase::Entries(&first)
+        } else {
+            Erase::Subject("192.0.2.7")
+        };
+        let done = erase(&log, what);
+        log.close().expect("closed");
+        assert!(
+            matches!(done, Err(RedactError::Incomplete { .. })),
+            "byte {at}: {done:?}"
+        );
+    }
+}
+
 #[test]
 fn a_reason_that_would_be_cut_is_refused() {
     let root = TempDir::new().expect("a folder");

@@ -1,21 +1,26 @@
 //! The bytes of a file of the vault: a mark, then records, each of one write.
 //!
-//! `tag (1) | length of the body (2, big-endian) | body`. The body of a record that was erased is zeros; tag and
-//! length stay, so that those behind it are found. What cannot be read ends the file: only an interrupted
-//! write leaves such an end, and after it another file is begun.
+//! `tag (1) | length of the body (2, big-endian) | body`, and the body ends in the first 8 bytes of the SHA-256 of all
+//! before them. The body of a record that was erased is zeros, as is its tag; the length stays, so that those
+//! behind it are found. A record that is not what its sum says is passed over, and the file is damaged. What
+//! cannot be read ends the file: an interrupted write leaves such an end, and after it another file is begun.
 
 use std::ops::Range;
+
+use sha2::{Digest as _, Sha256};
 
 use crate::Hash;
 use crate::value::Field;
 
 /// What each file begins with.
-pub const MARK: &[u8; 16] = b"openfang/vault/1";
+pub const MARK: &[u8; 16] = b"openfang/vault/2";
 /// Tag and length.
 pub(super) const HEAD_BYTES: usize = 3;
 const ERASED: u8 = 0;
 const KEY: u8 = 1;
 const OPENING: u8 = 2;
+/// What is kept of the sum of a record.
+const SUM_BYTES: usize = 8;
 /// What an AEAD adds.
 const TAG_BYTES: usize = 16;
 
@@ -68,6 +73,10 @@ pub enum Record<'a> {
 pub struct Records<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Whether sums must be right.
+    checked: bool,
+    /// Whether a record was passed over.
+    passed_over: bool,
 }
 
 impl<'a> Records<'a> {
@@ -79,14 +88,37 @@ impl<'a> Records<'a> {
         } else {
             bytes.len()
         };
-        Self { bytes, at }
+        Self {
+            bytes,
+            at,
+            checked: true,
+            passed_over: false,
+        }
+    }
+
+    /// As [`Records::of`], for what is to be erased: also those that are not what their sums say, as an erasure
+    /// leaves them that was interrupted.
+    pub(super) fn of_any(bytes: &'a [u8]) -> Self {
+        Self {
+            checked: false,
+            ..Self::of(bytes)
+        }
     }
 }
 
 impl Records<'_> {
-    /// Tells, behind the last record, whether the rest cannot be read: anything but nothing, or the beginning of
-    /// a record, as an interrupted write leaves it.
+    /// Tells, behind the last record, whether the file ends in the middle of one: as an interrupted write leaves
+    /// it, or somebody who has cut it.
+    pub(super) fn is_cut(&self) -> bool {
+        self.at < self.bytes.len()
+    }
+
+    /// Tells, behind the last record, whether one was passed over, or the rest cannot be read: anything but
+    /// nothing, or the beginning of a record, as an interrupted write leaves it.
     pub(super) fn is_damaged(&self) -> bool {
+        if self.passed_over {
+            return true;
+        }
         if !self.bytes.starts_with(MARK) {
             return !MARK.starts_with(self.bytes);
         }
@@ -104,23 +136,48 @@ impl<'a> Iterator for Records<'a> {
     type Item = (Range<usize>, Record<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (head, _rest) = self
-            .bytes
-            .get(self.at..)?
-            .split_first_chunk::<HEAD_BYTES>()?;
-        let [tag, high, low] = *head;
-        let start = self.at + HEAD_BYTES;
-        let end = start + usize::from(u16::from_be_bytes([high, low]));
-        let body = self.bytes.get(start..end)?;
-        let record = match tag {
-            ERASED => Record::Erased,
-            KEY => Record::Key(read_key(body)?),
-            OPENING => Record::Opening(read_opening(body)?),
-            _unknown => return None,
-        };
-        self.at = end;
-        Some((start..end, record))
+        loop {
+            let rest = self.bytes.get(self.at..)?;
+            let (head, _rest) = rest.split_first_chunk::<HEAD_BYTES>()?;
+            let [tag, high, low] = *head;
+            if !matches!(tag, ERASED | KEY | OPENING) {
+                return None;
+            }
+            let start = self.at + HEAD_BYTES;
+            let end = start + usize::from(u16::from_be_bytes([high, low]));
+            let body = self.bytes.get(start..end)?;
+            self.at = end;
+            match read(*head, body, self.checked) {
+                Some(record) => return Some((start..end, record)),
+                None => self.passed_over = true,
+            }
+        }
     }
+}
+
+/// Reads a record; a checked one is what its sum says.
+fn read(head: [u8; HEAD_BYTES], body: &[u8], checked: bool) -> Option<Record<'_>> {
+    let [tag, ..] = head;
+    if tag == ERASED {
+        let is_right = !checked || body.iter().all(|byte| *byte == 0);
+        return is_right.then_some(Record::Erased);
+    }
+    let (content, sum) = body.split_last_chunk()?;
+    if checked && *sum != sum_of(&head, content) {
+        return None;
+    }
+    match tag {
+        KEY => read_key(content).map(Record::Key),
+        OPENING => read_opening(content).map(Record::Opening),
+        _unknown => None,
+    }
+}
+
+fn sum_of(head: &[u8], content: &[u8]) -> [u8; SUM_BYTES] {
+    let digest = Sha256::new().chain_update(head).chain_update(content);
+    let mut sum = [0; SUM_BYTES];
+    sum.copy_from_slice(&digest.finalize()[..SUM_BYTES]);
+    sum
 }
 
 fn read_key(body: &[u8]) -> Option<KeyRecord> {
@@ -177,13 +234,15 @@ pub(super) fn push_opening(out: &mut Vec<u8>, opening: &OpeningRecord<'_>) {
 }
 
 fn push(out: &mut Vec<u8>, tag: u8, parts: &[&[u8]]) {
-    let len: usize = parts.iter().map(|part| part.len()).sum();
-    let len = u16::try_from(len).expect("a value is far shorter than 64 KiB");
-    out.push(tag);
-    out.extend_from_slice(&len.to_be_bytes());
-    for part in parts {
-        out.extend_from_slice(part);
-    }
+    let content = parts.concat();
+    let len = u16::try_from(content.len() + SUM_BYTES);
+    let [high, low] = len
+        .expect("a value is far shorter than 64 KiB")
+        .to_be_bytes();
+    let head = [tag, high, low];
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&content);
+    out.extend_from_slice(&sum_of(&head, &content));
 }
 
 /// What is written over a record with a body of this range: where, and the bytes.
@@ -255,7 +314,7 @@ mod tests {
                 "{len}"
             );
         }
-        assert!(all(b"openfang/vault/2").is_empty());
+        assert!(all(b"openfang/vault/1").is_empty());
     }
 
     #[test]
@@ -278,6 +337,28 @@ mod tests {
     }
 
     #[test]
+    fn every_flipped_bit_is_noticed_and_hides_its_record_only() {
+        let bytes = file();
+        let whole = all(&bytes);
+        for at in MARK.len()..bytes.len() {
+            for bit in 0..8 {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 1 << bit;
+                let mut records = Records::of(&bytes);
+                let found: Vec<_> = records.by_ref().map(|(_, record)| record).collect();
+                assert!(
+                    records.is_damaged() || records.is_cut(),
+                    "bit {bit} of byte {at}"
+                );
+                // A length that is wrong may end among zeros.
+                let is_known =
+                    |record: &Record<'_>| whole.contains(record) || *record == Record::Erased;
+                assert!(found.iter().all(is_known));
+            }
+        }
+    }
+
+    #[test]
     fn the_numbers_of_fields_are_their_places() {
         for (at, field) in (0..).zip(Field::ALL) {
             assert_eq!(number_of(field), at);
@@ -291,7 +372,7 @@ mod tests {
             file.extend_from_slice(&bytes);
             let mut end = MARK.len();
             for (body, _record) in Records::of(&file) {
-                prop_assert_eq!(body.start, end + HEAD_BYTES);
+                prop_assert!(body.start >= end + HEAD_BYTES);
                 prop_assert!(body.end <= file.len());
                 end = body.end;
             }

@@ -187,8 +187,9 @@ impl VaultReader {
         Ok((plan, found))
     }
 
-    /// Returns the files that cannot be read to their end: what they hold behind that belongs to nobody that could
-    /// be named.
+    /// Returns the files that are damaged, or cannot be read to their end: what they hold there belongs to nobody
+    /// that could be named. One that ends in the middle of a record may have been cut: what a line commits to was
+    /// written, whole, before the line.
     ///
     /// # Errors
     /// When the folder, or one of them, cannot be read at all.
@@ -199,7 +200,7 @@ impl VaultReader {
             let mut records = Records::of(&bytes);
             while records.next().is_some() {}
             let too_long = bytes.len() as u64 >= READ_BYTES_MAX;
-            if records.is_damaged() || too_long {
+            if records.is_damaged() || records.is_cut() || too_long {
                 unread.push(path);
             }
         }
@@ -290,7 +291,9 @@ impl Vault {
             Record::Opening(opening) => {
                 plan.openings.contains(&opening.commitment) || plan.keys.contains(&opening.key)
             }
-            Record::Key(_) | Record::Erased => false,
+            Record::Key(_) => false,
+            // It may be so by half.
+            Record::Erased => true,
         })?;
         self.overwrite(|record| match record {
             Record::Key(key) => plan.keys.contains(&key.id),
@@ -303,15 +306,16 @@ impl Vault {
         for (_, path) in self.reader.files()? {
             let bytes = read(&path)?;
             let mut file: Option<File> = None;
-            for (body, record) in Records::of(&bytes) {
-                if !is_meant(&record) {
+            for (body, record) in Records::of_any(&bytes) {
+                let (at, zeros) = erased(&body);
+                let is_done = bytes[body.clone()].iter().all(|byte| *byte == 0);
+                if !is_meant(&record) || (record == Record::Erased && is_done) {
                     continue;
                 }
                 let open = match file.take() {
                     Some(open) => open,
                     None => OpenOptions::new().write(true).open(&path)?,
                 };
-                let (at, zeros) = erased(&body);
                 open.write_all_at(&zeros, at)?;
                 file = Some(open);
             }
