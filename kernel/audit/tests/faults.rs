@@ -264,6 +264,14 @@ fn a_failed_fdatasync_stops_the_log_and_signs_nothing() {
     // A second call would succeed, and would be a lie.
     assert_eq!(append(&log, event(2)), stopped);
     assert_eq!(log.size(), 1);
+    // What was refused is not found by the next start, and taken for what was done.
+    let lines = disk
+        .disk()
+        .log
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count();
+    assert_eq!(lines, 1);
     assert_eq!(log.health(), Health::Poisoned { reason });
     assert_eq!(log.close(), Err(CloseError::Poisoned { reason }));
     assert!(shown.heads().iter().all(|head| head.size <= 1));

@@ -464,7 +464,13 @@ impl Writer {
             }
             return Err(AppendError::Disk { kind: error.kind() });
         }
-        self.flush_batch()?;
+        if let Err(why) = self.flush_batch() {
+            // Nobody may count on these lines, and the next start would take them for what was done.
+            if let Err(undo) = shared.storage.cut_log(rest.len) {
+                tracing::warn!(log.origin = %shared.origin, error = %undo, "entries that were refused may be in the log at the next start");
+            }
+            return Err(why);
+        }
         self.urgent |= self.batch.iter().any(Entry::is_urgent);
         let start = rest.len;
         rest.doubt = true;
