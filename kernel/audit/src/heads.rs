@@ -96,6 +96,18 @@ impl Heads {
         Ok(closed.is_some_and(|note| note == floor.note.as_bytes()))
     }
 
+    /// Returns how many entries the log had when it was ended in order the last time; 0 when that is not known.
+    pub(crate) fn ended_at<R: Reader + ?Sized>(
+        reader: &R,
+        origin: &Origin,
+        key: &VerifyingKey,
+    ) -> io::Result<u64> {
+        let closed = reader.load(Small::Closed)?.unwrap_or_default();
+        let note = String::from_utf8_lossy(&closed);
+        let head = SignedHead::open(&note, origin, key);
+        Ok(head.map_or(0, |head| head.checkpoint.size))
+    }
+
     /// Judges what stands behind the last head: entries without any head are not ours, since the
     /// first floor is signed before the first entry, nor is what was added after an orderly end.
     pub(crate) fn beyond(&self, examined: &Examined, closed: bool) -> Option<Damage> {

@@ -195,6 +195,9 @@ pub(crate) fn judge_onto<R: Reader + ?Sized, T: Grow>(
         return Ok(tampered(damage, 0));
     }
     let top = heads.top();
+    let mark = source.dir.join("closed");
+    // Looked at first: the log only grows.
+    let ended = Heads::ended_at(reader, source.origin, source.key);
     let examined = match examine(reader, Span::ALL, &heads.known(), tree, each) {
         Ok(examined) => examined,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -222,8 +225,8 @@ pub(crate) fn judge_onto<R: Reader + ?Sized, T: Grow>(
     if let Some(why) = unread {
         return Err(unreadable(source.dir)(why));
     }
+    let at_least = at_least.max(ended.map_err(unreadable(&mark))?);
     // Looked at last: who writes after an orderly end takes its mark away first.
-    let mark = source.dir.join("closed");
     let closed = heads.is_closed(reader).map_err(unreadable(&mark))?;
     if let Some(damage) = heads.beyond(&examined, closed) {
         return Ok(tampered(damage, bytes));

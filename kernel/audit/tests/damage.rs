@@ -97,6 +97,32 @@ fn every_flipped_bit_of_a_head_is_noticed() {
     }
 }
 
+/// The end that a run has marked is a head like others: who puts back all but that is found out.
+#[test]
+fn a_log_that_is_shorter_than_at_its_last_end_is_cut() {
+    let (early, late) = (TempDir::new().expect("one"), TempDir::new().expect("one"));
+    fill(early.path(), 3);
+    fill(late.path(), 5);
+    fs::copy(
+        late.path().join("audit.d/closed"),
+        early.path().join("audit.d/closed"),
+    )
+    .expect("copied");
+    let wanted = Verdict::Tampered {
+        first_bad_seq: Some(3),
+        kind: DamageKind::Truncated,
+    };
+    assert_eq!(verdict(early.path()), wanted);
+    // One that is older, or rubbish, says nothing.
+    for bytes in [
+        fs::read(early.path().join("audit.d/checkpoint")).expect("there"),
+        b"x".to_vec(),
+    ] {
+        fs::write(late.path().join("audit.d/closed"), bytes).expect("written");
+        assert!(matches!(verdict(late.path()), Verdict::Intact { .. }));
+    }
+}
+
 /// Puts a folder in the place of a file for a moment, so that it is there and cannot be read.
 fn unread<T>(path: &Path, look: impl FnOnce() -> T) -> T {
     let aside = path.with_extension("aside");
