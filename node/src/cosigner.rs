@@ -44,25 +44,26 @@ impl RoleKey {
         role: Role,
     ) -> io::Result<Option<Self>> {
         for generation in 0..GENERATIONS_MAX {
-            if is_retired(home, role, generation)? {
+            let key = match role {
+                Role::Witness => seed.witness_key(generation),
+                Role::Mirror => seed.mirror_key(generation),
+            };
+            let cosigner = Cosigner::of(node, role, key);
+            if is_retired(home, (role, generation), cosigner.public())? {
                 continue;
             }
             if generation > 0 {
                 tracing::warn!(
                     generation,
                     ?role,
-                    "what this node has cosigned with an earlier key is lost: that key is retired"
+                    "what this node has cosigned with an earlier key is lost or damaged: that key is retired"
                 );
             }
-            let key = match role {
-                Role::Witness => seed.witness_key(generation),
-                Role::Mirror => seed.mirror_key(generation),
-            };
             return Ok(Some(Self {
                 home: home.clone(),
                 role,
                 generation,
-                cosigner: Cosigner::of(node, role, key),
+                cosigner,
             }));
         }
         Ok(None)
@@ -83,14 +84,22 @@ impl RoleKey {
         &self.home
     }
 
+    /// Tells whether it has ever cosigned.
+    ///
+    /// # Errors
+    /// When the home cannot be looked at.
+    pub(crate) fn is_used(&self) -> io::Result<bool> {
+        self.home
+            .cosigner_bound(self.role, self.generation)
+            .try_exists()
+    }
+
     /// Opens the state.
     ///
     /// # Errors
     /// See [`StoreOpenError`].
     pub(crate) fn open(&self) -> Result<Witness<FileStore>, StoreOpenError> {
-        if self.role == Role::Mirror {
-            self.retire_earlier()?;
-        }
+        self.retire_earlier()?;
         let store = FileStore::open(
             &self.home.cosigner_state(self.role, self.generation),
             &self.home.cosigner_bound(self.role, self.generation),
@@ -119,6 +128,9 @@ impl RoleKey {
             let state = self.home.cosigner_state(self.role, generation);
             move_aside(&state.join(HEADS), &state.join(RETIRED))?;
         }
+        if self.role == Role::Witness {
+            return Ok(());
+        }
         for kept in mirror::kept_heads(&self.home.mirror_copies())? {
             if kept.head.is_none() {
                 move_aside(&kept.path, &kept.path.with_file_name(DAMAGED))?;
@@ -128,13 +140,14 @@ impl RoleKey {
     }
 }
 
-/// Tells whether a generation has cosigned and what it said is gone.
-fn is_retired(home: &Home, role: Role, generation: u32) -> io::Result<bool> {
+/// Tells whether a generation has cosigned and what it said is gone, or cannot be read any more.
+fn is_retired(home: &Home, (role, generation): (Role, u32), key: &CosignerKey) -> io::Result<bool> {
     let is_there = |path: &Path| path.try_exists();
     if !is_there(&home.cosigner_bound(role, generation))? {
         return Ok(false);
     }
-    if !is_there(&home.cosigner_state(role, generation).join(HEADS))? {
+    let state = home.cosigner_state(role, generation);
+    if !is_there(&state.join(HEADS))? || FileStore::is_damaged(&state, key)? {
         return Ok(true);
     }
     // A mirror also promises to hold what the heads of its copies say.
@@ -211,6 +224,23 @@ mod tests {
             assert_eq!(node.choose(role).generation, 1);
             let lost = first.open().expect_err("it has forgotten");
             assert!(matches!(lost, StoreOpenError::StateLost), "{lost}");
+        }
+    }
+
+    #[test]
+    fn a_key_whose_state_is_damaged_is_retired_and_the_next_one_works() {
+        for role in [Role::Witness, Role::Mirror] {
+            let node = Node::new();
+            let first = node.choose(role);
+            drop(first.open().expect("a new state"));
+            let heads = first.home().cosigner_state(role, 0).join(HEADS);
+            std::fs::write(&heads, b"rotten").expect("written");
+            let second = node.choose(role);
+            assert_eq!(second.generation, 1);
+            assert!(heads.exists(), "choosing changes nothing");
+            drop(second.open().expect("a new state"));
+            assert!(!heads.exists() && heads.with_file_name(RETIRED).exists());
+            assert_eq!(node.choose(role).public(), second.public());
         }
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use openfang_audit::cosign::Role;
+use openfang_audit::storage::is_floor_in_place;
 use openfang_id::{Keys, NodeId, VaultKey};
 
 use super::RunError;
@@ -137,13 +138,24 @@ impl Prepared {
         let wiped = audit_epoch::is_wiped(&home).map_err(|why| RunError::Epoch { why })?;
         let mark = Mark::load(&home).map_err(doubt_of(&home))?;
         let rolled_back = mark == Some(Mark::RolledBack);
-        if wiped || rolled_back {
+        // What others had cosigned may be newer than what stands in files that were put back.
+        let is_elsewhere = mark.is_none() && self.is_elsewhere().map_err(doubt_of(&home))?;
+        if wiped || rolled_back || is_elsewhere {
             self.forget_cosigners()?;
         }
         if rolled_back {
             Mark::Retired.store(&home).map_err(doubt_of(&home))?;
         }
         Ok(())
+    }
+
+    /// Tells whether the files of the audit log are not where this node wrote them, and it has cosigned.
+    fn is_elsewhere(&self) -> io::Result<bool> {
+        let dir = self.config.home.audit_dir();
+        let is_put_back = dir.join("floor").try_exists()? && !is_floor_in_place(&dir)?;
+        let keys = self.witness.iter().chain(&self.mirror);
+        let used: io::Result<Vec<bool>> = keys.map(RoleKey::is_used).collect();
+        Ok(is_put_back && used?.contains(&true))
     }
 
     /// Retires the keys with which this node cosigns.

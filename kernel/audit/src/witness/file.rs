@@ -99,6 +99,18 @@ impl FileStore {
         Ok(Self { store })
     }
 
+    /// Tells whether the state of a key in a directory is damaged. One that is not there is not.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_damaged(dir: &Path, key: &CosignerKey) -> io::Result<bool> {
+        let Some(bytes) = disk::read(&dir.join("heads"))? else {
+            return Ok(false);
+        };
+        let scanned = Scanned::read(&bytes, &key.to_string());
+        Ok(matches!(scanned, Err(StoreOpenError::Damaged { .. })))
+    }
+
     /// Returns the names of the logs that it knows.
     #[must_use]
     pub fn logs(&self) -> Vec<LogName> {
