@@ -15,6 +15,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use openfang_audit::Hash;
+use openfang_audit::cosign::LogName;
+use openfang_audit::evidence::{Evidence, EvidenceKind};
 use openfang_id::NodeId;
 use openfang_mesh::Conviction;
 use tokio::sync::mpsc;
@@ -36,11 +39,20 @@ pub(crate) struct Notice {
     pub(crate) evidence: Arc<[u8]>,
 }
 
+/// What is to be written down, about which log.
+#[derive(Debug)]
+struct ToWrite {
+    log: LogName,
+    kind: EvidenceKind,
+    id: Hash,
+    evidence: Arc<[u8]>,
+}
+
 /// Where convictions are handed in, and looked up.
 #[derive(Debug, Clone)]
 pub(crate) struct Desk {
     quarantine: Quarantine,
-    inbox: mpsc::Sender<Notice>,
+    inbox: mpsc::Sender<ToWrite>,
     doubts: mpsc::Sender<Doubt>,
 }
 
@@ -71,14 +83,47 @@ pub(crate) fn open(folder: &Path, me: NodeId, allowed: BTreeSet<NodeId>) -> Open
     }
 }
 
+/// Returns the evidence that is kept in a folder.
+pub(crate) fn kept(folder: &Path) -> impl Iterator<Item = Evidence> {
+    let files = store::load(folder).files.into_iter();
+    files.filter_map(|file| Evidence::open(&file).ok())
+}
+
 impl Desk {
     /// Takes a conviction: in force when this returns, written soon after. Never blocks.
     pub(crate) fn convicted(&self, notice: Notice) {
-        self.quarantine.convict(notice.node, notice.conviction);
-        if self.inbox.try_send(notice).is_err() {
-            tracing::error!(
-                "evidence against a node is not written: too much waits, or the node stops"
-            );
+        let Notice {
+            node,
+            conviction,
+            evidence,
+        } = notice;
+        self.quarantine.convict(node, conviction.clone());
+        self.write(ToWrite {
+            log: LogName::from(&keeper::origin(node, &evidence)),
+            kind: conviction.kind,
+            id: conviction.evidence,
+            evidence,
+        });
+    }
+
+    /// Takes evidence against a log that is of no mesh, and is witnessed here for everybody: written soon after.
+    /// Never blocks.
+    pub(crate) fn contradicted(&self, evidence: &Evidence) {
+        tracing::error!(
+            log = evidence.origin().as_str(), kind = %evidence.kind(), evidence = evidence.file_name(),
+            "a log of audit.witness_logs has contradicted itself: nothing of it is cosigned any more"
+        );
+        self.write(ToWrite {
+            log: evidence.origin().clone(),
+            kind: evidence.kind(),
+            id: evidence.id(),
+            evidence: evidence.to_bytes().into(),
+        });
+    }
+
+    fn write(&self, evidence: ToWrite) {
+        if self.inbox.try_send(evidence).is_err() {
+            tracing::error!("evidence is not written: too much waits, or the node stops");
         }
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use openfang_id::{AgentId, AgentName, NodeId};
 
 use crate::checkpoint::parse_decimal;
+use crate::cosign::LogName;
 use crate::seqs::Seqs;
 use crate::value::{Public, Secret, Text};
 use crate::{Checkpoint, Hash, Origin, OriginError};
@@ -406,10 +407,10 @@ impl Event {
 
     /// Another log was found out: what it did.
     #[must_use]
-    pub fn peer_evidence<'a>(origin: &Origin, what: impl Into<Public<'a>>) -> Self {
+    pub fn peer_evidence<'a>(log: impl Into<LogName>, what: impl Into<Public<'a>>) -> Self {
         Self::new(Kind::PeerEvidence)
             .act(what.into())
-            .target(Public::from(origin).into())
+            .target(Public::text(log.into().as_str()).into())
     }
 
     /// The end of this log was cut off because it was never finished: how many bytes, and the

@@ -10,13 +10,13 @@ use openfang_kernel::Auditor;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Notice, store};
+use super::{ToWrite, store};
 use crate::audit_epoch;
 
 /// Writes what is handed in at the [`Desk`](super::Desk).
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    queue: mpsc::Receiver<Notice>,
+    queue: mpsc::Receiver<ToWrite>,
     folder: PathBuf,
     /// What was written before.
     written: BTreeSet<Hash>,
@@ -24,7 +24,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(
-        queue: mpsc::Receiver<Notice>,
+        queue: mpsc::Receiver<ToWrite>,
         folder: &Path,
         written: BTreeSet<Hash>,
     ) -> Self {
@@ -40,8 +40,8 @@ impl Keeper {
         loop {
             tokio::select! {
                 biased;
-                notice = self.queue.recv() => match notice {
-                    Some(notice) => self.write(&auditor, notice).await,
+                evidence = self.queue.recv() => match evidence {
+                    Some(evidence) => self.write(&auditor, evidence).await,
                     None => stop.cancelled().await,
                 },
                 () = stop.cancelled() => return,
@@ -51,25 +51,25 @@ impl Keeper {
 
     /// The entry first: without the file it is written again, at the worst; without the entry nobody
     /// would write one.
-    async fn write(&mut self, auditor: &Auditor, notice: Notice) {
-        let Notice {
-            node,
-            conviction,
+    async fn write(&mut self, auditor: &Auditor, evidence: ToWrite) {
+        let ToWrite {
+            log,
+            kind,
+            id,
             evidence,
-        } = notice;
-        let id = conviction.evidence;
+        } = evidence;
         if self.written.contains(&id) {
             return;
         }
         let file = file_name(&id);
         if self.written.len() >= store::FILES_MAX {
-            tracing::error!(node.id = %node, evidence = file, "evidence is in force and not written: there are {} files of evidence already", store::FILES_MAX);
+            tracing::error!(%log, evidence = file, "evidence is in force and not written: there are {} files of evidence already", store::FILES_MAX);
             return;
         }
-        let what = format!("{}, evidence {file}", conviction.kind);
-        let entry = Event::peer_evidence(&origin(node, &evidence), Public::text(&what));
+        let what = format!("{kind}, evidence {file}");
+        let entry = Event::peer_evidence(log.clone(), Public::text(&what));
         if let Err(why) = auditor.record(entry).await {
-            tracing::error!(node.id = %node, evidence = file, error = %why, "evidence is in force and not written: it cannot be logged");
+            tracing::error!(%log, evidence = file, error = %why, "evidence is in force and not written: it cannot be logged");
             return;
         }
         let folder = self.folder.clone();
@@ -79,10 +79,10 @@ impl Keeper {
                 self.written.insert(id);
             }
             Ok(Err(why)) => {
-                tracing::error!(node.id = %node, evidence = file, error = %why, "evidence is in force and not written");
+                tracing::error!(%log, evidence = file, error = %why, "evidence is in force and not written");
             }
             Err(why) => {
-                tracing::error!(node.id = %node, evidence = file, error = %why, "evidence is in force and not written");
+                tracing::error!(%log, evidence = file, error = %why, "evidence is in force and not written");
             }
         }
     }
@@ -90,7 +90,7 @@ impl Keeper {
 
 /// The log that an entry is about: the one that was forked, or that of the node whose cosignatures
 /// contradict each other.
-fn origin(node: NodeId, evidence: &[u8]) -> Origin {
+pub(super) fn origin(node: NodeId, evidence: &[u8]) -> Origin {
     let own = Evidence::decode(evidence)
         .ok()
         .and_then(|evidence| evidence.origin().as_str().parse::<Origin>().ok())
@@ -107,7 +107,7 @@ mod tests {
     use openfang_mesh::Conviction;
 
     use super::super::store::tests::evidence;
-    use super::super::{Desk, open};
+    use super::super::{Desk, Notice, open};
     use super::*;
     use crate::clock::MachineClock;
 

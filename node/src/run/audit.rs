@@ -39,7 +39,9 @@ pub(super) type Signed<T> = (T, watch::Receiver<Signing>);
 /// Opens the window of the witness for the mesh, and for everybody where logs elsewhere are witnessed.
 pub(super) fn open_windows(prepared: &Prepared) -> Windows {
     let logs = &prepared.config.audit.witness_logs;
-    let logs = witness::trusted(logs, &prepared.keys.node_id());
+    let folder = prepared.config.home.evidence();
+    let kept = evidence::kept(&folder);
+    let logs = witness::trusted(logs, &prepared.keys.node_id(), kept);
     let Some(key) = prepared.witness.clone() else {
         return (None, None, None);
     };
@@ -162,6 +164,7 @@ impl Duties {
             let quarantine = evidence.desk.quarantine().clone();
             let rules = Rules {
                 quarantine,
+                desk: evidence.desk.clone(),
                 signing: self.signing,
             };
             let counter = counter.run(mesh.clone(), rules, tasks.token());

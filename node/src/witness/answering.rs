@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openfang_audit::cosign::LogName;
-use openfang_audit::evidence::Evidence;
+use openfang_audit::evidence::{Accused, Evidence};
 use openfang_audit::inquiry::{NOTES_MAX, Signing};
 use openfang_audit::note::Verifier;
 use openfang_audit::tile::Bundle;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ADD_CHECKPOINT, HEADS_OF_ASKER};
 use crate::clock::MachineClock;
 use crate::cosigner::RoleKey;
-use crate::evidence::Quarantine;
+use crate::evidence::{Desk, Quarantine};
 
 /// Questions that wait; the mesh asks fewer at once.
 const QUEUE: usize = 64;
@@ -107,6 +107,8 @@ pub(super) fn what_of(question: Question) -> Option<What> {
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) quarantine: Quarantine,
+    /// Where evidence against logs of no mesh is handed in.
+    pub(crate) desk: Desk,
     /// Whether the own log is signed.
     pub(crate) signing: watch::Receiver<Signing>,
 }
@@ -156,15 +158,19 @@ impl Counter {
                 // Nobody gets by what another may have.
                 let is_member = |asked: &Asked| asked.from.is_some();
                 let (members, others) = asked.into_iter().partition(is_member);
-                let mut found = answer(&witness, members, &trusted);
-                found.extend(answer(&witness, others, &public));
-                Ok::<_, StoreOpenError>((witness, found))
+                let of_members = answer(&witness, members, &trusted);
+                let of_others = answer(&witness, others, &public);
+                Ok::<_, StoreOpenError>((witness, of_members, of_others))
             });
             match answered.await {
-                Ok(Ok((opened, found))) => {
+                Ok(Ok((opened, of_members, of_others))) => {
                     witness = Some(opened);
-                    for evidence in found {
+                    for evidence in of_members {
                         mesh.add_evidence(evidence.to_bytes()).await;
+                    }
+                    for evidence in of_others {
+                        freeze(Arc::make_mut(&mut self.public), &evidence);
+                        rules.desk.contradicted(&evidence);
                     }
                 }
                 Ok(Err(why)) => {
@@ -173,6 +179,23 @@ impl Counter {
                 Err(why) => tracing::error!(error = %why, "a question to the witness failed"),
             }
         }
+    }
+}
+
+/// Has nothing of a log cosigned any more that has contradicted itself.
+pub(super) fn freeze(logs: &mut BTreeMap<String, Trust>, evidence: &Evidence) {
+    let Accused::Log(accused) = evidence.accused() else {
+        return;
+    };
+    let Some(trust) = logs.get_mut(evidence.origin().as_str()) else {
+        return;
+    };
+    let is_its_key = match trust {
+        Trust::Keys(keys) => keys.contains(accused),
+        Trust::Unknown | Trust::Frozen => false,
+    };
+    if is_its_key {
+        *trust = Trust::Frozen;
     }
 }
 

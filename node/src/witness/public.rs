@@ -12,13 +12,14 @@ use futures::future::BoxFuture;
 use openfang_api::PublicWitness;
 use openfang_audit::Hash;
 use openfang_audit::cosign::LogName;
+use openfang_audit::evidence::Evidence;
 use openfang_audit::note::Verifier;
 use openfang_audit::witness::{AddCheckpoint, Trust};
 use openfang_id::NodeId;
 use openfang_mesh::{Answer, Question};
 use tokio::sync::Semaphore;
 
-use super::answering::{UNAVAILABLE, What, Window, what_of};
+use super::answering::{UNAVAILABLE, What, Window, freeze, what_of};
 
 /// How long a question may wait and be answered: a witness answers within some flushes of the disk.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -77,8 +78,13 @@ impl PublicWitness for PublicWindow {
     }
 }
 
-/// Returns the keys of the logs that the operator has named. A node is no witness of its own log.
-pub(crate) fn trusted(logs: &[Verifier], own: &NodeId) -> BTreeMap<String, Trust> {
+/// Returns the keys of the logs that the operator has named, and which of them have contradicted themselves. A
+/// node is no witness of its own log.
+pub(crate) fn trusted(
+    logs: &[Verifier],
+    own: &NodeId,
+    evidence: impl Iterator<Item = Evidence>,
+) -> BTreeMap<String, Trust> {
     let mut keys: BTreeMap<String, Vec<Verifier>> = BTreeMap::new();
     for log in logs {
         let name = log.name();
@@ -94,9 +100,14 @@ pub(crate) fn trusted(logs: &[Verifier], own: &NodeId) -> BTreeMap<String, Trust
         }
         keys.entry(name.to_owned()).or_default().push(log.clone());
     }
-    keys.into_iter()
+    let mut trusted = keys
+        .into_iter()
         .map(|(name, keys)| (name, Trust::Keys(keys)))
-        .collect()
+        .collect();
+    for evidence in evidence {
+        freeze(&mut trusted, &evidence);
+    }
+    trusted
 }
 
 #[cfg(test)]
@@ -129,7 +140,11 @@ mod tests {
         let key = SigningKey::from_bytes(&[5; 32]).verifying_key();
         let log = |name: &str| Verifier::new(name, key).expect("a key");
         let of_this_node = openfang_audit::Origin::of(own, 3);
-        trusted(&[log(NAME), log(of_this_node.as_str())], own)
+        trusted(
+            &[log(NAME), log(of_this_node.as_str())],
+            own,
+            std::iter::empty(),
+        )
     }
 
     #[test]

@@ -102,6 +102,7 @@ async fn node() -> Node {
     let mut counters = tokio::task::JoinSet::new();
     let rules = crate::witness::Rules {
         quarantine,
+        desk: opened.desk.clone(),
         signing: tokio::sync::watch::channel(openfang_audit::inquiry::Signing::Free).1,
     };
     counters.spawn(counter.run(mesh.clone(), rules, CancellationToken::new()));
