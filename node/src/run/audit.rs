@@ -20,7 +20,7 @@ use super::{Parts, Prepared, RunError};
 use crate::clock::{self, MachineClock};
 use crate::config::{Config, Fingerprint};
 use crate::cosigner::RoleKey;
-use crate::evidence::Around;
+use crate::evidence::{Around, Quarantine};
 use crate::home::Home;
 use crate::mirror::{self, Desk, Feeding};
 use crate::own_log::{Anew, Doubts, Found, Mark, OwnLog};
@@ -178,17 +178,35 @@ impl Duties {
             doubts: doubts.clone(),
         };
         tasks.start("heads", witness::announce(announcing, tasks.token()));
-        start_cosigners(tasks, prepared, (&log, &doubts, mesh), self.shown);
+        let quarantine = evidence.desk.quarantine().clone();
+        let own = Own {
+            log: &log,
+            doubts: &doubts,
+            quarantine,
+        };
+        start_cosigners(tasks, prepared, (own, mesh), self.shown);
     }
+}
+
+/// The own log, and who has nothing to do with it.
+struct Own<'a> {
+    log: &'a Log,
+    doubts: &'a Doubts,
+    quarantine: Quarantine,
 }
 
 /// Starts to ask others to cosign the log and to keep copies of it.
 fn start_cosigners(
     tasks: &mut Tasks,
     prepared: &Prepared,
-    (log, doubts, mesh): (&Log, &Doubts, &Mesh),
+    (own, mesh): (Own<'_>, &Mesh),
     shown: Shown,
 ) {
+    let Own {
+        log,
+        doubts,
+        quarantine,
+    } = own;
     let home = &prepared.config.home;
     let asking = Asking {
         log: log.clone(),
@@ -208,6 +226,7 @@ fn start_cosigners(
         pace: Pace::default(),
         shown: shown.mirroring,
         doubts: doubts.clone(),
+        quarantine,
     };
     tasks.start("copies", mirror::feed(feeding, tasks.token()));
 }
