@@ -36,6 +36,8 @@ pub(super) struct Local {
     /// Whether the log now is what was signed, and has its signing floor.
     pub(super) is_whole: bool,
 }
+    /// The same, of a log that has entries.
+    pub(super) is_intact: bool,
 
 impl Local {
     pub(super) fn repaired(self) -> Repaired {
@@ -87,6 +89,7 @@ impl Files {
             accepted: None,
             is_whole: false,
         };
+            is_intact: false,
         let has_floor = self.signed_head("floor")?.is_some();
         if accept && !has_floor {
             local.accepted = Some(self.accept(&storage)?);
@@ -96,6 +99,7 @@ impl Files {
         let is_good = matches!(verdict, Verdict::Intact { .. } | Verdict::Empty);
         local.is_whole = is_good && (has_floor || local.accepted.is_some());
         if in_mesh || local.is_whole || verdict == Verdict::Empty {
+        local.is_intact = local.is_whole && verdict != Verdict::Empty;
             local.is_whole |= verdict == Verdict::Empty;
             return Ok(local);
         }
@@ -150,6 +154,7 @@ impl Files {
             accepted: None,
             is_whole: !in_mesh,
         })
+            is_intact: false,
     }
 
     /// Raises a floor that was put back to an older one to the published head, when the entries lead there:
