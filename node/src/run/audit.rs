@@ -7,7 +7,6 @@ use std::sync::Arc;
 use openfang_audit::collect::{Collector, Witnessing};
 use openfang_audit::feed::{Mirroring, Pace};
 use openfang_audit::inquiry::Signing;
-use openfang_audit::storage::is_floor_in_place;
 use openfang_audit::{Event, Log, Origin, Public};
 use openfang_kernel::{Auditor, Demands};
 use openfang_mesh::Mesh;
@@ -24,6 +23,7 @@ use crate::evidence::{Around, Quarantine};
 use crate::home::Home;
 use crate::mirror::{self, Desk, Feeding};
 use crate::own_log::{Anew, Doubts, Found, Mark, OwnLog};
+use crate::put_back::{LeftBehind, is_put_back};
 use crate::tasks::Tasks;
 use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Rules, Window};
 use crate::{VERSION, audit_epoch, entangle, evidence, own_log, redaction, wire};
@@ -299,18 +299,14 @@ fn never_mind(config: &Config, mark: Option<Mark>) -> Result<Option<Mark>, RunEr
     Ok(None)
 }
 
-/// Tells whether the node has been in a mesh, and others in it.
-fn has_met_peers(home: &Home) -> io::Result<bool> {
-    Ok(home.audit_policy().try_exists()? || home.network_state().try_exists()?)
-}
-
 /// Looks whether what seems whole is where this node wrote it.
 fn in_its_place(home: &Home, found: Found) -> Result<Found, RunError> {
-    let dir = home.audit_dir();
-    let look = || Ok(found == Found::Whole && has_met_peers(home)? && !is_floor_in_place(&dir)?);
-    let is_elsewhere = look().map_err(|source| openfang_audit::OpenError::Io {
+    if found != Found::Whole {
+        return Ok(found);
+    }
+    let is_elsewhere = is_put_back(home).map_err(|source| openfang_audit::OpenError::Io {
         action: "read",
-        path: dir.clone(),
+        path: home.audit_dir(),
         source,
     })?;
     if !is_elsewhere {
@@ -355,6 +351,10 @@ pub(super) fn open_audit(
     if !config.audit.enabled {
         parts.auditor = Some(Auditor::disabled());
         return Ok(Auditor::disabled());
+    }
+    // What is in another file needs no copy.
+    if let Some(left) = LeftBehind::find(config) {
+        return Err(RunError::LeftBehind { left });
     }
     // Without a mesh, now or later, there is nobody to ask.
     let asks = config.network.enabled;
