@@ -28,4 +28,4 @@ mod wire;
 pub use auth::{Access, AuthConfig, Decision, Denial, Reach, RequestFacts, decide};
 pub use router::router;
 pub use serve::{DRAIN, ServeError, serve};
-pub use state::{JoinStore, KeepError, Membership, NodeInfo, PublicWitness, State};
+pub use state::{JoinStore, KeepError, LogFiles, Membership, NodeInfo, PublicWitness, State};

@@ -13,7 +13,7 @@ use openfang_audit::collect::Witnessing;
 use openfang_audit::feed::Mirroring;
 use openfang_audit::inquiry::Signing;
 use openfang_audit::{Event, Log, Public, Text};
-use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret};
+use openfang_id::{NodeId, NodeName, PeerAddr, SharedSecret, VerifyingKey};
 use openfang_kernel::{Announced, Auditor, Kernel};
 use openfang_mesh::{Answer, Epoch, Mesh, Question};
 use openfang_schema::ws;
@@ -48,6 +48,8 @@ pub struct State {
     pub witness: Option<Arc<dyn PublicWitness>>,
     /// The folder of what is known against logs and cosigners.
     pub evidence: PathBuf,
+    /// Where the files of the audit log are.
+    pub log_files: LogFiles,
     /// Who may make a request.
     pub auth: AuthConfig,
     /// What the node says of itself.
@@ -56,6 +58,17 @@ pub struct State {
     pub shutdown: CancellationToken,
     /// Where a join is kept.
     pub persist: Arc<dyn JoinStore>,
+}
+
+/// Where the files of the audit log are, and what they are checked with.
+#[derive(Debug, Clone)]
+pub struct LogFiles {
+    /// The lines.
+    pub log_path: PathBuf,
+    /// The heads and hashes.
+    pub dir: PathBuf,
+    /// Under whose signature the heads are.
+    pub key: VerifyingKey,
 }
 
 /// What a node says of itself.

@@ -109,10 +109,10 @@ impl Client {
         }
         if why.is_connect() {
             let what = format!("the daemon at {} cannot be reached", self.base);
-            return Failure::new(Exit::Unreachable, what).mend("openfang restart");
+            return Failure::new(Exit::Unreachable, what).mend(MEND_CONNECT);
         }
         let what = format!("the answer of {} was cut off: {why}", self.base);
-        Failure::new(Exit::Unreachable, what).mend("openfang status")
+        Failure::new(Exit::Unreachable, what).mend(MEND_CUT)
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -146,6 +146,11 @@ impl Client {
         Failure::new(Exit::Failure, what).mend("openfang status")
     }
 }
+
+/// A node that has its log back, or begins a new one, starts again by itself, in the same process.
+const MEND_CONNECT: &str = "try again in a moment: a node that restarts itself does not serve meanwhile; when that goes on: openfang restart";
+const MEND_CUT: &str =
+    "openfang status tells whether it runs; a node that restarts itself serves again in a moment";
 
 /// The daemon is asked over plain HTTP on this machine; the client wants to be told about TLS all the
 /// same, or it would look for certificates at every start.

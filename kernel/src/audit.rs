@@ -1,6 +1,7 @@
 //! The kernel's way into the audit log: asynchronous, bounded, and never silent.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use openfang_audit::collect::{Cosigned, Witnessing};
 use openfang_audit::inquiry::Signing;
 use openfang_audit::policy::Strength;
 use openfang_audit::{
-    Ack, AppendError, Cause, Event, Flush, Kind, Log, Origin, Outcome, Public, Seq,
+    Ack, AppendError, Cause, Event, Flush, Health, Kind, Log, Origin, Outcome, Public, Seq,
 };
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
@@ -98,6 +99,24 @@ pub enum AuditError {
         /// How many there are.
         witnesses: usize,
     },
+    /// It is in the log, and the log did not come to sign a head over it: nobody was asked to cosign one. Another
+    /// entry says that it was not done.
+    #[error(
+        "entry {} is under no signed head: {}", seq.0, unsigned(*kind)
+    )]
+    NotSigned {
+        /// Which entry.
+        seq: Seq,
+        /// Why the log is not written, where that is known.
+        kind: Option<ErrorKind>,
+    },
+}
+
+fn unsigned(kind: Option<ErrorKind>) -> String {
+    match kind {
+        Some(kind) => format!("the audit log cannot be written: {kind}"),
+        None => "the audit log was not signed in time".to_owned(),
+    }
 }
 
 /// Where entries go. [`Log`] is the one that counts; tests have others.
@@ -111,6 +130,16 @@ pub trait Sink: Send + Sync + 'static {
 
     /// Returns the name of the log.
     fn origin(&self) -> &Origin;
+
+    /// Tells whether an entry is under a head that the log has signed.
+    fn has_signed(&self, _seq: Seq) -> bool {
+        true
+    }
+
+    /// Tells why the log is not written now, if so.
+    fn failing(&self) -> Option<ErrorKind> {
+        None
+    }
 }
 
 impl Sink for Log {
@@ -120,6 +149,17 @@ impl Sink for Log {
 
     fn origin(&self) -> &Origin {
         Self::origin(self)
+    }
+
+    fn has_signed(&self, seq: Seq) -> bool {
+        self.signed_size() > seq.0
+    }
+
+    fn failing(&self) -> Option<ErrorKind> {
+        match self.health() {
+            Health::Failing { kind } => Some(kind),
+            Health::Ok | Health::Damaged { .. } | Health::Poisoned { .. } => None,
+        }
     }
 }
 
@@ -315,7 +355,14 @@ impl Inner {
         if let Some(seq) = announced.seq()
             && let Err(why) = self.settled(demanded, seq).await
         {
-            announced.why = Why::NotCosigned;
+            announced.why = match why {
+                AuditError::NotSigned { .. } => Why::NotSigned,
+                AuditError::NotCosigned { .. }
+                | AuditError::Append(_)
+                | AuditError::Lost
+                | AuditError::InDoubt
+                | AuditError::Contradicted => Why::NotCosigned,
+            };
             return Err(why);
         }
         Ok(announced)
@@ -323,10 +370,16 @@ impl Inner {
 
     /// Waits until an entry that is on the disk is what is demanded.
     async fn settled(&self, demanded: Durability, seq: Seq) -> Result<(), AuditError> {
-        match (&self.demands, demanded) {
-            (Some(demands), Durability::Quorum) => cosigned(demands.witnessing.clone(), seq).await,
-            (Some(_) | None, _) => Ok(()),
+        let (Some(demands), Durability::Quorum) = (&self.demands, demanded) else {
+            return Ok(());
+        };
+        let cosigned = cosigned(demands.witnessing.clone(), seq).await;
+        // Witnesses are not to blame for a head that they were not shown.
+        if cosigned.is_err() && !self.sink.has_signed(seq) {
+            let kind = self.sink.failing();
+            return Err(AuditError::NotSigned { seq, kind });
         }
+        cosigned
     }
 
     /// Waits for the log to be signed.
@@ -374,6 +427,8 @@ enum Why {
     Interrupted,
     /// Too few witnesses have cosigned the entry.
     NotCosigned,
+    /// The log did not sign it.
+    NotSigned,
     /// The log came into doubt.
     InDoubt,
     /// It was tried.
@@ -415,6 +470,7 @@ impl Drop for Announced {
             let outcome = match &self.why {
                 Why::Interrupted => Outcome::Failed("interrupted".into()),
                 Why::NotCosigned => Outcome::Denied("not cosigned".into()),
+                Why::NotSigned => Outcome::Denied("not signed".into()),
                 Why::InDoubt => Outcome::Denied("the log is in doubt".into()),
                 Why::Failed(why) => Outcome::Failed(Public::text(why)),
             };

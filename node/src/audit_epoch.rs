@@ -3,8 +3,7 @@
 //! Other nodes know the log by its name, which holds this number, and demand that what they have seen
 //! of it goes on. A log that begins anew under an old number would contradict itself for ever.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use openfang_audit::storage::without_name;
@@ -37,6 +36,8 @@ const SIGNED_FILES: [&str; 3] = ["floor", "checkpoint", "cosigned"];
 const SEGMENTS: &str = "seg";
 /// What the name of a folder begins with that keeps a log that was left.
 const KEPT_PREFIX: &str = "epoch-";
+/// Longer than the number, the intent, or a checkpoint.
+const TEXT_BYTES_MAX: u64 = 4096;
 /// How many names are tried.
 const NAMES_MAX: u32 = 1_000;
 
@@ -364,8 +365,9 @@ fn is_taken(path: &Path) -> io::Result<bool> {
 /// # Errors
 /// When the file is there and cannot be read.
 pub(crate) fn last_head(home: &Home) -> io::Result<Option<Checkpoint>> {
-    match std::fs::read_to_string(home.audit_last_head()) {
-        Ok(text) => Ok(text.parse().ok()),
+    let read = files::read_plain(&home.audit_last_head(), TEXT_BYTES_MAX);
+    match read.map(String::from_utf8) {
+        Ok(text) => Ok(text.ok().and_then(|text| text.parse().ok())),
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(why) => Err(why),
     }
@@ -386,8 +388,10 @@ fn number_in(path: &Path) -> io::Result<Option<u32>> {
 }
 
 fn text_of(path: &Path) -> io::Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+    let read = files::read_plain(path, TEXT_BYTES_MAX);
+    match read.map(String::from_utf8) {
+        Ok(Ok(text)) => Ok(Some(text)),
+        Ok(Err(_)) => Err(rubbish(path, "text")),
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(why) => Err(io::Error::new(
             why.kind(),
@@ -399,10 +403,8 @@ fn text_of(path: &Path) -> io::Result<Option<String>> {
 /// Reads a head. Of a file that is longer than one, no more than shows that.
 fn head_text(path: &Path) -> io::Result<String> {
     let most = u64::try_from(HEAD_BYTES_MAX).unwrap_or(u64::MAX);
-    let mut text = String::new();
-    File::open(path)?
-        .take(most.saturating_add(1))
-        .read_to_string(&mut text)?;
+    let text = String::from_utf8(files::read_plain(path, most)?);
+    let mut text = text.map_err(|_not_text| rubbish(path, "a head"))?;
     text.truncate(without_name(text.as_bytes()).len());
     Ok(text)
 }

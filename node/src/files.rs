@@ -1,7 +1,7 @@
 //! Files that must be whole, or not there, and that only their owner may read.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -130,6 +130,35 @@ fn create_new(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Opens a file to read. What is no plain file is refused: a pipe has no end, and opening one may take as long.
+///
+/// # Errors
+/// When it is none, or cannot be opened.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblock)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    let why = "it is no plain file";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+}
+
+/// Reads a plain file. One that is longer than `bytes_max` is read to a byte behind that.
+///
+/// # Errors
+/// As [`open_plain`], and when it cannot be read.
+pub fn read_plain(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_plain(path)?
+        .take(bytes_max.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Creates a folder, and those above it, for their owner alone. One that exists stays as it is.
 ///
 /// # Errors
@@ -171,6 +200,22 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).expect("made");
+        for path in [&path, folder.path()] {
+            let why = read_plain(path, 9).expect_err("no file");
+            assert_eq!(why.kind(), io::ErrorKind::InvalidInput, "{why}");
+        }
+        let plain = folder.path().join("plain");
+        fs::write(&plain, b"0123456789abc").expect("written");
+        assert_eq!(read_plain(&plain, 9).expect("read"), b"0123456789");
+        assert_eq!(read_plain(&plain, 99).expect("read").len(), 13);
+    }
 
     #[test]
     fn a_file_is_created_once_and_only_its_owner_reads_it() {

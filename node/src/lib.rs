@@ -20,6 +20,7 @@ pub mod mirror;
 pub mod network_state;
 pub mod notify;
 mod own_log;
+pub mod put_back;
 pub mod redaction;
 pub mod repair;
 mod run;

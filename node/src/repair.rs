@@ -156,6 +156,14 @@ pub async fn repair_log(
     };
     owner.shutdown(FAREWELL).await;
     drop(fresh);
+    let nobody = matches!(
+        mended,
+        Err(RepairError::Unreachable { .. } | RepairError::NoCopy { .. })
+    );
+    // What is whole needs no copy. That nobody could say whether it is all there was is for the next start.
+    if nobody && local.is_intact && wanted.from.is_none() {
+        return Ok(local.repaired());
+    }
     mended.map(|mended| Repaired {
         cut: local.cut.or(mended.cut),
         floor: local.floor || mended.floor,

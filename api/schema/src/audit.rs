@@ -247,8 +247,21 @@ pub struct AuditEvidence {
     pub evidence: Vec<EvidenceFile>,
     /// Files among them that prove nothing, or cannot be read; the log of the node names them.
     pub worthless: usize,
+    /// The names of those that have the name of evidence, and are damaged: what they have proved is not known.
+    pub damaged: Vec<String>,
+    /// What the log tells of and is not there.
+    pub missing: Vec<MissingEvidence>,
     /// How many more files there are, which were not looked at.
     pub left_out: usize,
+}
+
+/// Evidence that the log of the node tells of, and that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingEvidence {
+    /// The name of the file.
+    pub file: String,
+    /// The log that it is about.
+    pub about: Option<String>,
 }
 
 /// One proof that a log or a cosigner has contradicted itself.

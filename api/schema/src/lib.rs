@@ -27,8 +27,8 @@ pub use agent::{
 pub use audit::{
     AuditConsistency, AuditEntry, AuditEvidence, AuditPeer, AuditPeers, AuditRecent, AuditSigning,
     AuditValue, AuditValueState, AuditVerify, AuditWitness, AuditWitnesses, CosignState,
-    CosignStrength, CosignedHead, EvidenceFile, EvidenceHead, HeldHead, RedactReply, RedactRequest,
-    SigningState,
+    CosignStrength, CosignedHead, EvidenceFile, EvidenceHead, HeldHead, MissingEvidence,
+    RedactReply, RedactRequest, SigningState,
 };
 pub use audit_mirrors::{AuditMirror, AuditMirrors};
 pub use error::{ErrorBody, ErrorCode};

@@ -197,6 +197,16 @@ pub(crate) fn not_logged(cause: &AuditError) -> ApiError {
                  audit.change_durability = \"durable\" waits for no witness.",
             )
         }
+        AuditError::NotSigned { seq, .. } => refused(&format!(
+            "This was not done: {cause}, and nobody could be asked to cosign it. An entry after {} says that it was \
+             not done.",
+            seq.0
+        ))
+        .reason("not_signed")
+        .hint(
+            "df -h: the disk of this node may be full, and the log of the node tells why no head is signed. When \
+             there is room the log is signed by itself; then try again.",
+        ),
         AuditError::InDoubt => refused(
             "This was not done: peers have not said yet what they know of the audit log of this node. It may be \
              older than they know it, and then the entry for this would have to make room.",

@@ -255,6 +255,17 @@ fn every_error_of_spawning_and_killing_has_its_status() {
         503,
         ErrorCode::NotLogged,
     );
+    let not_signed = AuditError::NotSigned {
+        seq: openfang_audit::Seq(7),
+        kind: Some(std::io::ErrorKind::StorageFull),
+    };
+    let body = check(KillError::NotLogged(not_signed), 503, ErrorCode::NotLogged);
+    for part in ["entry 7", "no storage space", "was not done"] {
+        assert!(body.error.contains(part), "{}", body.error);
+    }
+    assert!(!body.error.contains("witness"), "{}", body.error);
+    assert_eq!(body.reason.as_deref(), Some("not_signed"));
+    assert!(body.hint.is_some_and(|hint| hint.contains("df -h")));
     let not_cosigned = AuditError::NotCosigned {
         seq: openfang_audit::Seq(17),
         needed: 3,

@@ -7,17 +7,22 @@ use std::time::Duration;
 use axum::extract::State;
 use futures::{StreamExt as _, stream};
 use openfang_audit::cosign::{LogName, TreeHead};
-use openfang_audit::evidence::{Accused, Evidence};
+use openfang_audit::evidence::{Accused, Evidence, is_file_name};
 use openfang_audit::note::Note;
-use openfang_audit::{HEAD_BYTES_MAX, Origin};
+use openfang_audit::survey::survey;
+use openfang_audit::verify::{Source, VerifyError};
+use openfang_audit::{HEAD_BYTES_MAX, Log, Origin};
 use openfang_id::NodeId;
 use openfang_mesh::{Mesh, Question, Verb};
-use openfang_schema::{AuditEvidence, AuditPeer, AuditPeers, EvidenceFile, EvidenceHead, HeldHead};
+use openfang_schema::{
+    AuditEvidence, AuditPeer, AuditPeers, EvidenceFile, EvidenceHead, HeldHead, MissingEvidence,
+};
 use tokio::time::Instant;
 
 use super::audit::{blocking, log};
 use super::{Answer, AppState, ok};
 use crate::error::ApiError;
+use crate::state::LogFiles;
 
 /// How long all of them together may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -104,9 +109,41 @@ fn held(answer: &openfang_mesh::Answer, origin: &Origin, size: u64) -> Option<He
 /// `GET /api/audit/evidence`
 pub(crate) async fn evidence(State(app): AppState) -> Answer {
     let folder = app.state.evidence.clone();
-    let read = blocking(move || list(&folder)).await?;
-    let read = read.map_err(|error| ApiError::internal("Reading the evidence", &error))?;
+    let reading = app.state.evidence.clone();
+    let read = blocking(move || list(&reading)).await?;
+    let mut read = read.map_err(|error| ApiError::internal("Reading the evidence", &error))?;
+    if let Some(log) = app.state.audit.clone() {
+        let log_files = app.state.log_files.clone();
+        let turn = app.verifying.lock().await;
+        let missing = blocking(move || missing(&log, &log_files, &folder)).await?;
+        drop(turn);
+        let why = |error| ApiError::internal("Reading the audit log", &error);
+        read.missing = missing.map_err(why)?;
+    }
     ok(&read)
+}
+
+/// Reads the whole log for the evidence that it tells of, and returns what of it is not there.
+fn missing(
+    log: &Log,
+    files: &LogFiles,
+    folder: &Path,
+) -> Result<Vec<MissingEvidence>, VerifyError> {
+    let source = Source {
+        log_path: &files.log_path,
+        dir: &files.dir,
+        key: &files.key,
+        origin: log.origin(),
+    };
+    let told = survey(source, &[], &mut |_at| {})?.evidence;
+    let gone = told
+        .into_iter()
+        .filter(|told| !folder.join(&told.file).exists());
+    let missing = gone.map(|told| MissingEvidence {
+        file: told.file,
+        about: told.about,
+    });
+    Ok(missing.collect())
 }
 
 /// Reads the files and checks each: what is shown here holds.
@@ -115,8 +152,12 @@ fn list(folder: &Path) -> io::Result<AuditEvidence> {
     for (file, why) in &listed.worthless {
         tracing::warn!(folder = %folder.display(), file, error = %why, "a file beside the evidence proves nothing");
     }
+    let named = listed.worthless.iter().map(|(file, _why)| file.clone());
+    let damaged = named.filter(|file| is_file_name(file)).collect();
     let valid = listed.valid.into_iter();
     Ok(AuditEvidence {
+        damaged,
+        missing: Vec::new(),
         evidence: valid.map(|(name, found)| shown(name, &found)).collect(),
         worthless: listed.worthless.len(),
         left_out: listed.left_out,

@@ -123,9 +123,15 @@ fn refused(why: &RedactError) -> ApiError {
             ApiError::new(ErrorCode::InvalidBody, sentence(why))
         }
         RedactError::NoVault => said(ErrorCode::Unprocessable, "no_vault"),
-        RedactError::NoSuchEntry { .. } => said(ErrorCode::Unprocessable, "no_such_entry"),
-        RedactError::NothingPersonal { .. } => said(ErrorCode::Unprocessable, "nothing_personal"),
-        RedactError::NothingKept => said(ErrorCode::Unprocessable, "nothing_kept"),
+        RedactError::NoSuchEntry { .. } => said(ErrorCode::Unprocessable, "no_such_entry")
+            .hint("openfang audit show --limit 1 shows the last entry, the first one is 0."),
+        RedactError::NothingPersonal { .. } => said(ErrorCode::Unprocessable, "nothing_personal")
+            .hint(
+                "openfang audit show --reveal shows which entries hold values that can be erased.",
+            ),
+        RedactError::NothingKept => said(ErrorCode::Unprocessable, "nothing_kept").hint(
+            "openfang audit show --reveal shows which entries hold values that can be erased.",
+        ),
         RedactError::NotLogged(_) | RedactError::NotAsDemanded => {
             ApiError::new(ErrorCode::NotLogged, sentence(why))
         }

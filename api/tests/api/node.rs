@@ -11,7 +11,9 @@ use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use openfang_api::{AuthConfig, JoinStore, KeepError, Membership, NodeInfo, State, router};
+use openfang_api::{
+    AuthConfig, JoinStore, KeepError, LogFiles, Membership, NodeInfo, State, router,
+};
 use openfang_audit::collect::Collector;
 use openfang_audit::feed::Mirroring;
 use openfang_audit::guard::{Guard, Known};
@@ -139,6 +141,7 @@ pub(crate) async fn start(setup: Setup) -> Node {
     let keys = seed.keys();
     let name = format!("node-{}", setup.seed).parse().expect("a name");
     let id = keys.node_id();
+    let log_key = keys.log.verifying_key();
     let log_path = dir.path().join("audit.jsonl");
     let log = setup.audit.then(|| open_log(&dir, &seed, setup));
     let auditor = auditor(&log, setup);
@@ -164,6 +167,11 @@ pub(crate) async fn start(setup: Setup) -> Node {
         mirroring: tokio::sync::watch::channel(Mirroring::none()).1,
         witness: None,
         evidence: dir.path().join("audit.d/evidence"),
+        log_files: LogFiles {
+            log_path: log_path.clone(),
+            dir: dir.path().join("audit.d"),
+            key: log_key,
+        },
         auth: AuthConfig {
             key: setup.key.then(|| ApiKey::parse(KEY).expect("a key")),
             require_local: setup.require_local,

@@ -8,7 +8,7 @@ use openfang_audit::proof::verify_consistency;
 use openfang_audit::tile::{Bundle, TileNodes, TilePath, TileSource, parse_tile};
 use openfang_audit::tlog_proof::{TlogProof, Verdict};
 use openfang_audit::witness::AddCheckpoint;
-use openfang_audit::{Checkpoint, Hash, Log, Origin, SignedHead};
+use openfang_audit::{Checkpoint, Event, Hash, Log, Origin, Public, SignedHead};
 use openfang_id::NodeSeed;
 use serde_json::json;
 
@@ -184,7 +184,7 @@ async fn only_evidence_that_holds_is_listed() {
     let empty = node.get("/api/audit/evidence").send().await.is_ok();
     assert_eq!(
         empty,
-        json!({"evidence": [], "worthless": 0, "left_out": 0})
+        json!({"evidence": [], "worthless": 0, "damaged": [], "missing": [], "left_out": 0})
     );
     let keys = NodeSeed::from_bytes([7; 32]).keys();
     let origin = Origin::of(&keys.node_id(), 1);
@@ -214,12 +214,38 @@ async fn only_evidence_that_holds_is_listed() {
     assert_eq!(listed[0]["origin"], origin.to_string());
     assert_eq!(listed[0]["heads"][0]["size"], 3);
     let content = listed[0]["content"].as_str().expect("text");
-    assert_eq!(Evidence::open(content.as_bytes()), Ok(evidence));
+    assert_eq!(Evidence::open(content.as_bytes()), Ok(evidence.clone()));
+    assert_eq!(body["damaged"], json!([]), "none has the name of evidence");
+    check_what_is_gone_or_damaged_is_named(&node, &evidence).await;
     // A folder that cannot be listed is no empty one.
     std::fs::remove_dir_all(&folder).expect("removed");
     std::fs::write(&folder, b"x").expect("written");
     let answer = node.get("/api/audit/evidence").send().await;
     answer.is_error(500, "internal");
+}
+
+/// The log tells of evidence; its file is damaged, and then gone.
+async fn check_what_is_gone_or_damaged_is_named(node: &Node, evidence: &Evidence) {
+    let name = evidence.file_name();
+    let kind = evidence.kind();
+    let origin: Origin = evidence.origin().as_str().parse().expect("a name");
+    let event = Event::peer_evidence(&origin, Public::text(&format!("{kind}, evidence {name}")));
+    let (done, written) = std::sync::mpsc::sync_channel(1);
+    let ack = Box::new(move |durable| done.send(durable).expect("somebody waits"));
+    log(node).append(event, ack).expect("queued");
+    let durable = tokio::task::spawn_blocking(move || written.recv()).await;
+    assert!(matches!(durable, Ok(Ok(Ok(_)))), "{durable:?}");
+    let path = node.log_path.with_file_name("audit.d").join("evidence");
+    let path = path.join(&name);
+    std::fs::write(&path, b"{}").expect("written");
+    let body = node.get("/api/audit/evidence").send().await.is_ok();
+    assert_eq!(body["damaged"], json!([name]));
+    assert_eq!(body["missing"], json!([]));
+    std::fs::remove_file(&path).expect("removed");
+    let body = node.get("/api/audit/evidence").send().await.is_ok();
+    assert_eq!(body["damaged"], json!([]));
+    let about = evidence.origin().to_string();
+    assert_eq!(body["missing"], json!([{"file": name, "about": about}]));
 }
 
 #[tokio::test]

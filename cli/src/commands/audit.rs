@@ -19,7 +19,7 @@ use crate::error::{Exit, Failure};
 use crate::render;
 
 use files::Files;
-pub(crate) use verify::MEND_SPENT;
+pub(crate) use verify::{MEND_CONVICTED, MEND_POISONED, MEND_SPENT};
 pub(crate) use witness::{MEND_BEHIND, MEND_CONTRADICTED};
 
 /// Runs a command of the group. With `--json` a failure is told as JSON as well, for programs.

@@ -1,9 +1,10 @@
 //! `openfang status`: whether the node runs, and how it is.
 
-use openfang_schema::{Status, path};
+use openfang_schema::{AuditWitnesses, SigningState, Status, path};
 use serde_json::json;
 
-use super::audit::{MEND_BEHIND, MEND_CONTRADICTED, MEND_SPENT};
+use super::audit::{MEND_BEHIND, MEND_CONTRADICTED, MEND_CONVICTED, MEND_POISONED, MEND_SPENT};
+use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 use crate::render;
@@ -20,11 +21,30 @@ pub(crate) fn run(as_json: bool, context: &Context) -> Result<Exit, Failure> {
     } else {
         let disabled = context.config().is_ok_and(|config| !config.network.enabled);
         show(&status, disabled)?;
-        if let Some(mend) = mend_of_audit(&status.audit.state) {
+        let mend = match &*status.audit.state {
+            "convicted" => Some(mend_convicted(&client, context)),
+            state => mend_of_audit(state),
+        };
+        if let Some(mend) = mend {
             render::message(&format!("    mend: {mend}"));
         }
     }
     Ok(Exit::Ok)
+}
+
+/// What helps a node that was convicted: only a log with two histories is put aside.
+fn mend_convicted(client: &Client, context: &Context) -> &'static str {
+    let asked = context.block_on(client.get::<AuditWitnesses>(path::AUDIT_WITNESSES));
+    match asked.map(|reply| reply.signing.state) {
+        Ok(SigningState::Contradicted) => MEND_SPENT,
+        Ok(
+            SigningState::Free
+            | SigningState::Asking
+            | SigningState::Behind
+            | SigningState::Restoring,
+        )
+        | Err(_) => MEND_CONVICTED,
+    }
 }
 
 /// What helps an audit log in this state.
@@ -32,8 +52,8 @@ fn mend_of_audit(state: &str) -> Option<&'static str> {
     const MENDS: [(&str, &str); 5] = [
         ("contradicted", MEND_CONTRADICTED),
         ("behind", MEND_BEHIND),
-        ("convicted", MEND_SPENT),
         ("damaged", "openfang audit verify"),
+        ("poisoned", MEND_POISONED),
         (
             "failing",
             "df -h; the node goes on by itself when there is room",

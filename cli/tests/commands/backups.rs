@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Daemon, Home, eventually};
 use crate::mesh::node;
+use crate::verdicts::{alone, verify};
 
 /// Copies a home as an operator does it: files with new numbers.
 fn copy(from: &Path, to: &Path) {
@@ -63,6 +64,18 @@ fn a_whole_backup_is_signed_no_further_before_those_who_saw_more_have_spoken() {
 
     // Nothing of it is missing, and it agrees with itself. Written over, as the numbers of files stay.
     copy(backup.path(), a.path());
+    // A head that a mirror has cosigned since is not in the backup, and would tell that entries are gone.
+    drop(std::fs::remove_dir_all(a.file("audit.d/mirrored")));
+    let doubt = ["IN DOUBT: its files are not those", "mend: openfang start"];
+    verify(&a, 2, &doubt);
+    // Who is in no mesh has nobody to ask.
+    let config = a.read("config.toml");
+    a.write(
+        "config.toml",
+        &config.replace("[network]", "[network]\nenabled = false"),
+    );
+    verify(&a, 0, &["intact: "]);
+    a.write("config.toml", &config);
     let daemon_a = a.start();
     assert_eq!(a.read("audit.doubt"), "moved\n");
     a.ok(&["message", "of-a", "what nobody has seen"]);
@@ -88,6 +101,62 @@ fn a_whole_backup_is_signed_no_further_before_those_who_saw_more_have_spoken() {
     }
     daemon_a.stop();
     daemon_b.stop();
+}
+
+#[test]
+fn the_backup_of_a_node_that_never_met_anybody_is_as_good_as_the_home() {
+    let home = alone();
+    let backup = tempfile::tempdir().expect("a folder");
+    copy(home.path(), backup.path());
+    copy(backup.path(), home.path());
+    verify(&home, 0, &["intact: "]);
+}
+
+#[test]
+fn a_log_in_doubt_is_not_taken_for_two_histories() {
+    let (a, b, c) = (node("a", true), node("b", false), node("c", false));
+    let (daemon_a, daemon_b, daemon_c) = (a.start(), b.start(), c.start());
+    for peer in [&b, &c] {
+        peer.ok(&["join", a.ok(&["ticket"]).trim_end()]);
+    }
+    let witnesses = || {
+        let status = a.json(&["audit", "witness", "status", "--json"]);
+        status["witnesses"].as_array().map_or(0, Vec::len)
+    };
+    eventually("both witness", || witnesses() == 2);
+    daemon_a.stop();
+    let backup = tempfile::tempdir().expect("a folder");
+    copy(a.path(), backup.path());
+    let daemon_a = a.start();
+    a.ok(&["message", "of-a", "more"]);
+    let entries = a.read("audit.jsonl").lines().count();
+    eventually("it is cosigned", || cosigned(&a) >= entries);
+    daemon_a.stop();
+    // One that has seen more answers; the other one is waited for.
+    daemon_c.signal(Signal::STOP);
+    copy(backup.path(), a.path());
+    let daemon_a = a.start();
+    let written = || a.read("audit.jsonl").lines().count();
+    while written() <= entries + 2 {
+        a.ok(&["message", "of-a", "what is not signed"]);
+    }
+    let ask = ["audit", "verify", "--peers"];
+    eventually("b has said what it holds", || {
+        a.run(&ask).stdout.contains("witness b (")
+    });
+    let out = a.run(&ask);
+    assert!(!out.stdout.contains("signed twice"), "{out:?}");
+    assert!(!out.stdout.contains("away"), "{out:?}");
+    assert!(out.code != Some(0), "{out:?}");
+    if !out.stdout.contains("the running node says: ") {
+        assert_eq!(out.code, Some(2), "{out:?}");
+        assert!(out.stdout.starts_with("IN DOUBT"), "{out:?}");
+    }
+    daemon_c.signal(Signal::CONT);
+    eventually("the log is whole, and goes on", || cosigned(&a) > entries);
+    for daemon in [daemon_a, daemon_b, daemon_c] {
+        daemon.stop();
+    }
 }
 
 #[test]
@@ -194,6 +263,11 @@ fn a_log_with_two_histories_is_not_patched_from_one_with_the_other() {
     for name in ["audit.jsonl", "audit.d"] {
         std::fs::rename(a.file(name), a.file(&format!("{name}.away"))).expect("moved");
     }
+    let vault = tempfile::tempdir().expect("a folder");
+    copy(&a.file("audit.d.away/vault"), vault.path());
+    std::fs::create_dir(a.file("audit.d")).expect("made");
+    std::fs::create_dir(a.file("audit.d/vault")).expect("made");
+    copy(vault.path(), &a.file("audit.d/vault"));
     let daemon_a = a.start();
     eventually("it goes on as its peer has it", || cosigned(&a) > entries);
     let first = a.ok(&["audit", "show", "--limit", "1000"]);

@@ -145,6 +145,118 @@ fn who_is_convicted_is_not_told_that_its_peers_go_on_with_it() {
 }
 
 #[test]
+fn who_is_convicted_is_not_told_to_move_a_log_away_that_is_intact() {
+    let home = node("a", true);
+    home.start().stop();
+    convict(&home);
+    let said = [
+        "intact: ",
+        "EVIDENCE against THIS NODE",
+        "audit.allow_convicted",
+        "This log goes on as it is",
+    ];
+    let out = verify(&home, 4, &said);
+    assert!(!out.stdout.contains("audit.d away"), "{out:?}");
+    let daemon = home.start();
+    for args in [&["audit", "witness", "status"][..], &["status"]] {
+        let out = home.run(args);
+        assert_eq!(out.code, Some(0), "{out:?}");
+        let text = format!("{}{}", out.stdout, out.stderr);
+        assert!(text.contains("This log goes on as it is"), "{text}");
+        assert!(!text.contains("audit.d away"), "{text}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_log_that_is_intact_is_not_called_damaged_where_nobody_has_a_copy() {
+    let (a, b) = (node("a", true), node("b", false));
+    let (daemon_a, daemon_b) = (a.start(), b.start());
+    b.ok(&["join", a.ok(&["ticket"]).trim_end()]);
+    eventually("they have met", || a.file("audit.d/policy").exists());
+    daemon_a.stop();
+    daemon_b.stop();
+    let out = a.run(&["audit", "repair"]);
+    assert_eq!(out.code, Some(0), "{out:?}");
+    assert!(out.stdout.contains("nothing is damaged"), "{out:?}");
+    assert!(!out.stderr.contains("away"), "{out:?}");
+    // Who names a copy wants that copy.
+    let out = a.run(&["audit", "repair", "--from", "b"]);
+    assert_eq!(out.code, Some(5), "{out:?}");
+}
+
+#[test]
+fn lines_that_were_not_moved_along_are_found() {
+    let home = alone();
+    let lines = home.read("audit.jsonl");
+    let to = home.file("elsewhere.jsonl");
+    let config = home.read("config.toml");
+    home.write(
+        "config.toml",
+        &config.replace("[audit]", &format!("[audit]\nlog_path = {to:?}")),
+    );
+    let (from, to) = (home.file("audit.jsonl"), to);
+    let moves = format!("move {} to {}", from.display(), to.display());
+    verify(&home, 1, &["TAMPERED", "audit.log_path names", &moves]);
+    home.fails(&["start"], 1, &["audit.log_path", &moves]);
+    assert!(!to.exists(), "nothing was made");
+    std::fs::rename(&from, &to).expect("moved");
+    verify(&home, 0, &["intact: "]);
+    home.start().stop();
+    let now = std::fs::read_to_string(&to).expect("readable");
+    assert!(now.starts_with(&lines) && now.len() > lines.len());
+}
+
+#[test]
+fn what_a_redaction_is_refused_for_is_said_with_what_helps() {
+    let home = alone();
+    let check = |seq: &str, mend: &str| {
+        let args = ["audit", "redact", seq, "--reason", "x", "--json"];
+        let out = home.fails(&args, 3, &["mend: ", mend]);
+        let said: serde_json::Value = serde_json::from_str(&out.stdout).expect("JSON");
+        let hint = said["hint"].as_str().unwrap_or_default();
+        assert!(hint.contains(mend), "{said}");
+    };
+    check("0", "openfang audit show --reveal");
+    check("9999", "openfang audit show --limit 1");
+    let daemon = home.start();
+    check("0", "openfang audit show --reveal");
+    check("9999", "openfang audit show --limit 1");
+    daemon.stop();
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let home = alone();
+    let mirror = "audit.d/mirrored/12D3KooWFMRJk5pQnyvkFyf7J5q8rRHAEJkqU5gTifeJCjZaEicf";
+    std::fs::create_dir_all(home.file("audit.d/mirrored")).expect("made");
+    for name in [
+        "audit.d/cosigned",
+        "audit.d/policy",
+        "audit.epoch",
+        "audit.doubt",
+        mirror,
+    ] {
+        let before = std::fs::read(home.file(name)).ok();
+        if before.is_some() {
+            remove(&home, &[name]);
+        }
+        let made = std::process::Command::new("mkfifo")
+            .arg(home.file(name))
+            .status();
+        assert!(made.expect("mkfifo").success());
+        let out = home.run(&["audit", "verify"]);
+        assert_eq!(out.code, Some(2), "{name}: {out:?}");
+        assert!(out.stdout.contains("no plain file"), "{name}: {out:?}");
+        remove(&home, &[name]);
+        if let Some(before) = before {
+            std::fs::write(home.file(name), before).expect("written");
+        }
+    }
+    verify(&home, 0, &["intact: "]);
+}
+
+#[test]
 fn nothing_is_exported_or_proved_of_a_log_that_is_not_signed() {
     let home = node("a", true);
     home.start().stop();

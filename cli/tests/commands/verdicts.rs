@@ -127,9 +127,20 @@ fn evidence_that_is_damaged_or_gone_is_not_forgotten() {
     std::fs::write(&path, bytes).expect("written");
     let damaged = ["intact: ", "INCOMPLETE", &name, "is damaged", "mend: "];
     verify(&home, 2, &damaged);
+    let list = ["audit", "evidence"];
+    home.fails(&list, 2, &["INCOMPLETE", &name, "is damaged", "mend: "]);
     std::fs::remove_file(&path).expect("removed");
     verify(&home, 0, &["intact: "]);
+    home.ok(&list);
     tell_of(&home, &evidence);
+    let told = "INCOMPLETE: the log tells of evidence against n-";
+    let out = home.fails(&list, 2, &[told, &name, "is not there"]);
+    assert!(!out.stderr.contains("no evidence is known"), "{out:?}");
+    let out = home.fails(&["audit", "evidence", "--json"], 2, &[]);
+    let listed: serde_json::Value = serde_json::from_str(&out.stdout).expect("JSON");
+    assert_eq!(listed["exit"], 2);
+    let why = listed["incomplete"].as_str().unwrap_or_default();
+    assert!(why.contains(&name), "{listed}");
     let gone = [
         "intact: ",
         "INCOMPLETE: the log tells of evidence against n-",
@@ -318,11 +329,13 @@ fn check_without_the_witnesses(a: &Home, late: &Path) {
     let cosigned = a.read("audit.d/cosigned");
     std::fs::remove_file(a.file("audit.d/cosigned")).expect("removed");
     std::fs::rename(a.file("audit.d/mirrored"), a.file("mirrored")).expect("moved");
+    let doubt = "IN DOUBT: its files are not those that this node wrote";
     verify(
         a,
-        0,
+        2,
         &[
-            "intact: ",
+            doubt,
+            "mend: openfang start",
             "not shown to be witnessed",
             "or the file was removed",
         ],
@@ -341,13 +354,17 @@ fn check_without_the_witnesses(a: &Home, late: &Path) {
         .expect("known");
     let hour = std::time::Duration::from_secs(3_600);
     policy.set_modified(written - hour).expect("set");
-    verify(a, 3, &["intact: ", "BELOW QUORUM: there are 1 witnesses"]);
+    verify(a, 2, &[doubt, "BELOW QUORUM: there are 1 witnesses"]);
     // A node that cosigned less than it promised is below, which is not tampered.
     a.write("audit.d/cosigned", "x");
     verify(
         a,
-        3,
-        &["BELOW QUORUM: who has cosigned", "mend: openfang start"],
+        2,
+        &[
+            doubt,
+            "BELOW QUORUM: who has cosigned",
+            "mend: openfang start",
+        ],
     );
     a.write("audit.d/cosigned", &cosigned);
     // Neither without the policy nor with rubbish in its place: the head alone tells that the log is older.

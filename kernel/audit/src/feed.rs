@@ -297,6 +297,16 @@ impl Feeder {
         self.choose(now);
     }
 
+    /// Lets go of mirrors that must not be dealt with, whatever they hold: they are sent nothing, and count for
+    /// nothing. Tells whether one of them held something.
+    pub fn dismiss(&mut self, is_barred: impl Fn(&NodeId) -> bool) -> bool {
+        self.candidates
+            .retain(|candidate| !is_barred(&candidate.node));
+        let before = self.held().count();
+        self.slots.retain(|slot| !is_barred(&slot.node));
+        self.held().count() < before
+    }
+
     /// Takes the newest head of the log.
     pub fn on_head(&mut self, head: &SignedHead) {
         let Ok(note) = head.note.parse::<Note>() else {

@@ -99,6 +99,26 @@ async fn a_change_without_its_quorum_is_refused_and_the_log_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn witnesses_are_not_to_blame_for_a_head_that_was_not_signed() {
+    let (log, auditor, _witnesses) = auditor(USUAL, witnessing(3, 4, Some(0)));
+    let kind = std::io::ErrorKind::StorageFull;
+    log.sign_nothing(kind);
+    let refused = auditor.record(change()).await;
+    let expected = AuditError::NotSigned {
+        seq: Seq(0),
+        kind: Some(kind),
+    };
+    assert_eq!(refused, Err(expected));
+    let said = expected.to_string();
+    assert!(said.contains("no storage space"), "{said}");
+    let texts = log.text(Kind::ConfigChange);
+    assert!(
+        texts[1].contains("outcome: \"denied: not signed\""),
+        "{texts:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_that_nobody_waits_for_any_more_is_not_left_announced() {
     let (log, auditor, _witnesses) = auditor(USUAL, witnessing(3, 4, None));
     let left = tokio::time::timeout(Duration::from_secs(1), auditor.record(change())).await;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::packing::pack;
 use super::{ADD_CHECKPOINT, ADD_ENTRIES, saved};
 use crate::clock;
+use crate::evidence::Quarantine;
 use crate::own_log::Doubts;
 
 /// How long a mirror may take for one request: it writes 8 MiB to its disk.
@@ -46,6 +47,8 @@ pub(crate) struct Feeding {
     pub(crate) shown: watch::Sender<Mirroring>,
     /// Who is told that a mirror may know another head of the log.
     pub(crate) doubts: Doubts,
+    /// Who is kept away.
+    pub(crate) quarantine: Quarantine,
 }
 
 /// What became of a question.
@@ -81,11 +84,13 @@ pub(crate) async fn feed(feeding: Feeding, stop: CancellationToken) {
         mesh: mesh.clone(),
         folder: feeding.folder.clone(),
         doubts: feeding.doubts.clone(),
+        quarantine: feeding.quarantine.clone(),
     };
     task.remember(feeding.key).await;
     task.on_head(heads.borrow_and_update().as_ref());
     task.on_view(&views.borrow_and_update().clone());
     loop {
+        task.dismiss_the_barred();
         task.ask_those_due();
         task.save_what_changed();
         let status = task.feeder.status();
@@ -141,6 +146,7 @@ struct Task {
     mesh: Mesh,
     folder: PathBuf,
     doubts: Doubts,
+    quarantine: Quarantine,
 }
 
 impl Task {
@@ -181,6 +187,13 @@ impl Task {
     fn wake_at(&self) -> Option<Instant> {
         let next = self.feeder.next().filter(|_| !self.log.is_held());
         next.map(|next| self.began + next)
+    }
+
+    /// Whoever is convicted keeps no copy that counts.
+    fn dismiss_the_barred(&mut self) {
+        let quarantine = &self.quarantine;
+        let is_barred = |node: &NodeId| quarantine.barred(node).is_some();
+        self.unsaved |= self.feeder.dismiss(is_barred);
     }
 
     fn ask_those_due(&mut self) {

@@ -75,7 +75,7 @@ pub(super) fn save(folder: &Path, held: &[(NodeId, CosignerKey, Note)]) -> io::R
         let path = folder.join(node.to_string());
         let text = format!("{key}\n{note}");
         // It means as much before as after a crash: nobody waits for the disk.
-        if fs::read_to_string(&path).ok().as_deref() != Some(text.as_str()) {
+        if text_of(&path).ok().flatten().as_deref() != Some(text.as_str()) {
             files::replace_volatile(&path, text.as_bytes())?;
         }
     }
@@ -118,8 +118,10 @@ fn read(
 }
 
 fn text_of(path: &Path) -> io::Result<Option<String>> {
-    if fs::metadata(path)?.len() > (VKEY_BYTES_MAX + 1 + NOTE_BYTES_MAX) as u64 {
+    const BYTES_MAX: u64 = (VKEY_BYTES_MAX + 1 + NOTE_BYTES_MAX) as u64;
+    let bytes = files::read_plain(path, BYTES_MAX)?;
+    if bytes.len() as u64 > BYTES_MAX {
         return Ok(None);
     }
-    Ok(String::from_utf8(fs::read(path)?).ok())
+    Ok(String::from_utf8(bytes).ok())
 }

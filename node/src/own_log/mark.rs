@@ -29,6 +29,9 @@ pub(crate) enum Mark {
     Retired,
 }
 
+/// The longest word is shorter.
+const WORD_BYTES_MAX: u64 = 64;
+
 const WORDS: [(Mark, &str); 6] = [
     (Mark::Gone, "gone"),
     (Mark::NoFloor, "no floor"),
@@ -44,7 +47,7 @@ impl Mark {
     /// # Errors
     /// When the file is there and cannot be read.
     pub(crate) fn load(home: &Home) -> io::Result<Option<Self>> {
-        let bytes = match std::fs::read(home.audit_doubt()) {
+        let bytes = match files::read_plain(&home.audit_doubt(), WORD_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(why) => return Err(why),

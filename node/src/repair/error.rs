@@ -64,7 +64,7 @@ pub enum RepairError {
     },
     /// What the copies hold was signed, and so was what is here.
     #[error(
-        "this log has signed {size} entries that are not those of the copies: it has two histories, and nothing was changed. It went on from a backup without its mesh, or another machine has the key of this node\n    mend: when no other machine has it, move audit.jsonl and audit.d away, then openfang start: it goes on as the peers have it. Where evidence convicts this node (openfang audit evidence) its identity is spent for the peers that have it: only those whose operator puts its id into audit.allow_convicted go on with it"
+        "this log has signed {size} entries that are not those of the copies: it has two histories, and nothing was changed. It went on from a backup without its mesh, or another machine has the key of this node\n    mend: when no other machine has it, move audit.jsonl and audit.d away, make a new audit.d and copy the folder vault of the old one into it, then openfang start: it goes on as the peers have it. Where evidence convicts this node (openfang audit evidence) its identity is spent for the peers that have it: only those whose operator puts its id into audit.allow_convicted go on with it"
     )]
     TwoHistories {
         /// Of how many entries the head is that does not fit.

@@ -9,11 +9,12 @@ use openfang_audit::storage::{FsReader, FsStorage, Reader, without_name};
 use openfang_audit::tile::{Progress, TileError, TileNodes};
 use openfang_audit::tree::EMPTY_ROOT;
 use openfang_audit::verify::{Damage, DamageKind, Verdict, VerifyError, verify_files};
-use openfang_audit::{Checkpoint, Hash, Origin, SignedHead, repair};
+use openfang_audit::{Checkpoint, HEAD_BYTES_MAX, Hash, Origin, SignedHead, repair};
 use openfang_id::VerifyingKey;
 
 use super::{Accepted, Cut, RepairError, Repaired, Replaced};
 use crate::audit_epoch::Shelf;
+use crate::files::read_plain;
 use crate::mirror::{self, PeerTiles, PeerTilesError};
 use crate::run::Prepared;
 
@@ -35,6 +36,8 @@ pub(super) struct Local {
     accepted: Option<Accepted>,
     /// Whether the log now is what was signed, and has its signing floor.
     pub(super) is_whole: bool,
+    /// The same, of a log that has entries.
+    pub(super) is_intact: bool,
 }
 
 impl Local {
@@ -86,6 +89,7 @@ impl Files {
             cut: self.cut(&storage)?,
             accepted: None,
             is_whole: false,
+            is_intact: false,
         };
         let has_floor = self.signed_head("floor")?.is_some();
         if accept && !has_floor {
@@ -95,6 +99,7 @@ impl Files {
         let verdict = self.verdict()?;
         let is_good = matches!(verdict, Verdict::Intact { .. } | Verdict::Empty);
         local.is_whole = is_good && (has_floor || local.accepted.is_some());
+        local.is_intact = local.is_whole && verdict != Verdict::Empty;
         if in_mesh || local.is_whole || verdict == Verdict::Empty {
             local.is_whole |= verdict == Verdict::Empty;
             return Ok(local);
@@ -149,6 +154,7 @@ impl Files {
             cut: None,
             accepted: None,
             is_whole: !in_mesh,
+            is_intact: false,
         })
     }
 
@@ -352,7 +358,7 @@ impl Files {
     /// Reads one of the heads; `None` when it is not there, or none of this log.
     fn signed_head(&self, name: &str) -> Result<Option<SignedHead>, RepairError> {
         let path = self.dir.join(name);
-        let note = match std::fs::read(&path) {
+        let note = match read_plain(&path, HEAD_BYTES_MAX as u64) {
             Ok(note) => String::from_utf8_lossy(without_name(&note)).into_owned(),
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(RepairError::Io { path, source }),

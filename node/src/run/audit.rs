@@ -7,7 +7,6 @@ use std::sync::Arc;
 use openfang_audit::collect::{Collector, Witnessing};
 use openfang_audit::feed::{Mirroring, Pace};
 use openfang_audit::inquiry::Signing;
-use openfang_audit::storage::is_floor_in_place;
 use openfang_audit::{Event, Log, Origin, Public};
 use openfang_kernel::{Auditor, Demands};
 use openfang_mesh::Mesh;
@@ -20,10 +19,11 @@ use super::{Parts, Prepared, RunError};
 use crate::clock::{self, MachineClock};
 use crate::config::{Config, Fingerprint};
 use crate::cosigner::RoleKey;
-use crate::evidence::Around;
+use crate::evidence::{Around, Quarantine};
 use crate::home::Home;
 use crate::mirror::{self, Desk, Feeding};
 use crate::own_log::{Anew, Doubts, Found, Mark, OwnLog};
+use crate::put_back::{LeftBehind, is_put_back};
 use crate::tasks::Tasks;
 use crate::witness::{self, Announcing, Asking, Counter, PublicWindow, Rules, Window};
 use crate::{VERSION, audit_epoch, entangle, evidence, own_log, redaction, wire};
@@ -181,17 +181,35 @@ impl Duties {
             doubts: doubts.clone(),
         };
         tasks.start("heads", witness::announce(announcing, tasks.token()));
-        start_cosigners(tasks, prepared, (&log, &doubts, mesh), self.shown);
+        let quarantine = evidence.desk.quarantine().clone();
+        let own = Own {
+            log: &log,
+            doubts: &doubts,
+            quarantine,
+        };
+        start_cosigners(tasks, prepared, (own, mesh), self.shown);
     }
+}
+
+/// The own log, and who has nothing to do with it.
+struct Own<'a> {
+    log: &'a Log,
+    doubts: &'a Doubts,
+    quarantine: Quarantine,
 }
 
 /// Starts to ask others to cosign the log and to keep copies of it.
 fn start_cosigners(
     tasks: &mut Tasks,
     prepared: &Prepared,
-    (log, doubts, mesh): (&Log, &Doubts, &Mesh),
+    (own, mesh): (Own<'_>, &Mesh),
     shown: Shown,
 ) {
+    let Own {
+        log,
+        doubts,
+        quarantine,
+    } = own;
     let home = &prepared.config.home;
     let asking = Asking {
         log: log.clone(),
@@ -211,6 +229,7 @@ fn start_cosigners(
         pace: Pace::default(),
         shown: shown.mirroring,
         doubts: doubts.clone(),
+        quarantine,
     };
     tasks.start("copies", mirror::feed(feeding, tasks.token()));
 }
@@ -283,18 +302,14 @@ fn never_mind(config: &Config, mark: Option<Mark>) -> Result<Option<Mark>, RunEr
     Ok(None)
 }
 
-/// Tells whether the node has been in a mesh, and others in it.
-fn has_met_peers(home: &Home) -> io::Result<bool> {
-    Ok(home.audit_policy().try_exists()? || home.network_state().try_exists()?)
-}
-
 /// Looks whether what seems whole is where this node wrote it.
 fn in_its_place(home: &Home, found: Found) -> Result<Found, RunError> {
-    let dir = home.audit_dir();
-    let look = || Ok(found == Found::Whole && has_met_peers(home)? && !is_floor_in_place(&dir)?);
-    let is_elsewhere = look().map_err(|source| openfang_audit::OpenError::Io {
+    if found != Found::Whole {
+        return Ok(found);
+    }
+    let is_elsewhere = is_put_back(home).map_err(|source| openfang_audit::OpenError::Io {
         action: "read",
-        path: dir.clone(),
+        path: home.audit_dir(),
         source,
     })?;
     if !is_elsewhere {
@@ -339,6 +354,10 @@ pub(super) fn open_audit(
     if !config.audit.enabled {
         parts.auditor = Some(Auditor::disabled());
         return Ok(Auditor::disabled());
+    }
+    // What is in another file needs no copy.
+    if let Some(left) = LeftBehind::find(config) {
+        return Err(RunError::LeftBehind { left });
     }
     // Without a mesh, now or later, there is nobody to ask.
     let asks = config.network.enabled;

@@ -11,6 +11,7 @@ use crate::config::{ConfigErrors, NotText};
 use crate::files;
 use crate::home::HomeError;
 use crate::keys::KeyFileError;
+use crate::put_back::LeftBehind;
 use crate::tasks::TaskFailure;
 
 /// Why a node did not start, or did not run to its end. Every message ends with what mends it.
@@ -37,6 +38,12 @@ pub enum RunError {
         /// What is wrong with it.
         #[from]
         why: openfang_audit::OpenError,
+    },
+    /// The lines of the audit log are in another file.
+    #[error("{} is not there, which audit.log_path names: the signed heads are of a log whose lines seem to be in {}\n    mend: {}", left.to.display(), left.from.display(), left.mend())]
+    LeftBehind {
+        /// Where they are.
+        left: LeftBehind,
     },
     /// The number of the audit log cannot be read or written.
     #[error(

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use openfang_api::{AuthConfig, NodeInfo, State};
+use openfang_api::{AuthConfig, LogFiles, NodeInfo, State};
 use openfang_audit::Log;
 use openfang_audit::collect::Witnessing;
 use openfang_audit::feed::Mirroring;
@@ -112,6 +112,11 @@ pub(crate) fn api_state(prepared: &Prepared, handles: Handles) -> State {
             .witness
             .map(|window| window as Arc<dyn openfang_api::PublicWitness>),
         evidence: config.home.audit_dir().join("evidence"),
+        log_files: LogFiles {
+            log_path: config.audit.log_path.clone(),
+            dir: config.home.audit_dir(),
+            key: prepared.keys().log.verifying_key(),
+        },
         auth: AuthConfig {
             key: config.api.key.clone(),
             require_local: config.api.require_auth_local,

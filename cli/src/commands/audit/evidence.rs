@@ -8,9 +8,11 @@ use openfang_audit::evidence::{
     Accused, EVIDENCE_BYTES_MAX, Evidence as Found, EvidenceError, EvidenceKind, Listed,
 };
 use openfang_audit::note::NoteError;
+use openfang_audit::survey::survey;
 use serde_json::{Value, json};
 
 use super::files::{Files, read, read_policy};
+use super::verify::{damaged, lost};
 use crate::args::{Evidence, EvidenceFile, EvidenceVerify};
 use crate::error::{Exit, Failure};
 use crate::render;
@@ -44,23 +46,19 @@ pub(super) fn is_against(found: &Found, origin: &Origin) -> bool {
     accused == stem(origin.as_str())
 }
 
+/// Lists what is kept. What the log tells of and is gone or damaged is not known, which is no good end.
 fn list(files: &Files, as_json: bool) -> Result<Exit, Failure> {
     let known = known(files)?;
+    let mut incomplete = damaged(files, &known);
+    incomplete.extend(not_there(files));
+    let exit = if incomplete.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Usage
+    };
     if as_json {
-        let valid: Vec<Value> = known
-            .valid
-            .iter()
-            .map(|(name, found)| object(name, found))
-            .collect();
-        let worthless: Vec<Value> = known
-            .worthless
-            .iter()
-            .map(|(name, why)| json!({ "file": name, "reason": why.to_string() }))
-            .collect();
-        render::json(
-            &json!({ "evidence": valid, "worthless": worthless, "left_out": known.left_out }),
-        )?;
-        return Ok(Exit::Ok);
+        render::json(&listed_json(&known, &incomplete, exit))?;
+        return Ok(exit);
     }
     for (name, why) in &known.worthless {
         render::message(&format!(
@@ -76,11 +74,16 @@ fn list(files: &Files, as_json: bool) -> Result<Exit, Failure> {
             files.dir.join("evidence").display()
         ));
     }
+    for why in &incomplete {
+        render::message(&format!("INCOMPLETE: {why}"));
+    }
     if known.valid.is_empty() {
-        render::message(
-            "no evidence is known: no log and no cosigner was seen to contradict itself",
-        );
-        return Ok(Exit::Ok);
+        if incomplete.is_empty() {
+            render::message(
+                "no evidence is known: no log and no cosigner was seen to contradict itself",
+            );
+        }
+        return Ok(exit);
     }
     let rows: Vec<Vec<String>> = known
         .valid
@@ -99,7 +102,41 @@ fn list(files: &Files, as_json: bool) -> Result<Exit, Failure> {
         &["KIND", "ACCUSED", "LOG", "SIZES", "FILE"],
         &rows,
     ))?;
-    Ok(Exit::Ok)
+    Ok(exit)
+}
+
+/// Reads the log for the evidence that it tells of, and says which of it is not there.
+fn not_there(files: &Files) -> Vec<String> {
+    match survey(files.source(), &[], &mut |_at| {}) {
+        Ok(surveyed) => lost(files, &surveyed.evidence),
+        Err(why) => {
+            let why = files.unreadable(&why);
+            vec![format!(
+                "the log cannot be read, which tells what evidence there was: {}\n    mend: openfang audit verify",
+                why.what()
+            )]
+        }
+    }
+}
+
+fn listed_json(known: &Listed, incomplete: &[String], exit: Exit) -> Value {
+    let valid = known
+        .valid
+        .iter()
+        .map(|(name, found)| object(name, found))
+        .collect::<Vec<Value>>();
+    let worthless = known
+        .worthless
+        .iter()
+        .map(|(name, why)| json!({ "file": name, "reason": why.to_string() }))
+        .collect::<Vec<Value>>();
+    json!({
+        "evidence": valid,
+        "worthless": worthless,
+        "left_out": known.left_out,
+        "incomplete": (!incomplete.is_empty()).then(|| incomplete.join("\n")),
+        "exit": exit as u8,
+    })
 }
 
 /// Checks a file that was handed in, with nothing but the file and, if given, a policy.

@@ -12,6 +12,8 @@ use openfang_audit::{HEAD_BYTES_MAX, Hash, Origin, SignedHead};
 use openfang_id::{NodeId, VerifyingKey};
 use openfang_node::audit_epoch::{FIRST, checked, is_begun, is_wiped, mend, other_number, signed};
 use openfang_node::config::Config;
+use openfang_node::files::read_plain;
+use openfang_node::put_back::LeftBehind;
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -37,6 +39,10 @@ pub(super) struct Files {
     pub(super) network_on: bool,
     /// Whether this node keeps a log.
     pub(super) enabled: bool,
+    /// Whether a start asks peers what they know of the log.
+    pub(super) asks: bool,
+    /// Where the lines are, when audit.log_path names another file.
+    pub(super) left: Option<LeftBehind>,
     /// Where the node remembers what is doubtful about its log.
     doubt: PathBuf,
     /// Where the heads are that mirrors have cosigned.
@@ -83,6 +89,7 @@ impl Files {
             .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?;
         let keys = seed.keys();
         let mut files = Self {
+            left: LeftBehind::find(&config),
             log_path: config.audit.log_path,
             dir: context.home.audit_dir(),
             key: keys.log.verifying_key(),
@@ -93,6 +100,7 @@ impl Files {
             vault: openfang_node::redaction::reader(&context.home, &seed.vault_key()),
             network_on: config.network.enabled && config.network.secret.is_some(),
             enabled: config.audit.enabled,
+            asks: config.network.enabled && config.audit.enabled,
             doubt: context.home.audit_doubt(),
             mirrored: context.home.mirrored_heads(),
             begun: true,
@@ -402,7 +410,7 @@ pub(super) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
 }
 
 fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, Failure> {
-    match File::open(path).and_then(|file| take(file, bytes_max)) {
+    match read_plain(path, u64::try_from(bytes_max).unwrap_or(u64::MAX)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(why) => Err(cannot_read(path, &why)),

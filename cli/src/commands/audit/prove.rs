@@ -133,7 +133,7 @@ fn quorum_text(files: &Files, head: &SignedHead) -> String {
                 .map(|one| one.witness.to_string())
                 .collect();
             format!(
-                "cosigned by {} of the {} witnesses of the policy of now, which is its quorum: {}\n    {OLDER}",
+                "cosigned by {} of the {} witnesses of the policy of now, which reaches its quorum: {}\n    {OLDER}",
                 by.len(),
                 policy.witnesses().len(),
                 by.join(" ")

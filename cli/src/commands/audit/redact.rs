@@ -110,8 +110,45 @@ fn failure(why: &OfflineError) -> Failure {
         | OfflineError::Open(_)
         | OfflineError::Close(_) => (Exit::Failure, ErrorCode::Internal, None),
     };
-    Failure::new(exit, why.to_string()).coded(code, reason)
+    let failure = Failure::new(exit, why.to_string());
+    match mend_of(why) {
+        Some(mend) => failure.mend(mend),
+        None => failure,
+    }
+    .coded(code, reason)
 }
+
+/// What helps, where the text does not say it.
+fn mend_of(why: &OfflineError) -> Option<&'static str> {
+    match why {
+        OfflineError::Redact(why) => match why {
+            RedactError::NoSuchEntry { .. } => Some(MEND_NUMBER),
+            RedactError::NothingPersonal { .. } | RedactError::NothingKept => Some(MEND_VALUES),
+            RedactError::NoVault => Some("openfang start, which makes the vault"),
+            RedactError::Count(_) => Some("openfang audit redact with fewer numbers at once"),
+            RedactError::Reason(_) => Some("a shorter --reason"),
+            RedactError::Read(_) => Some("openfang audit verify"),
+            RedactError::Vault(_) | RedactError::NotLogged(_) => Some("df -h, and ls -l audit.d"),
+            // They say it.
+            RedactError::InDoubt
+            | RedactError::Waits
+            | RedactError::NotAsDemanded
+            | RedactError::Incomplete { .. }
+            | RedactError::Unfinished(_) => None,
+        },
+        OfflineError::Off
+        | OfflineError::NoLog
+        | OfflineError::NotWhole { .. }
+        | OfflineError::Epoch(_)
+        | OfflineError::Random(_)
+        | OfflineError::Open(_)
+        | OfflineError::Close(_) => None,
+    }
+}
+
+const MEND_NUMBER: &str = "openfang audit show --limit 1 shows the last entry; the first one is 0";
+const MEND_VALUES: &str =
+    "openfang audit show --reveal shows which entries hold values that can be erased";
 
 fn text(reply: &RedactReply) -> String {
     let numbers = |seqs: &[u64]| {

@@ -8,11 +8,12 @@ mod advice;
 mod own;
 mod peers;
 mod proofs;
+mod unsettled;
 mod witnessed;
 
 use openfang_audit::Checkpoint;
 use openfang_audit::evidence::Listed;
-use openfang_audit::survey::{Survey, survey};
+use openfang_audit::survey::{Fit, survey};
 use openfang_audit::verify::{DamageKind, Report, Verdict};
 use openfang_node::clock::MachineClock;
 use serde_json::{Value, json};
@@ -25,11 +26,14 @@ use crate::error::{Exit, Failure};
 use crate::render;
 use crate::render::progress::Bar;
 
-pub(crate) use advice::MEND_SPENT;
 use advice::{Copy, Standing, contradiction, is_good_there, is_second_history};
+pub(crate) use advice::{MEND_CONVICTED, MEND_SPENT};
 use own::{Known, Own};
 use peers::{Held, Peers};
-use proofs::{damaged, evidence_json, evidence_text, lost};
+pub(super) use proofs::{damaged, lost};
+use proofs::{evidence_json, evidence_text};
+use unsettled::{Elsewhere, Unsettled};
+pub(crate) use witnessed::MEND_POISONED;
 use witnessed::{Lack, Witnessed};
 
 /// Everything that was found.
@@ -38,6 +42,8 @@ struct Findings {
     witnessed: Witnessed,
     /// What the log contradicts that others hold.
     contradictions: Vec<String>,
+    /// What others hold beyond what is signed here, while the log is in doubt.
+    open: Vec<String>,
     /// Whether it has signed other entries than those, and not only more.
     two_histories: bool,
     /// What the node itself knows.
@@ -116,10 +122,10 @@ fn look(
 ) -> Result<Findings, Failure> {
     // What others hold is asked before the entries are read: they only become more.
     let peers = args.peers.then(|| peers::ask(files, context));
-    let own = own::load(files, context, unread);
+    let mut own = own::load(files, context, unread);
     let witnessed = Witnessed::load(files, own.complete);
     let held = held(files, &witnessed, peers.as_ref(), unread);
-    let heads: Vec<Checkpoint> = held.iter().map(|(_, head)| head.clone()).collect();
+    let heads: Vec<Checkpoint> = held.iter().map(|one| one.head.clone()).collect();
     let mut bar = Bar::new("verifying", "entries", args.json.json);
     let surveyed = survey(files.source(), &heads, &mut |at| {
         bar.show(at.done, at.total);
@@ -128,20 +134,31 @@ fn look(
     let surveyed = surveyed.map_err(|why| files.unreadable(&why))?;
     unread.extend(lost(files, &surveyed.evidence));
     let report = files.judge(surveyed.report.clone());
+    let at = Unsettled {
+        is_unsettled: own.asking || own.own.is_unsettled(),
+        runs: own.runs,
+        signed: files.signed().ok().flatten().unwrap_or_default(),
+    };
+    let (open, settled) = at.split(&held, &surveyed);
+    if !open.is_empty() && own.own == Own::Fine {
+        own.own =
+            Own::InDoubt("peers hold more than there is, and are being asked for it".to_owned());
+    }
     let contradictions = if advice::is_unread(&surveyed.report) {
         Vec::new()
     } else {
-        contradictions(&held, &surveyed)
+        contradictions(&settled, &surveyed.report)
     };
-    let fits = surveyed.compared.iter().map(|compared| compared.fit);
+    let fits = settled.iter().map(|(_, fit)| *fit);
     let differs = is_second_history(fits, &surveyed.report);
     let heard = own.own.heard().map(str::to_owned);
     let of_own = witnessed.head().and_then(|_| surveyed.compared.first());
     let now = own.runs.then(|| MachineClock.now_micros());
     let mut lacks = witnessed.lacks(&surveyed, of_own, now);
-    lacks.extend(Lack::failing(own.failing.as_deref(), files));
+    lacks.extend(Lack::failing(own.failing.as_ref(), files));
     Ok(Findings {
         contradictions: contradictions.into_iter().chain(heard).collect(),
+        open: open.iter().map(|(one, _)| at.text(one)).collect(),
         two_histories: differs || matches!(own.own, Own::Contradicted(_)),
         lacks,
         copies: copies(peers.as_ref()),
@@ -154,35 +171,40 @@ fn look(
     })
 }
 
-/// The heads of this log that others have cosigned or hold, each with who that is; first the one of the
-/// witnesses, where there is one.
+/// The heads of this log that others have cosigned or hold; first the one of the witnesses, where there is
+/// one.
 fn held(
     files: &Files,
     witnessed: &Witnessed,
     peers: Option<&Result<Peers, Failure>>,
     unread: &mut Vec<String>,
-) -> Vec<(String, Checkpoint)> {
-    let named = |holder: &str, head: &Checkpoint| (holder.to_owned(), head.clone());
+) -> Vec<Elsewhere> {
+    let kept = |holder: &str, head: &Checkpoint| Elsewhere {
+        holder: holder.to_owned(),
+        head: head.clone(),
+        is_kept: true,
+    };
     let cosigned = witnessed.head();
-    let cosigned = cosigned.map(|head| named("the head that the witnesses have cosigned", head));
-    let mut held: Vec<(String, Checkpoint)> = cosigned.into_iter().collect();
+    let cosigned = cosigned.map(|head| kept("the head that the witnesses have cosigned", head));
+    let mut held: Vec<Elsewhere> = cosigned.into_iter().collect();
     let mirrored = files.mirrored().unwrap_or_else(|why| {
         unread.push(said(&why));
         Vec::new()
     });
     files.warn_of_mirrored();
     for head in mirrored {
-        let is_new = held.iter().all(|(_, known)| *known != head.checkpoint);
+        let is_new = held.iter().all(|known| known.head != head.checkpoint);
         if is_new {
-            held.push(named("a head that mirrors have cosigned", &head.checkpoint));
+            held.push(kept("a head that mirrors have cosigned", &head.checkpoint));
         }
     }
     if let Some(Ok(peers)) = peers {
         held.extend(peers.holdings.iter().filter_map(|one| match &one.held {
-            Held::Head(head) => Some(named(
-                &format!("what {} holds as a {}", one.node, one.role),
-                head,
-            )),
+            Held::Head(head) => Some(Elsewhere {
+                holder: format!("what {} holds as a {}", one.node, one.role),
+                head: head.clone(),
+                is_kept: false,
+            }),
             Held::Foreign(_) => None,
         }));
     }
@@ -190,16 +212,16 @@ fn held(
 }
 
 /// What speaks against the log. Who has the good entries in the place of bad ones is told in one sentence.
-fn contradictions(held: &[(String, Checkpoint)], surveyed: &Survey) -> Vec<String> {
-    let pairs = held.iter().zip(&surveyed.compared);
-    let (good_there, others): (Vec<_>, Vec<_>) = pairs
-        .partition(|((_, head), compared)| is_good_there(head, compared.fit, &surveyed.report));
-    let others = others.into_iter().filter_map(|((holder, head), compared)| {
-        contradiction(holder, head, compared.fit, &surveyed.report)
-    });
+fn contradictions(held: &[(&Elsewhere, Fit)], report: &Report) -> Vec<String> {
+    let (good_there, others): (Vec<_>, Vec<_>) = held
+        .iter()
+        .partition(|(one, fit)| is_good_there(&one.head, *fit, report));
+    let others = others
+        .into_iter()
+        .filter_map(|(one, fit)| contradiction(&one.holder, &one.head, fit, report));
     let names: Vec<String> = good_there
         .iter()
-        .map(|((holder, head), _)| format!("{holder} ({} entries)", head.size))
+        .map(|(one, _)| format!("{} ({} entries)", one.holder, one.head.size))
         .collect();
     let good_there = (!names.is_empty()).then(|| {
         format!(
@@ -311,12 +333,17 @@ impl Findings {
             if let Some(why) = self.own.own.doubt() {
                 lines = vec![advice::doubt_text(files, &self.report, why, self.own.runs)];
             }
+            lines.extend(self.open.iter().cloned());
             lines.push(self.witnessed.text());
             lines.extend(files.missing_reserve());
             lines.extend(self.lacks.iter().map(|lack| lack.text.clone()));
         }
         lines.extend(self.peers_text(files));
         lines.extend(evidence_text(files, &self.evidence));
+        // What helps a log with two histories is said above.
+        if self.convicts_own(files) && !self.two_histories {
+            lines.push(format!("    mend: {MEND_CONVICTED}"));
+        }
         lines.join("\n")
     }
 

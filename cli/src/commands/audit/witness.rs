@@ -13,7 +13,7 @@ use super::evidence;
 use super::files::{Files, Kept, disabled};
 use super::policy::own_key;
 use super::redact::AUDIT_OFF;
-use super::verify::MEND_SPENT;
+use super::verify::{MEND_CONVICTED, MEND_SPENT};
 use crate::args::Witness;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -109,7 +109,7 @@ const MEND_SILENT: &str = "start the nodes that are named. One that is gone for 
 pub(crate) const MEND_BEHIND: &str =
     "start the nodes that have a copy: this one fetches what is missing by itself";
 /// Where the log has two histories.
-pub(crate) const MEND_CONTRADICTED: &str = "is another machine running with the key of this node? When none is: openfang stop, move audit.jsonl and audit.d away, openfang start: it goes on as the peers have it";
+pub(crate) const MEND_CONTRADICTED: &str = "is another machine running with the key of this node? When none is: openfang stop, move audit.jsonl and audit.d away, make a new audit.d and copy the folder vault of the old one into it, which has what entries conceal, openfang start: it goes on as the peers have it";
 
 /// Whether evidence against this node is known here.
 fn is_convicted(context: &Context) -> bool {
@@ -189,6 +189,13 @@ fn summary(reply: &AuditWitnesses, kept_size: Option<u64>, convicted: bool) -> S
             word(reply.signing.state)
         )
     });
+    let is_one_history = convicted && reply.signing.state != SigningState::Contradicted;
+    let spent = format!("evidence  against THIS NODE\n    mend: {MEND_CONVICTED}\n");
+    let signing = if is_one_history {
+        format!("{signing}{spent}")
+    } else {
+        signing
+    };
     let complete = complete(reply, kept_size);
     let Some(size) = reply.size else {
         return format!("{signing}head      none signed since the start\ncomplete  {complete}");

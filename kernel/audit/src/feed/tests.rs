@@ -257,6 +257,38 @@ fn a_log_is_copied_to_three_and_again_as_it_grows() {
 }
 
 #[test]
+fn a_mirror_that_is_dismissed_holds_nothing_and_is_sent_nothing() {
+    let mut world = World::new(300, 4);
+    world.run(3);
+    assert_eq!(world.feeder.status().complete, 3);
+    let bad = world.feeder.status().mirrors[0].node;
+    assert!(world.feeder.dismiss(|node| *node == bad));
+    assert!(!world.feeder.dismiss(|node| *node == bad), "it is gone");
+    let status = world.feeder.status();
+    assert_eq!((status.complete, status.replicated), (2, 0));
+    assert!(world.feeder.held().all(|(node, ..)| *node != bad));
+    // As its caller does it, whoever is seen.
+    world.log.grow(1, "more");
+    world.sign();
+    world.show(|_peer| true);
+    world.feeder.dismiss(|node| *node == bad);
+    let asks = world.feeder.due(world.now);
+    assert!(!asks.is_empty());
+    assert!(asks.iter().all(|ask| ask.node != bad), "{asks:?}");
+    for ask in asks {
+        world.answer(&ask);
+    }
+    world.run(3);
+    let status = world.feeder.status();
+    assert_eq!(
+        (status.complete, status.replicated),
+        (3, 301),
+        "another one came"
+    );
+    assert!(status.mirrors.iter().all(|mirror| mirror.node != bad));
+}
+
+#[test]
 fn the_pace_of_uploads_is_kept() {
     let mut world = World::new(10, 1);
     let mut uploads = 0;

@@ -1,5 +1,6 @@
 //! An audit log that can fail.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
 use openfang_audit::{Ack, AppendError, Event, Flush, Kind, Origin, Seq};
@@ -15,6 +16,8 @@ struct RecorderInner {
     events: Mutex<Vec<Event>>,
     flushes: Mutex<Vec<Flush>>,
     refused: Mutex<Vec<Kind>>,
+    /// Why no head is signed, when none is.
+    full: Mutex<Option<ErrorKind>>,
     /// Answers that wait, once they are to.
     waiting: Mutex<Option<Vec<(Ack, Seq)>>>,
 }
@@ -27,12 +30,18 @@ impl Recorder {
             events: Mutex::default(),
             flushes: Mutex::default(),
             refused: Mutex::default(),
+            full: Mutex::default(),
             waiting: Mutex::default(),
         }))
     }
 
     pub(crate) fn refuse(&self, kind: Kind) {
         self.0.refused.lock().expect("no panic").push(kind);
+    }
+
+    /// From now on no head is signed.
+    pub(crate) fn sign_nothing(&self, why: ErrorKind) {
+        *self.0.full.lock().expect("no panic") = Some(why);
     }
 
     /// From now on entries are written and not answered, up to [`Recorder::answer`].
@@ -100,5 +109,13 @@ impl Sink for Recorder {
 
     fn origin(&self) -> &Origin {
         &self.0.origin
+    }
+
+    fn has_signed(&self, _seq: Seq) -> bool {
+        self.failing().is_none()
+    }
+
+    fn failing(&self) -> Option<ErrorKind> {
+        *self.0.full.lock().expect("no panic")
     }
 }

@@ -139,7 +139,12 @@ impl Plan {
             self.allowed.clone(),
         );
         let quarantine = opened.desk.quarantine().clone();
-        let desk = Desk::new(Some(key), quota_bytes, Some(log.clone()), quarantine);
+        let desk = Desk::new(
+            Some(key),
+            quota_bytes,
+            Some(log.clone()),
+            quarantine.clone(),
+        );
         let mender = desk.mender().expect("the first");
         let host = DeskHost {
             desk: desk.clone(),
@@ -164,6 +169,7 @@ impl Plan {
             pace: FAST,
             shown,
             doubts: doubts.clone(),
+            quarantine,
         };
         tasks.start("copies", feed(feeding, tasks.token()));
         tasks.start("mender", mender.run(mesh.clone(), tasks.token()));

@@ -83,7 +83,7 @@ impl Round<'_> {
                 size,
                 "peers hold a head that this audit log has signed and does not lead to: it has two \
                  histories, and signs nothing more. Is another machine running with the key of this \
-                 node? If none is: move audit.jsonl and audit.d away, then openfang restart, and it \
+                 node? If none is: openfang audit witness status says how it \
                  goes on as the peers have it"
             );
         }

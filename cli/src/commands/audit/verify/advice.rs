@@ -3,7 +3,8 @@
 use openfang_audit::storage::without_name;
 use openfang_audit::survey::Fit;
 use openfang_audit::verify::{DamageKind, Report, Verdict};
-use openfang_audit::{Checkpoint, HeadError, SignedHead};
+use openfang_audit::{Checkpoint, HEAD_BYTES_MAX, HeadError, SignedHead};
+use openfang_node::files::read_plain;
 
 use super::super::files::Files;
 use super::own::{Known, Own};
@@ -31,8 +32,11 @@ pub(super) struct Standing<'a> {
     pub(super) own: &'a Known,
 }
 
-/// Where a node was convicted of two histories: no log that it goes on with takes that back.
-pub(crate) const MEND_SPENT: &str = "evidence convicts this node (openfang audit evidence): for every peer that has it its identity is spent, and putting the log aside does not change that. For a new identity: openfang stop, move the home away, openfang init, openfang join. To go on with this one, the operator of each peer has to put the id of this node into audit.allow_convicted there; then: openfang stop, move audit.jsonl and audit.d away, openfang start";
+/// Where a node was convicted of two histories, and its log has two: putting it aside alone takes nothing back.
+pub(crate) const MEND_SPENT: &str = "evidence convicts this node (openfang audit evidence): for every peer that has it its identity is spent, and putting the log aside does not change that. For a new identity: openfang stop, move the home away, openfang init, openfang join. To go on with this one, the operator of each peer has to put the id of this node into audit.allow_convicted there, then: openfang restart, there. When all have: openfang stop, move audit.jsonl and audit.d away, make a new audit.d and copy the folder vault of the old one into it, openfang start";
+
+/// Where a node was convicted, and its log is one history: what peers did not copy since is nowhere else.
+pub(crate) const MEND_CONVICTED: &str = "evidence convicts this node (openfang audit evidence): for every peer that has it its identity is spent. For a new identity: openfang stop, move the home away, openfang init, openfang join. To go on with this one, the operator of each peer has to put the id of this node into audit.allow_convicted there, then: openfang restart, there. This log goes on as it is: leave its files where they are, as peers have copied nothing of it since";
 
 /// Says what to do about a log that is not what was signed.
 pub(super) fn of_damage(files: &Files, report: &Report, standing: Standing<'_>) -> String {
@@ -45,6 +49,14 @@ pub(super) fn of_damage(files: &Files, report: &Report, standing: Standing<'_>) 
         // It is what was signed, and not what others hold.
         Verdict::Empty | Verdict::Intact { .. } => return of_rollback(files, standing),
     };
+    if let Some(left) = &files.left {
+        return format!(
+            "    mend: audit.log_path names {}, and the lines seem to be in {}: {}",
+            left.to.display(),
+            left.from.display(),
+            left.mend()
+        );
+    }
     if lost && files.network_on {
         return "    mend: openfang start, which asks the peers for the log before anything is signed"
             .to_owned();
@@ -135,8 +147,9 @@ fn of_rollback(files: &Files, standing: Standing<'_>) -> String {
             ", in the mesh: it goes on as the peers have it"
         };
         return format!(
-            "    mend: is another machine running with the key of this node? When none is: openfang stop, move {} and {} away, openfang start{how}",
+            "    mend: is another machine running with the key of this node? When none is: openfang stop, move {} and {} away, make a new {} and copy the folder vault of the old one into it, which has what entries conceal, openfang start{how}",
             files.log_path.display(),
+            files.dir.display(),
             files.dir.display()
         );
     }
@@ -230,7 +243,7 @@ pub(super) fn missing_floor(files: &Files, report: &Report) -> Option<String> {
 pub(super) fn heads_text(files: &Files) -> String {
     let says = |name: &str, what: &str| {
         let path = files.dir.join(name);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match read_plain(&path, HEAD_BYTES_MAX as u64) {
             Ok(bytes) => bytes,
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
                 return Some(format!("{what} {} is missing", path.display()));

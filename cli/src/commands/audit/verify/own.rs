@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use openfang_node::put_back::is_put_back;
 use openfang_schema::{AuditWitnesses, SigningState, Status, path};
 use serde::de::DeserializeOwned;
 
@@ -38,16 +39,27 @@ pub(super) enum Own {
     Contradicted(String),
 }
 
+/// Why a running node does not write its log, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failing {
+    /// It tries again with the next entry.
+    ForNow(String),
+    /// It has stopped until the next start.
+    ForGood(String),
+}
+
 /// What was found out.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) own: Own,
     /// Whether the node runs.
     pub(super) runs: bool,
+    /// Whether it asks its peers right now, and signs nothing meanwhile.
+    pub(super) asking: bool,
     /// How many entries enough witnesses have cosigned, as the running node says.
     pub(super) complete: Option<u64>,
     /// Why the running node does not write its log, if so.
-    pub(super) failing: Option<String>,
+    pub(super) failing: Option<Failing>,
 }
 
 /// Looks and asks. `unread` is told what cannot be read.
@@ -60,16 +72,22 @@ pub(super) fn load(files: &Files, context: &Context, unread: &mut Vec<String>) -
     };
     let complete = asked.as_ref().and_then(|reply| reply.complete.as_ref());
     let complete = complete.map(|head| head.size);
-    let own = match asked.map(|reply| (reply.signing.state, reply.signing.reason)) {
+    let signing = asked.map(|reply| (reply.signing.state, reply.signing.reason));
+    let asking = matches!(signing, Some((SigningState::Asking, _)));
+    let own = match signing {
         Some((SigningState::Free, _)) => Own::Fine,
         Some((SigningState::Contradicted, why)) => Own::Contradicted(says(why)),
         Some((SigningState::Behind, why)) => Own::Behind(says(why)),
         Some((SigningState::Restoring, why)) => Own::InDoubt(words(why)),
-        Some((SigningState::Asking, _)) | None => remembered(files, unread),
+        Some((SigningState::Asking, _)) | None => match remembered(files, unread) {
+            Own::Fine if !runs => in_its_place(files, context, unread),
+            known @ (Own::Fine | Own::InDoubt(_) | Own::Behind(_) | Own::Contradicted(_)) => known,
+        },
     };
     Known {
         own,
         runs,
+        asking,
         complete,
         failing: (runs && files.enabled).then(|| failing(context)).flatten(),
     }
@@ -98,14 +116,15 @@ fn ask(context: &Context) -> Option<AuditWitnesses> {
 }
 
 /// Asks the running node whether it can write its log. One that does not answer has been told of already.
-fn failing(context: &Context) -> Option<String> {
+fn failing(context: &Context) -> Option<Failing> {
     let status: Status = answer(context, path::STATUS).ok()?;
-    let is_failing = FAILING.contains(&status.audit.state.as_str());
-    is_failing.then(|| words(status.audit.reason))
+    let why = words(status.audit.reason);
+    match &*status.audit.state {
+        "failing" => Some(Failing::ForNow(why)),
+        "poisoned" => Some(Failing::ForGood(why)),
+        _written => None,
+    }
 }
-
-/// The words of the API for a log that is not written.
-const FAILING: [&str; 2] = ["failing", "poisoned"];
 
 fn answer<T: DeserializeOwned>(context: &Context, path: &str) -> Result<T, Failure> {
     let client = context.client()?;
@@ -133,9 +152,7 @@ fn remembered(files: &Files, unread: &mut Vec<String>) -> Own {
                 },
                 |(_, what)| format!("{what} (audit.doubt)"),
             );
-            Own::InDoubt(format!(
-                "{what}; the peers have not said yet what they know of it"
-            ))
+            Own::InDoubt(format!("{what}; {NOT_SAID}"))
         }
         Err(why) => {
             unread.push(format!("what is doubtful about the log: {}", said(&why)));
@@ -144,12 +161,44 @@ fn remembered(files: &Files, unread: &mut Vec<String>) -> Own {
     }
 }
 
+/// Looks whether the log of a stopped node is where that wrote it: the next start looks, too. A floor that is
+/// gone has words of its own.
+fn in_its_place(files: &Files, context: &Context, unread: &mut Vec<String>) -> Own {
+    if !files.asks || files.floor_word() != "there" {
+        return Own::Fine;
+    }
+    match is_put_back(&context.home) {
+        Ok(false) => Own::Fine,
+        Ok(true) => Own::InDoubt(format!("{MOVED}; {NOT_SAID}")),
+        Err(why) => {
+            unread.push(format!(
+                "whether the files of the log are those that this node wrote: {why}"
+            ));
+            Own::Fine
+        }
+    }
+}
+
+/// What is said of a log that was put back.
+const MOVED: &str =
+    "its files are not those that this node wrote, as when a backup is put back or a home is moved";
+/// What is to be waited for.
+const NOT_SAID: &str = "the peers have not said yet what they know of it";
+
 impl Own {
     /// Why it is not known whether the entries are all there were.
     pub(super) fn doubt(&self) -> Option<&str> {
         match self {
             Self::InDoubt(why) => Some(why),
             Self::Fine | Self::Behind(_) | Self::Contradicted(_) => None,
+        }
+    }
+
+    /// Whether entries may be missing that come back, so that what stands in their place is not signed.
+    pub(super) fn is_unsettled(&self) -> bool {
+        match self {
+            Self::InDoubt(_) | Self::Behind(_) => true,
+            Self::Fine | Self::Contradicted(_) => false,
         }
     }
 

@@ -9,7 +9,7 @@ use super::super::evidence;
 use super::super::files::Files;
 
 /// Names the files that were evidence once, and are not any more: what they have proved is not known.
-pub(super) fn damaged(files: &Files, evidence: &Listed) -> Vec<String> {
+pub(in crate::commands::audit) fn damaged(files: &Files, evidence: &Listed) -> Vec<String> {
     let named = evidence.worthless.iter();
     let named = named.filter(|(name, _)| is_file_name(name));
     named
@@ -23,7 +23,7 @@ pub(super) fn damaged(files: &Files, evidence: &Listed) -> Vec<String> {
 }
 
 /// Names the evidence that the log tells of and that is not there.
-pub(super) fn lost(files: &Files, told: &[Told]) -> Vec<String> {
+pub(in crate::commands::audit) fn lost(files: &Files, told: &[Told]) -> Vec<String> {
     let folder = files.dir.join("evidence");
     let lost = told.iter().filter(|told| !folder.join(&told.file).exists());
     lost.map(|told| {

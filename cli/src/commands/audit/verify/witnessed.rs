@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::files::{Files, Kept, MEND_KEPT};
 use super::super::since;
+use super::own::Failing;
 use super::said;
 
 /// A head follows an entry within a second; a slow disk may need longer.
@@ -60,15 +61,27 @@ pub(super) struct Lack {
     pub(super) text: String,
 }
 
+/// Where the log has stopped: what is on the disk is not known before it is read again.
+pub(crate) const MEND_POISONED: &str = "the log has stopped, and does not go on by itself, whatever room there is: openfang restart reads what is on the disk and goes on from there. When it comes again: dmesg, and look at the disk";
+
 impl Lack {
     /// What a running node that cannot write its log lacks: new entries.
-    pub(super) fn failing(why: Option<&str>, files: &Files) -> Option<Self> {
-        let why = why?;
+    pub(super) fn failing(failing: Option<&Failing>, files: &Files) -> Option<Self> {
+        let failing = failing?;
         let folder = files.dir.display();
+        let (why, mend) = match failing {
+            Failing::ForNow(why) => (
+                why,
+                format!(
+                    "df -h {folder}; when there is room it goes on by itself, or: openfang restart"
+                ),
+            ),
+            Failing::ForGood(why) => (why, MEND_POISONED.to_owned()),
+        };
         Some(Self {
             word: "failing",
             text: format!(
-                "FAILING: the running node cannot write its log, and does nothing that must be logged: {why}\n    mend: df -h {folder}; when there is room it goes on by itself, or: openfang restart"
+                "FAILING: the running node cannot write its log, and does nothing that must be logged: {why}\n    mend: {mend}"
             ),
         })
     }
