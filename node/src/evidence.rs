@@ -97,7 +97,7 @@ impl Desk {
             conviction,
             evidence,
         } = notice;
-        self.quarantine.convict(node, conviction.clone());
+        self.quarantine.convict(node, conviction);
         self.write(ToWrite {
             log: LogName::from(&keeper::origin(node, &evidence)),
             kind: conviction.kind,
