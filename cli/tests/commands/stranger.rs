@@ -134,23 +134,22 @@ fn a_log_that_the_operator_has_named_is_cosigned_and_no_other() {
         let (status, said) = add(&daemon, &body);
         assert_eq!(status, expected, "{said}");
     }
-    let (status, _, body) = send(
-        &daemon,
-        "POST",
-        "/witness/add-checkpoint",
-        &request(0, Vec::new(), head(NAME, 1, &one, &key())),
-    );
-    assert_eq!(
-        (status, body.as_str()),
-        (409, "2\n"),
-        "the size it has cosigned"
-    );
+    // The second root for a size is kept as evidence, and nothing of that log is cosigned any more.
+    let three = node_hash(&node_hash(&one, &two), &leaf_hash(b"three"));
+    let third = request(2, vec![leaf_hash(b"three")], head(NAME, 3, &three, &key()));
+    let (status, body) = add(&daemon, &third);
+    assert_eq!(status, 403, "{body}");
+    eventually("it is written down", || {
+        let told = home.run(&["audit", "evidence"]);
+        told.code == Some(4) || told.stdout.contains(NAME)
+    });
     daemon.stop();
     // It remembers, across a restart. It cosigns nothing before it has asked about its own log.
     let daemon = home.start();
-    let forked = request(2, Vec::new(), head(NAME, 2, &one, &key()));
-    eventually("it answers as a witness", || add(&daemon, &forked).0 != 503);
-    assert_eq!(add(&daemon, &forked).0, 422);
+    eventually("it answers as a witness", || add(&daemon, &third).0 != 503);
+    assert_eq!(add(&daemon, &third).0, 403);
+    let log = home.ok(&["audit", "show", "--filter", "peer_evidence"]);
+    assert!(log.contains(NAME), "{log}");
     daemon.stop();
 }
 
